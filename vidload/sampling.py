@@ -77,7 +77,8 @@ def segments(
 
     Training, L = clip_len * frame_interval, k = n - L + 1, a = k // num_clips: clip i starts at
     i * a + randint(a) if a > 0; else, if n > max(num_clips, L), at the i-th of sorted draws of randint(k);
-    else at round(i * k / num_clips) if a = 0; else at 0. Draws: one uniform a clip (none in the last two cases).
+    else at round(i * k / num_clips) if a = 0; else at 0.
+    Draws: one uniform a clip, none in the last two cases.
 
     Evaluation: single frames at floor((i + 0.5) * n / num_clips); longer clips, m = max(n - clip_span, 0):
     one clip at m // 2, several at round(i * m / (num_clips - 1)). Rounding is half to even, as NumPy's.

@@ -36,12 +36,13 @@ _POSITIONS = (
 
 @dataclass(frozen=True, repr=False)
 class SpatialTransform:
-    """What the policies below return: output size, normalization, and where the crops lie. Immutable and
-    picklable.
+    """What the policies below return: output size, normalization, and where the crops lie. Immutable.
 
-    size: output (height, width). mean, std: RGB, on the 0-255 scale; both None = values stay 0-255.
-    antialias: triangle filter scaled by the ratio when shrinking (Pillow, torch); False: plain bilinear
-    (OpenCV). flip: probability that a sample is mirrored.
+    size: output (height, width).
+    flip: probability that a sample is mirrored.
+    mean, std: of R, G, B on the 0-255 scale; both None = values stay 0-255.
+    antialias: triangle filter scaled by the ratio when shrinking, as Pillow and torch; False: plain bilinear,
+    as OpenCV.
     """
 
     size: tuple[int, int]
@@ -61,8 +62,7 @@ class SpatialTransform:
         return 0 < self.flip < 1
 
     def boxes(self, height: int, width: int, rng: Generator | None = None) -> Boxes:
-        """Returns float64 [num_crops, 5]: top, left, height, width in source luma pixels of the upright
-        picture; flip 0 or 1.
+        """Returns float64 [num_crops, 5]: top, left, height, width in pixels of the upright picture; flip 0 or 1.
 
         One call serves all clips of a sample: its views share crop and flip. If `is_random`, the first draw
         decides the flip and the policy's own draws follow. ValueError if the picture cannot hold the crop, or
