@@ -62,7 +62,7 @@ class SpatialTransform:
         return 0 < self.flip < 1
 
     def boxes(self, height: int, width: int, rng: Generator | None = None) -> Boxes:
-        """Returns float64 [num_crops, 5]: top, left, height, width in pixels of the upright picture; flip 0 or 1.
+        """Returns float64 [num_crops, 5]: top, left, height, width, flip, in pixels of the upright picture.
 
         One call serves all clips of a sample: its views share crop and flip. If `is_random`, the first draw
         decides the flip and the policy's own draws follow. ValueError if the picture cannot hold the crop, or

@@ -1,0 +1,355 @@
+"""Annotation files: which videos there are, and their labels.
+
+In: list files, Kinetics CSV files, class folders or Python items. Out: `Annotations`, a few flat arrays, so
+that a million videos cost neither gigabytes nor copies in forked processes. Only text is read here (and
+folders listed); whether a file exists is asked by `missing_files` alone, and whether it can be decoded is the
+index's business.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import operator
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Path = str | os.PathLike[str]
+
+VIDEO_EXTENSIONS = (
+    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".ts", ".mts", ".m2ts", ".flv"),
+    *(".mpg", ".mpeg", ".wmv", ".3gp", ".ogv"),
+)
+
+_DELIMITERS = ("\t", ",", " ")  # in order of trial: a path may hold spaces, rarely commas, never tabs
+# a path that ends in a known extension, with words behind it: someone wrote class names
+_WORD_LABEL = re.compile(rf"(?:{'|'.join(map(re.escape, VIDEO_EXTENSIONS))})[\t ,]+(.*\S)$", re.IGNORECASE)
+_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """One row a video. `label(i)` is an int, or a list of ints where a video has several labels.
+
+    paths: string array [N], `root` already in front.
+    labels: int64 [N] (-1 = none), or a list array of int64 [N].
+    start_seconds, end_seconds: float64 [N], NaN = from the start, to the end; None where no row has either.
+    num_frames, offsets: int64 [N], for frame folders, where frame i is file number 1 + offset + i.
+    classes: class names by label, where the source names them.
+    """
+
+    paths: pa.StringArray
+    labels: NDArray[np.int64] | pa.ListArray
+    start_seconds: NDArray[np.float64] | None = None
+    end_seconds: NDArray[np.float64] | None = None
+    num_frames: NDArray[np.int64] | None = None
+    offsets: NDArray[np.int64] | None = None
+    classes: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, i: int) -> str:
+        return str(self.paths[int(i)].as_py())
+
+    def label(self, i: int) -> int | list[int]:
+        if isinstance(self.labels, np.ndarray):
+            return int(self.labels[i])
+        return list(self.labels[int(i)].as_py())
+
+
+def read_list(
+    path: Path, root: Path = "", delimiter: str | None = None, multi_label: bool = False
+) -> Annotations:
+    """Reads lines "path label" (MMAction2, PySlowFast, PyTorchVideo), or "path" alone (label -1).
+
+    The label follows the last delimiter, so paths may hold spaces; tab, comma and space are told apart by
+    which of them has an integer behind it. `multi_label`: "path label label ...", labels are lists. Quotes
+    are part of a path. A byte-order mark, CRLF and blank lines are no matter. ValueError names file and line.
+    """
+    lines = _numbered_lines(path)
+    delimiter = _sniffed(lines, delimiter, num_fields=1)
+    if delimiter is None:
+        for number, line in lines:
+            if match := _WORD_LABEL.search(line):
+                raise ValueError(
+                    f"{path}:{number}: label {match[1]!r} is not an integer; number classes from 0"
+                )
+        no_labels = np.full(len(lines), -1, dtype=np.int64)
+        return Annotations(_paths((line for _, line in lines), root, path), no_labels)
+
+    paths: list[str] = []
+    labels: list[int] = []
+    ends: list[int] = [0]
+    for number, line in lines:
+        name, values = _split_right(line, delimiter, None if multi_label else 1)
+        if not values or not name:
+            raise ValueError(
+                f"{path}:{number}: expected 'path{delimiter}label', the label an integer; got {line!r}"
+            )
+        paths.append(name)
+        labels.extend(values)
+        ends.append(len(labels))
+    flat = np.array(labels, dtype=np.int64)
+    column = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(flat)) if multi_label else flat
+    return Annotations(_paths(paths, root, path), column)
+
+
+def read_frame_list(
+    path: Path, root: Path = "", delimiter: str | None = None, with_offset: bool = False
+) -> Annotations:
+    """Reads lines "dir num_frames label", or `with_offset` "dir offset num_frames label" (MMAction2).
+
+    `dir` may hold spaces. ValueError names file and line.
+    """
+    columns = "dir offset num_frames label" if with_offset else "dir num_frames label"
+    num_fields = 3 if with_offset else 2
+    lines = _numbered_lines(path)
+    delimiter = _sniffed(lines, delimiter, num_fields)
+    folders: list[str] = []
+    rows: list[list[int]] = []
+    for number, line in lines:
+        folder, values = _split_right(line, delimiter or " ", num_fields)
+        if len(values) != num_fields or not folder:
+            raise ValueError(f"{path}:{number}: expected '{columns}', got {line!r}")
+        if values[-2] < 1 or min(values[:-1]) < 0:
+            raise ValueError(
+                f"{path}:{number}: num_frames must be at least 1, offset at least 0, got {line!r}"
+            )
+        folders.append(folder)
+        rows.append(values)
+    table = np.array(rows, dtype=np.int64)
+    return Annotations(
+        _paths(folders, root, path),
+        table[:, -1].copy(),
+        num_frames=table[:, -2].copy(),
+        offsets=table[:, 0].copy() if with_offset else np.zeros(len(rows), dtype=np.int64),
+    )
+
+
+def read_kinetics_csv(path: Path, root: Path = "", classes: Sequence[str] | None = None) -> Annotations:
+    """Reads a Kinetics CSV: label, youtube_id, time_start, time_end, split; one trimmed file for each row.
+
+    Files are `root/label/{youtube_id}_{time_start:06d}_{time_end:06d}.mp4`, the folder as it is or with
+    spaces as underscores, or the same names in `root` itself: whichever most of a few rows have on disk (the
+    first if none has any). Classes are numbered in the order of `classes`, else alphabetically among those of
+    this file, so give `classes` for a split that lacks some. A file without a label column (a test split)
+    gives label -1.
+    """
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        needed = {"youtube_id", "time_start", "time_end"}
+        if missing := needed - set(reader.fieldnames or ()):
+            raise ValueError(
+                f"{path}: column {', '.join(sorted(missing))} is missing from {reader.fieldnames}; "
+                "a Kinetics CSV starts with label,youtube_id,time_start,time_end,split"
+            )
+        has_label = "label" in (reader.fieldnames or ())
+        rows: list[tuple[str, str]] = []
+        numbers: list[int] = []
+        for row in reader:
+            try:
+                start, end = int(float(row["time_start"])), int(float(row["time_end"]))
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{path}:{reader.line_num}: time_start {row['time_start']!r} and time_end "
+                    f"{row['time_end']!r} must be seconds"
+                ) from None
+            rows.append((row["label"] if has_label else "", f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"))
+            numbers.append(reader.line_num)
+    if not rows:
+        raise ValueError(f"{path}: no videos in it")
+
+    layouts: list[Callable[[str, str], str]] = [lambda label, name: name]
+    labels = np.full(len(rows), -1, dtype=np.int64)
+    class_names = None
+    if has_label:
+        class_names = tuple(classes) if classes is not None else tuple(sorted({label for label, _ in rows}))
+        label_of = {name: i for i, name in enumerate(class_names)}
+        for i, (label, _) in enumerate(rows):
+            if label not in label_of:
+                raise ValueError(
+                    f"{path}:{numbers[i]}: label {label!r} is not among the {len(class_names)} classes"
+                )
+            labels[i] = label_of[label]
+        layouts[:0] = [
+            lambda label, name: os.path.join(label, name),
+            lambda label, name: os.path.join(label.replace(" ", "_"), name),
+        ]
+    probes = rows[:: max(len(rows) // 16, 1)]
+    found = [sum(os.path.exists(os.path.join(root, layout(*row))) for row in probes) for layout in layouts]
+    layout = layouts[found.index(max(found))]
+    return Annotations(_paths((layout(*row) for row in rows), root, path), labels, classes=class_names)
+
+
+def read_folder(
+    root: Path, extensions: Sequence[str] = VIDEO_EXTENSIONS, classes: Sequence[str] | None = None
+) -> Annotations:
+    """Reads class folders: every video at any depth below `root/<class>`, in sorted order; links are
+    followed.
+
+    Classes are numbered in the order of `classes`, else alphabetically (a folder without videos keeps its
+    number). Names that start with a dot are left out.
+    """
+    root = os.fspath(root)
+    folders = sorted(
+        entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")
+    )
+    if not folders:
+        raise ValueError(
+            f"{root}: no class folders in it; videos without classes are read from a list of paths"
+        )
+    class_names = tuple(classes) if classes is not None else tuple(folders)
+    if unknown := set(folders) - set(class_names):
+        raise ValueError(f"{root}: folder {sorted(unknown)[0]!r} is not among the {len(class_names)} classes")
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(class_names):
+        if name in folders:
+            found = find_videos(os.path.join(root, name), extensions)
+            paths += found
+            labels += [label] * len(found)
+    if not paths:
+        raise ValueError(
+            f"{root}: no videos in its {len(folders)} folders (looked for {', '.join(extensions)})"
+        )
+    return Annotations(_paths(paths, "", root), np.array(labels, dtype=np.int64), classes=class_names)
+
+
+def find_videos(root: Path, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> list[str]:
+    """Paths of all videos at any depth below `root`, sorted folder by folder; links followed, but no folder
+    twice."""
+    suffixes = tuple(extension.lower() for extension in extensions)
+    seen: set[str] = set()
+    found: list[str] = []
+    for folder, subfolders, names in os.walk(os.fspath(root), followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        found += [
+            os.path.join(folder, name)
+            for name in sorted(names)
+            if name.lower().endswith(suffixes) and not name.startswith(".")
+        ]
+    return found
+
+
+def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
+    """Takes (path, label) or (path, label, start_seconds, end_seconds); None = from the start, to the end.
+
+    A label is an int, or in all items a list of ints. ValueError names the item.
+    """
+    paths: list[str] = []
+    labels: list[Any] = []
+    times: list[tuple[float, float]] = []
+    for i, item in enumerate(items):
+        if isinstance(item, str | bytes) or len(item) not in (2, 3, 4):
+            raise ValueError(f"item {i}: expected (path, label[, start_seconds, end_seconds]), got {item!r}")
+        path, label, start, end = (*item, None, None)[:4]
+        if (start or 0) < 0 or (end is not None and end <= (start or 0)):
+            raise ValueError(
+                f"item {i}: [start_seconds, end_seconds) is [{start}, {end}), which holds no time"
+            )
+        paths.append(os.fspath(path))
+        labels.append(_label(i, label))
+        times.append((math.nan if start is None else float(start), math.nan if end is None else float(end)))
+    if not paths:
+        raise ValueError("items: no videos in the sequence")
+    is_list = [isinstance(label, list) for label in labels]
+    if any(is_list) and not all(is_list):
+        raise ValueError(f"item {is_list.index(False)}: label must be a list of integers, as in other items")
+    start_seconds, end_seconds = np.array(times, dtype=np.float64).T
+    has_times = not np.isnan(times).all()
+    return Annotations(
+        _paths(paths, root, "items"),
+        pa.array(labels, pa.list_(pa.int64())) if is_list[0] else np.array(labels, dtype=np.int64),
+        start_seconds=start_seconds.copy() if has_times else None,
+        end_seconds=end_seconds.copy() if has_times else None,
+    )
+
+
+def missing_files(annotations: Annotations) -> NDArray[np.int64]:
+    """Row numbers whose path does not exist. Asks the file system once a row."""
+    exists = (os.path.exists(path) for path in annotations.paths.to_pylist())
+    return np.flatnonzero(~np.fromiter(exists, dtype=bool, count=len(annotations)))
+
+
+def missing_files_message(annotations: Annotations, missing: NDArray[np.int64]) -> str:
+    """One line on `missing`: how many, and the first few names."""
+    first = ", ".join(annotations.path(int(i)) for i in missing[:3])
+    more = ", ..." if len(missing) > 3 else ""
+    return (
+        f"{len(missing)} of {len(annotations)} files are missing: {first}{more}; check the list and its root"
+    )
+
+
+def _label(i: int, label: Any) -> int | list[int]:
+    try:
+        return operator.index(label)
+    except TypeError:
+        pass
+    try:
+        if isinstance(label, str):
+            raise TypeError
+        return [operator.index(value) for value in label]
+    except TypeError:
+        raise ValueError(f"item {i}: label {label!r} is not an integer or a list of integers") from None
+
+
+def _numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, stripped, with their numbers from 1."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error}); convert the file to UTF-8") from None
+    lines = [(number, line) for number, line in lines if line]
+    if not lines:
+        raise ValueError(f"{path}: no videos in it")
+    return lines
+
+
+def _split_right(line: str, delimiter: str, num_fields: int | None) -> tuple[str, list[int]]:
+    """Takes integers off the right end of a line: exactly `num_fields` or none, or with None as many as there
+    are."""
+    rest = line
+    values: list[int] = []
+    while len(values) != num_fields:
+        head, found, tail = rest.rpartition(delimiter)
+        if not found or not _INTEGER.fullmatch(tail.strip()):
+            break
+        rest = head.rstrip()
+        values.append(int(tail))
+    if num_fields is not None and len(values) != num_fields:
+        return line, []
+    return rest, values[::-1]
+
+
+def _sniffed(lines: list[tuple[int, str]], delimiter: str | None, num_fields: int) -> str | None:
+    """The delimiter behind which most lines (of a thousand) have integers; None if no line has any."""
+    sample = [line for _, line in lines[:: len(lines) // 1000 + 1]]
+    best, best_count = None, 0
+    for candidate in _DELIMITERS if delimiter is None else (delimiter,):
+        count = sum(bool(_split_right(line, candidate, num_fields)[1]) for line in sample)
+        if count > best_count:
+            best, best_count = candidate, count
+    return best
+
+
+def _paths(paths: Iterable[str], root: Path, source: Path) -> pa.StringArray:
+    root = os.fspath(root)
+    joined = [os.path.join(root, path) for path in paths] if root else list(paths)
+    try:
+        return pa.array(joined, pa.string())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{source}: path {error.object!r} is not valid UTF-8; rename the file") from None
