@@ -1,0 +1,1 @@
+"""Reusable blocks of the models, one a file."""

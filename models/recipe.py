@@ -1,0 +1,165 @@
+"""Recipes: what a model wants from the loader, and how its paper's authors (as MMAction2 1.2.0 has it)
+train it.
+
+In: nothing; these are tables. Out: keyword arguments for VideoDataset, a learning rate for every moment
+of training. The tables themselves stand in the model files. Which device, how many epochs today, which
+data: the caller's business.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from vidload.sampling import ClipSpec
+from vidload.transforms import (
+    SpatialTransform,
+    center_crop,
+    multi_scale_crop,
+    random_resized_crop,
+    ten_crop,
+    three_crop,
+)
+
+from .recognizer import Recognizer
+
+
+@dataclass(frozen=True)
+class Training:
+    """SGD without Nesterov momentum on Kinetics-400. `lr` belongs to a batch of `batch_size` on each of
+    `num_gpus`.
+
+    Schedule, by `lr_factor`: a linear warm-up from 0.1 over `warmup_epochs`, and either x0.1 at each of
+    `milestones` or, where there are none, a cosine to 0. The cosine runs from epoch `cosine_start` to the
+    last.
+    """
+
+    lr: float
+    batch_size: int
+    num_gpus: int = 8
+    epochs: int = 100
+    milestones: tuple[int, ...] = ()
+    warmup_epochs: int = 0
+    cosine_start: int = 0
+    max_grad_norm: float = 40.0
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    pretrained: Literal["imagenet"] | None = None
+
+    def lr_factor(self, epoch: float, epochs: int | None = None) -> float:
+        """What to multiply `lr` by at `epoch` (a fraction within an epoch counts). With `epochs`, the
+        whole schedule is stretched or squeezed to that many.
+        """
+        epoch = epoch * self.epochs / (epochs or self.epochs)
+        factor = 1.0
+        if epoch < self.warmup_epochs:
+            factor = 0.1 + 0.9 * epoch / self.warmup_epochs
+        if self.milestones:
+            return factor * 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
+        if epoch <= self.cosine_start:
+            return factor
+        progress = min((epoch - self.cosine_start) / (self.epochs - self.cosine_start), 1.0)
+        return factor * (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`clip` and `layout` are a training sample's. `test_clip` with `test_transform` gives the views of
+    the published accuracy. `batch_size` is that of one GPU in the published benchmark of training speed.
+    """
+
+    clip: ClipSpec
+    layout: str
+    train_transform: SpatialTransform
+    val_transform: SpatialTransform
+    test_clip: ClipSpec
+    test_transform: SpatialTransform
+    training: Training
+    batch_size: int = 8
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width in training."""
+        return self.train_transform.size
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """R, G, B on the 0-255 scale."""
+        assert self.train_transform.mean is not None
+        return self.train_transform.mean
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        assert self.train_transform.std is not None
+        return self.train_transform.std
+
+    def dataset_options(self, split: str, size: int | None = None) -> dict[str, Any]:
+        """Keyword arguments for VideoDataset: `clip`, `transform`, `layout`, `training`.
+
+        split: "train"; "val", one clip and the center crop; "test", every view. size: a training input
+        other than `input_size`; all sizes of the split scale with it.
+        """
+        choices = {
+            "train": (self.clip, self.train_transform, self.layout),
+            "val": (self.clip, self.val_transform, self.layout),
+            "test": (self.test_clip, self.test_transform, "NVCTHW"),
+        }
+        if split not in choices:
+            raise ValueError(f'recipe: split is {split!r}, must be "train", "val" or "test"')
+        clip, transform, layout = choices[split]
+        if size is not None:
+            transform = _scaled(transform, size / self.input_size[0])
+        return {"clip": clip, "transform": transform, "layout": layout, "training": split == "train"}
+
+    def sample_shape(self, batch_size: int, size: int | None = None) -> tuple[int, ...]:
+        """Shape of a training batch of `batch_size` samples."""
+        side = self.input_size if size is None else (size, size)
+        shape = (3, self.clip.clip_len, *side)
+        return (batch_size, *shape) if self.layout == "NCTHW" else (batch_size, self.clip.num_clips, *shape)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An entry of the registry: the class, what it is called with, and the recipe."""
+
+    model: type[Recognizer]
+    recipe: Recipe
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def clip_recipe(clip: str, training: Training, train_transform: SpatialTransform | None = None) -> Recipe:
+    """The recipe of a 3D model: one clip; random resized crop unless told otherwise; tested on 10 clips x
+    3 crops of 256 x 256.
+    """
+    spec = ClipSpec.parse(clip)
+    return Recipe(
+        clip=spec,
+        layout="NCTHW",
+        train_transform=train_transform or random_resized_crop(224),
+        val_transform=center_crop(224),
+        test_clip=replace(spec, num_clips=10),
+        test_transform=three_crop(256),
+        training=training,
+    )
+
+
+def frame_recipe(clip: str, training: Training, *, positions: int, test_clip: str, batch_size: int) -> Recipe:
+    """The recipe of a 2D model: single frames; multi-scale crop; tested on ten crops of 224 x 224."""
+    return Recipe(
+        clip=ClipSpec.parse(clip),
+        layout="NVCTHW",
+        train_transform=multi_scale_crop(224, (1, 0.875, 0.75, 0.66), positions, max_wh_scale_gap=1),
+        val_transform=center_crop(224),
+        test_clip=ClipSpec.parse(test_clip),
+        test_transform=ten_crop(224),
+        training=training,
+        batch_size=batch_size,
+    )
+
+
+def _scaled(transform: SpatialTransform, scale: float) -> SpatialTransform:
+    height, width = (max(round(side * scale), 1) for side in transform.size)
+    changes: dict[str, Any] = {"size": (height, width)}
+    if hasattr(transform, "short_side"):
+        changes["short_side"] = max(round(transform.short_side * scale), height, width)
+    return replace(transform, **changes)
