@@ -1,0 +1,39 @@
+// error: the exceptions of the core. What goes wrong is told in words here; the bindings turn each into its Python class.
+// FFmpeg's negative codes become text in one place (av_error_text), next to the action that failed.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace vidload {
+
+// A wrong argument or a broken promise of the caller: ValueError in Python.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Which Python class a VideoError becomes.
+enum class VideoErrorKind { not_found, unreadable, unsupported, damaged, frame_index, cancelled };
+
+// Something about one video file. `frame` is the frame index concerned, -1 when it is the file as a whole.
+class VideoError : public Error {
+ public:
+  VideoError(VideoErrorKind kind, std::string path, int64_t frame, std::string reason, int av_error = 0);
+
+  VideoErrorKind kind() const { return kind_; }
+  const std::string& path() const { return path_; }
+  int64_t frame() const { return frame_; }
+  const std::string& reason() const { return reason_; }
+  int av_error() const { return av_error_; }  // FFmpeg's code, 0 when FFmpeg was not involved
+
+ private:
+  VideoErrorKind kind_;
+  std::string path_;
+  int64_t frame_;
+  std::string reason_;
+  int av_error_;
+};
+
+}  // namespace vidload

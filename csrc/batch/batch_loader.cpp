@@ -1,0 +1,325 @@
+#include "batch/batch_loader.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "decode/picture_of_frame.h"
+#include "plan/decode_plan.h"
+
+namespace vidload {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+size_t element_size(DType dtype) {
+  switch (dtype) {
+    case DType::uint8: return 1;
+    case DType::float16:
+    case DType::bfloat16: return 2;
+    case DType::float32: return 4;
+  }
+  return 0;
+}
+
+bool is_same(const TransformSpec& a, const TransformSpec& b) {
+  return a.height == b.height && a.width == b.width && a.dtype == b.dtype && a.antialias == b.antialias &&
+         a.normalize == b.normalize && std::equal(a.mean, a.mean + 3, b.mean) && std::equal(a.std, a.std + 3, b.std);
+}
+
+std::string frame_path(const SampleSource& source, int64_t frame) {
+  char name[512];
+  std::snprintf(name, sizeof name, source.name_format.c_str(), int(source.first_number + frame));
+  return source.path + "/" + name;
+}
+
+}  // namespace
+
+struct LoaderPool::Worker {
+  std::vector<std::unique_ptr<Decoder>> decoders;  // the one used last comes first
+  std::vector<Resampler> resamplers;               // one a view, so that its tables last for the whole clip
+  TransformSpec spec = {};
+  JpegDecoder jpeg;
+
+  static constexpr size_t kMaxDecoders = 4;
+
+  // A prepared dataset has one kind of stream, so its decoder is opened once a thread.
+  Decoder& decoder(const StreamInfo& stream, const std::string& path) {
+    for (auto& open : decoders) {
+      if (!open->fits(stream)) continue;
+      std::rotate(decoders.begin(), decoders.begin() + (&open - decoders.data()), decoders.begin() + (&open - decoders.data()) + 1);
+      return *decoders.front();
+    }
+    decoders.insert(decoders.begin(), std::make_unique<Decoder>(stream, path));
+    if (decoders.size() > kMaxDecoders) decoders.pop_back();
+    return *decoders.front();
+  }
+
+  // After an error nobody knows what state a decoder is in.
+  void forget_decoder() {
+    if (!decoders.empty()) decoders.erase(decoders.begin());
+  }
+
+  Resampler& resampler(const TransformSpec& wanted, size_t view) {
+    if (!is_same(spec, wanted)) {
+      resamplers.clear();
+      spec = wanted;
+    }
+    while (resamplers.size() <= view) resamplers.emplace_back(wanted);
+    return resamplers[view];
+  }
+};
+
+LoaderPool::LoaderPool(int num_threads) {
+  for (int i = 0; i < std::max(num_threads, 1); ++i) workers_.push_back(std::make_unique<Worker>());
+  threads_ = std::make_unique<ThreadPool>(num_threads);
+}
+
+LoaderPool::~LoaderPool() { threads_.reset(); }
+
+void LoaderPool::add_stats(const LoadStats& stats) {
+  std::lock_guard<std::mutex> lock(stats_mutex_);
+  stats_.add(stats);
+}
+
+LoadStats LoaderPool::stats() {
+  std::lock_guard<std::mutex> lock(stats_mutex_);
+  return stats_;
+}
+
+struct Batch::Shared {
+  LoaderPool* pool = nullptr;  // the Batch keeps it: a task that held the last reference would make the pool join its own thread
+  std::vector<SampleSource> sources;
+  std::vector<SampleInfo> infos;
+  std::vector<std::optional<VideoError>> errors;
+  DecodeRequest request;
+
+  std::atomic<bool> cancelled{false};
+  std::mutex mutex;
+  std::condition_variable done;
+  size_t num_pending = 0;  // tasks submitted and not ended
+
+  using Step = void (Shared::*)(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
+  void find_info(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
+  void load(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
+  void run(size_t sample, int thread, Step step);
+  void write(size_t sample, int64_t frame, const PictureView& picture, LoaderPool::Worker& worker, LoadStats& stats);
+  void load_video(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
+  void load_frames(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
+
+  static void submit(const std::shared_ptr<Shared>& shared, const std::vector<size_t>& samples, Step step, bool is_urgent);
+};
+
+void Batch::Shared::submit(const std::shared_ptr<Shared>& shared, const std::vector<size_t>& samples, Step step, bool is_urgent) {
+  {
+    std::lock_guard<std::mutex> lock(shared->mutex);
+    shared->num_pending += samples.size();
+  }
+  for (const size_t sample : samples) {
+    // A task dropped from the queue of a pool that goes away must count as ended too, hence the guard in place of a call at the end.
+    struct Ended {
+      std::shared_ptr<Shared> shared;
+      ~Ended() {
+        // Notified under the lock: the waiter may free `shared` as soon as it can see the count.
+        std::lock_guard<std::mutex> lock(shared->mutex);
+        if (--shared->num_pending == 0) shared->done.notify_all();
+      }
+    };
+    auto ended = std::make_shared<Ended>(Ended{shared});
+    shared->pool->threads().submit(
+        [ended = std::move(ended), sample, step](int thread) { ended->shared->run(sample, thread, step); }, is_urgent);
+  }
+}
+
+void Batch::Shared::run(size_t sample, int thread, Step step) {
+  if (cancelled.load(std::memory_order_relaxed)) return;
+  LoadStats stats;
+  const std::string& path = sources[sample].path;
+  try {
+    (this->*step)(sample, pool->worker(thread), stats);
+  } catch (const VideoError& error) {
+    errors[sample] = error;
+  } catch (const std::bad_alloc&) {
+    errors[sample] = VideoError(VideoErrorKind::unreadable, path, -1, "not enough memory to decode it");
+  } catch (const std::exception& error) {
+    errors[sample] = VideoError(VideoErrorKind::unreadable, path, -1, error.what());
+  }
+  if (errors[sample]) ++stats.num_failed;
+  pool->add_stats(stats);
+}
+
+void Batch::Shared::find_info(size_t sample, LoaderPool::Worker& worker, LoadStats& stats) {
+  const Clock::time_point start = Clock::now();
+  const SampleSource& source = sources[sample];
+  SampleInfo& info = infos[sample];
+  if (source.name_format.empty()) {
+    bool was_scanned = false;
+    info.index = IndexCache::instance().get(source.path, source.stored, &was_scanned);
+    stats.num_files_scanned += was_scanned;
+    const StreamInfo& stream = info.index->stream;
+    info.num_frames = info.index->num_frames();
+    info.width = stream.width();
+    info.height = stream.height();
+    info.average_fps = stream.average_fps.value();
+    info.first_pts_seconds = info.index->frame_pts_seconds(0);
+  } else {
+    const JpegDecoder::Size size = worker.jpeg.read_size(frame_path(source, 0));
+    info.num_frames = source.num_frames;
+    info.width = size.width;
+    info.height = size.height;
+  }
+  stats.index_seconds += seconds_since(start);
+}
+
+// Writes a decoded picture to every place of the batch that wants it.
+void Batch::Shared::write(size_t sample, int64_t frame, const PictureView& picture, LoaderPool::Worker& worker, LoadStats& stats) {
+  const Clock::time_point start = Clock::now();
+  const DecodeRequest::Sample& wanted = request.samples[sample];
+  const SampleInfo& info = infos[sample];
+  // Boxes are in pixels of the first picture; a stream may change its size on the way.
+  const double scale_x = double(picture.width) / double(info.width), scale_y = double(picture.height) / double(info.height);
+  const size_t item = element_size(request.spec.dtype);
+  for (size_t place = 0; place < wanted.frames.size(); ++place) {
+    if (wanted.frames[place] != frame) continue;
+    const int clip = int(place) / request.clip_len, frame_of_clip = int(place) % request.clip_len;
+    for (size_t view = 0; view < wanted.views.size(); ++view) {
+      if (wanted.views[view].clip != clip) continue;
+      CropBox box = wanted.views[view].box;
+      box.left *= scale_x, box.width *= scale_x, box.top *= scale_y, box.height *= scale_y;
+      const ptrdiff_t offset = request.sample_stride * ptrdiff_t(sample) + request.view_stride * ptrdiff_t(view) +
+                               request.frame_stride * frame_of_clip;
+      Resampler& resampler = worker.resampler(request.spec, view);
+      resampler.set(picture, box);
+      resampler.run(picture, {request.out + offset * ptrdiff_t(item), request.channel_stride, request.row_stride,
+                              request.column_stride});
+      ++stats.num_frames;
+    }
+  }
+  stats.transform_seconds += seconds_since(start);
+}
+
+void Batch::Shared::load_video(size_t sample, LoaderPool::Worker& worker, LoadStats& stats) {
+  const std::string& path = sources[sample].path;
+  const PacketIndex& index = *infos[sample].index;
+  const std::vector<int64_t>& frames = request.samples[sample].frames;
+  const auto bad = std::find_if(frames.begin(), frames.end(), [&](int64_t frame) { return frame < 0 || frame >= index.num_frames(); });
+  if (bad != frames.end()) {
+    throw VideoError(VideoErrorKind::frame_index, path, -1,
+                     "frame_index " + std::to_string(*bad) + " is out of range [0, " + std::to_string(index.num_frames()) + ")");
+  }
+  const DecodePlan plan = decode_plan(index, frames.data(), int64_t(frames.size()));
+  stats.num_packets_decoded += plan.num_decoded;
+  stats.num_packets_dropped += plan.num_dropped;
+  stats.num_packets_skipped += plan.num_skipped;
+
+  const std::unique_ptr<ByteSource> source = open_file(path);
+  PacketReader reader(*source, index);
+  DecodeTimes times;
+  const Clock::time_point opening = Clock::now();
+  Decoder& decoder = worker.decoder(index.stream, path);
+  times.decode_seconds += seconds_since(opening);
+  const FrameSink sink = [&](const WantedFrame& wanted, const AVFrame& frame) {
+    write(sample, wanted.frame, picture_of_frame(frame, index.stream, path), worker, stats);
+  };
+  try {
+    for (const Span& span : plan.spans) decoder.run(span, reader, sink, times, &cancelled);
+  } catch (...) {
+    worker.forget_decoder();
+    throw;
+  }
+  stats.bytes_read += reader.bytes_read();
+  stats.read_seconds += times.read_seconds;
+  stats.decode_seconds += times.decode_seconds;
+}
+
+void Batch::Shared::load_frames(size_t sample, LoaderPool::Worker& worker, LoadStats& stats) {
+  const SampleSource& source = sources[sample];
+  std::vector<int64_t> frames = request.samples[sample].frames;
+  std::sort(frames.begin(), frames.end());
+  frames.erase(std::unique(frames.begin(), frames.end()), frames.end());
+  for (const int64_t frame : frames) {
+    if (cancelled.load(std::memory_order_relaxed)) return;
+    if (frame < 0 || frame >= source.num_frames) {
+      throw VideoError(VideoErrorKind::frame_index, source.path, -1,
+                       "frame_index " + std::to_string(frame) + " is out of range [0, " + std::to_string(source.num_frames) + ")");
+    }
+    const std::string path = frame_path(source, frame);
+    try {
+      Clock::time_point start = Clock::now();
+      worker.jpeg.read(path);
+      stats.read_seconds += seconds_since(start);
+      start = Clock::now();
+      const PictureView picture = worker.jpeg.decode(path);
+      stats.decode_seconds += seconds_since(start);
+      ++stats.num_packets_decoded;
+      write(sample, frame, picture, worker, stats);
+    } catch (const VideoError& error) {
+      throw VideoError(error.kind(), error.path(), frame, error.reason(), error.av_error());
+    }
+  }
+}
+
+void Batch::Shared::load(size_t sample, LoaderPool::Worker& worker, LoadStats& stats) {
+  ++stats.num_samples;
+  if (infos[sample].index) {
+    load_video(sample, worker, stats);
+  } else {
+    load_frames(sample, worker, stats);
+  }
+}
+
+Batch::Batch(std::shared_ptr<LoaderPool> pool, std::vector<SampleSource> sources)
+    : pool_(std::move(pool)), shared_(std::make_shared<Shared>()) {
+  shared_->pool = pool_.get();
+  shared_->infos.resize(sources.size());
+  shared_->errors.resize(sources.size());
+  shared_->sources = std::move(sources);
+  std::vector<size_t> all(shared_->sources.size());
+  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+  Shared::submit(shared_, all, &Shared::find_info, true);
+}
+
+Batch::~Batch() {
+  cancel();
+  wait(-1);
+}
+
+void Batch::cancel() { shared_->cancelled.store(true); }
+
+bool Batch::wait(double timeout_seconds) {
+  std::unique_lock<std::mutex> lock(shared_->mutex);
+  const auto is_done = [this] { return shared_->num_pending == 0; };
+  if (timeout_seconds < 0) {
+    shared_->done.wait(lock, is_done);
+    return true;
+  }
+  return shared_->done.wait_for(lock, std::chrono::duration<double>(timeout_seconds), is_done);
+}
+
+const std::vector<SampleInfo>& Batch::infos() const { return shared_->infos; }
+
+const std::vector<std::optional<VideoError>>& Batch::errors() const { return shared_->errors; }
+
+void Batch::decode(DecodeRequest request) {
+  if (request.samples.size() != shared_->sources.size()) throw Error("decode: one request a sample is needed");
+  std::vector<size_t> wanted;
+  for (size_t i = 0; i < request.samples.size(); ++i) {
+    const DecodeRequest::Sample& sample = request.samples[i];
+    if (sample.frames.empty()) continue;
+    if (shared_->errors[i]) throw Error("decode: sample " + std::to_string(i) + " has failed already");
+    if (request.clip_len < 1 || sample.frames.size() % size_t(request.clip_len) != 0) {
+      throw Error("decode: the number of frames of a sample must be a multiple of clip_len");
+    }
+    const int num_clips = int(sample.frames.size()) / request.clip_len;
+    for (const DecodeRequest::View& view : sample.views) {
+      if (view.clip < 0 || view.clip >= num_clips) throw Error("decode: a view names a clip that is not there");
+    }
+    wanted.push_back(i);
+  }
+  Resampler check(request.spec);  // a bad spec is the caller's error, not every sample's
+  shared_->request = std::move(request);
+  Shared::submit(shared_, wanted, &Shared::load, false);
+}
+
+}  // namespace vidload

@@ -1,0 +1,100 @@
+// batch_loader: whole batches of samples in, pixels in their final places out.
+// A Batch is created with its sources and at once finds their indexes (in the pool's threads); the caller then samples frames and boxes
+// from what the indexes say and hands them to decode(), which plans, decodes and transforms each sample as one task, straight into the
+// caller's memory. A failing sample fails alone.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "batch/index_cache.h"
+#include "batch/load_stats.h"
+#include "decode/decoder.h"
+#include "decode/jpeg_decoder.h"
+#include "transform/transform.h"
+
+namespace vidload {
+
+// A video file, or a folder of extracted frames.
+struct SampleSource {
+  std::string path;
+  StoredIndex stored;       // of a video, optional
+  std::string name_format;  // of a folder: printf-style with one integer, e.g. "img_%05d.jpg"; empty for a video
+  int64_t first_number = 1, num_frames = 0;
+};
+
+struct SampleInfo {
+  int64_t num_frames = 0, width = 0, height = 0;  // as displayed
+  double average_fps = 0, first_pts_seconds = 0;
+  std::shared_ptr<const PacketIndex> index;  // null for a folder of frames
+};
+
+// What decode() writes, and where. Arrays are copied; `out` must stay valid until the batch is done or destroyed.
+struct DecodeRequest {
+  struct View {
+    int clip;
+    CropBox box;
+  };
+  struct Sample {
+    std::vector<int64_t> frames;  // clip by clip, clip_len each
+    std::vector<View> views;
+  };
+  TransformSpec spec;
+  int clip_len = 1;
+  std::vector<Sample> samples;
+  uint8_t* out = nullptr;
+  // Strides in elements of spec.dtype.
+  ptrdiff_t sample_stride = 0, view_stride = 0, frame_stride = 0, channel_stride = 0, row_stride = 0, column_stride = 0;
+};
+
+// The threads and what each keeps for reuse: open decoders, resampling tables, scratch memory.
+class LoaderPool {
+ public:
+  explicit LoaderPool(int num_threads);
+  ~LoaderPool();
+
+  struct Worker;
+  ThreadPool& threads() { return *threads_; }
+  Worker& worker(int thread) { return *workers_[size_t(thread)]; }
+  void add_stats(const LoadStats& stats);
+  LoadStats stats();
+
+ private:
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::mutex stats_mutex_;
+  LoadStats stats_;
+  std::unique_ptr<ThreadPool> threads_;  // last: its threads use all of the above
+};
+
+class Batch {
+ public:
+  Batch(std::shared_ptr<LoaderPool> pool, std::vector<SampleSource> sources);
+  // Cancels what has not started, and waits for what has.
+  ~Batch();
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  // False when the time is up before the tasks submitted so far (indexing, then decoding) are done. Negative: no limit.
+  bool wait(double timeout_seconds);
+  void cancel();
+  // Valid after wait() gave true. A sample that failed has an error and must not be asked for in decode().
+  const std::vector<SampleInfo>& infos() const;
+  const std::vector<std::optional<VideoError>>& errors() const;
+  // Samples without frames in the request are left out. Throws Error for a malformed request.
+  void decode(DecodeRequest request);
+
+ private:
+  struct Shared;  // lives until the last task ended
+  std::shared_ptr<LoaderPool> pool_;
+  std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace vidload

@@ -1,0 +1,25 @@
+// load_stats: what was done and how long each stage took, summed over threads.
+#pragma once
+
+#include <cstdint>
+
+namespace vidload {
+
+struct LoadStats {
+  int64_t num_samples = 0, num_failed = 0;
+  int64_t num_files_scanned = 0;     // indexed by reading the file, not from an index
+  int64_t num_frames = 0;            // pictures written to batches
+  int64_t num_packets_decoded = 0, num_packets_dropped = 0, num_packets_skipped = 0;
+  int64_t bytes_read = 0;
+  double index_seconds = 0, read_seconds = 0, decode_seconds = 0, transform_seconds = 0;
+
+  void add(const LoadStats& other) {
+    num_samples += other.num_samples, num_failed += other.num_failed, num_files_scanned += other.num_files_scanned;
+    num_frames += other.num_frames, num_packets_decoded += other.num_packets_decoded;
+    num_packets_dropped += other.num_packets_dropped, num_packets_skipped += other.num_packets_skipped;
+    bytes_read += other.bytes_read, index_seconds += other.index_seconds, read_seconds += other.read_seconds;
+    decode_seconds += other.decode_seconds, transform_seconds += other.transform_seconds;
+  }
+};
+
+}  // namespace vidload

@@ -1,0 +1,168 @@
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include "batch/batch_loader.h"
+#include "bindings/bindings.h"
+
+namespace py = pybind11;
+
+namespace vidload {
+namespace {
+
+template <typename T>
+using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
+
+std::vector<SampleSource> video_sources(const std::vector<std::string>& paths, const std::optional<Array<int64_t>>& stored) {
+  std::vector<SampleSource> sources(paths.size());
+  for (size_t i = 0; i < paths.size(); ++i) sources[i].path = paths[i];
+  if (stored) {
+    if (stored->ndim() != 2 || size_t(stored->shape(0)) != paths.size() || stored->shape(1) != 4) {
+      throw Error("stored must be int64 [len(paths), 4]: address, size, file size, mtime");
+    }
+    const auto rows = stored->unchecked<2>();
+    for (size_t i = 0; i < paths.size(); ++i) {
+      const auto row = py::ssize_t(i);
+      sources[i].stored = {reinterpret_cast<const uint8_t*>(rows(row, 0)), rows(row, 1), {rows(row, 2), rows(row, 3)}};
+    }
+  }
+  return sources;
+}
+
+std::vector<SampleSource> frame_sources(const std::vector<std::string>& folders, const std::string& name_format, int64_t first_number,
+                                        const std::vector<int64_t>& num_frames) {
+  if (num_frames.size() != folders.size()) throw Error("one num_frames a folder is needed");
+  std::vector<SampleSource> sources(folders.size());
+  for (size_t i = 0; i < folders.size(); ++i) {
+    sources[i].path = folders[i];
+    sources[i].name_format = name_format;
+    sources[i].first_number = first_number;
+    sources[i].num_frames = num_frames[i];
+  }
+  return sources;
+}
+
+DType dtype_of(const std::string& name) {
+  if (name == "uint8") return DType::uint8;
+  if (name == "float16") return DType::float16;
+  if (name == "bfloat16") return DType::bfloat16;
+  if (name == "float32") return DType::float32;
+  throw Error("dtype '" + name + "' is not one of uint8, float16, bfloat16, float32");
+}
+
+// Waits without the GIL, but lets Ctrl-C through ten times a second.
+bool wait_for(Batch& batch, double timeout_seconds) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  while (true) {
+    double left = 0.1;
+    if (timeout_seconds >= 0) {
+      left = std::min(left, timeout_seconds - std::chrono::duration<double>(Clock::now() - start).count());
+      if (left < 0) left = 0;
+    }
+    {
+      py::gil_scoped_release release;
+      if (batch.wait(left)) return true;
+    }
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (timeout_seconds >= 0 && std::chrono::duration<double>(Clock::now() - start).count() >= timeout_seconds) return false;
+  }
+}
+
+void decode(Batch& batch, const TransformSpec& spec, int clip_len, const py::list& frames, const py::list& views, uintptr_t out,
+            const std::array<ptrdiff_t, 6>& strides) {
+  DecodeRequest request;
+  request.spec = spec;
+  request.clip_len = clip_len;
+  request.out = reinterpret_cast<uint8_t*>(out);
+  request.sample_stride = strides[0], request.view_stride = strides[1], request.frame_stride = strides[2];
+  request.channel_stride = strides[3], request.row_stride = strides[4], request.column_stride = strides[5];
+  request.samples.resize(frames.size());
+  if (views.size() != frames.size()) throw Error("one array of views a sample is needed");
+  for (size_t i = 0; i < frames.size(); ++i) {
+    if (frames[i].is_none()) continue;
+    const auto indices = frames[i].cast<Array<int64_t>>();
+    request.samples[i].frames.assign(indices.data(), indices.data() + indices.size());
+    const auto rows = views[i].cast<Array<double>>();
+    if (rows.ndim() != 2 || rows.shape(1) != 6) throw Error("views must be float64 [num_views, 6]: clip, top, left, height, width, flip");
+    const auto row = rows.unchecked<2>();
+    for (py::ssize_t v = 0; v < rows.shape(0); ++v) {
+      request.samples[i].views.push_back({int(row(v, 0)), {row(v, 1), row(v, 2), row(v, 3), row(v, 4), row(v, 5) != 0}});
+    }
+  }
+  py::gil_scoped_release release;
+  batch.decode(std::move(request));
+}
+
+py::dict stats_dict(const LoadStats& stats) {
+  py::dict result;
+  result["num_samples"] = stats.num_samples;
+  result["num_failed"] = stats.num_failed;
+  result["num_files_scanned"] = stats.num_files_scanned;
+  result["num_frames"] = stats.num_frames;
+  result["num_packets_decoded"] = stats.num_packets_decoded;
+  result["num_packets_dropped"] = stats.num_packets_dropped;
+  result["num_packets_skipped"] = stats.num_packets_skipped;
+  result["bytes_read"] = stats.bytes_read;
+  result["index_seconds"] = stats.index_seconds;
+  result["read_seconds"] = stats.read_seconds;
+  result["decode_seconds"] = stats.decode_seconds;
+  result["transform_seconds"] = stats.transform_seconds;
+  return result;
+}
+
+}  // namespace
+
+void bind_loader(py::module_& module) {
+  py::class_<TransformSpec>(module, "TransformSpec")
+      .def(py::init([](int height, int width, const std::string& dtype, bool antialias,
+                       const std::optional<std::array<float, 3>>& mean, const std::optional<std::array<float, 3>>& std) {
+             TransformSpec spec = {};
+             spec.height = height, spec.width = width, spec.dtype = dtype_of(dtype), spec.antialias = antialias;
+             spec.normalize = mean.has_value();
+             for (size_t i = 0; i < 3; ++i) spec.mean[i] = mean ? (*mean)[i] : 0.0F, spec.std[i] = std ? (*std)[i] : 1.0F;
+             return spec;
+           }),
+           py::arg("height"), py::arg("width"), py::arg("dtype"), py::arg("antialias"), py::arg("mean"), py::arg("std"));
+
+  py::class_<LoaderPool, std::shared_ptr<LoaderPool>>(module, "LoaderPool", "Decoding threads; 0 means the calling thread.")
+      .def(py::init<int>(), py::arg("num_threads"))
+      .def("stats", [](LoaderPool& pool) { return stats_dict(pool.stats()); });
+
+  py::class_<Batch>(module, "Batch", "One batch on its way: indexed, then decoded into the caller's memory.")
+      .def(py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<std::string>& paths, const std::optional<Array<int64_t>>& stored) {
+             auto sources = video_sources(paths, stored);
+             py::gil_scoped_release release;
+             return std::make_unique<Batch>(std::move(pool), std::move(sources));
+           }),
+           py::arg("pool"), py::arg("paths"), py::arg("stored") = py::none())
+      .def_static("of_frames", [](std::shared_ptr<LoaderPool> pool, const std::vector<std::string>& folders, const std::string& name_format,
+                                  int64_t first_number, const std::vector<int64_t>& num_frames) {
+        auto sources = frame_sources(folders, name_format, first_number, num_frames);
+        py::gil_scoped_release release;
+        return std::make_unique<Batch>(std::move(pool), std::move(sources));
+      }, py::arg("pool"), py::arg("folders"), py::arg("name_format"), py::arg("first_number"), py::arg("num_frames"))
+      .def("wait", &wait_for, py::arg("timeout_seconds") = -1.0, "False if the time is up first. Negative: no limit.")
+      .def("cancel", &Batch::cancel)
+      .def("infos", [](const Batch& batch) {
+        py::list result;
+        for (size_t i = 0; i < batch.infos().size(); ++i) {
+          const SampleInfo& info = batch.infos()[i];
+          if (batch.errors()[i]) {
+            result.append(py::none());
+          } else {
+            result.append(py::make_tuple(info.num_frames, info.average_fps, info.height, info.width, info.index));
+          }
+        }
+        return result;
+      }, "(num_frames, average_fps, height, width, PacketIndex or None) of each sample, None where it failed; after wait().")
+      .def("errors", [](const Batch& batch) {
+        py::list result;
+        for (const auto& error : batch.errors()) result.append(error ? python_error(*error) : py::none());
+        return result;
+      }, "An exception or None for each sample; after wait().")
+      .def("decode", &decode, py::arg("spec"), py::arg("clip_len"), py::arg("frames"), py::arg("views"), py::arg("out"), py::arg("strides"),
+           "Starts decoding. frames: int64 [clips * clip_len] a sample, or None to leave it out; views: float64 [V, 6] a sample; strides "
+           "(sample, view, frame, channel, row, column) in elements.");
+}
+
+}  // namespace vidload

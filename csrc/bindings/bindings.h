@@ -1,0 +1,19 @@
+// bindings: one function a stage, called by module.cpp in flow order. Each converts types, releases the GIL and calls.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include "base/error.h"
+
+namespace vidload {
+
+void bind_index(pybind11::module_& module);
+void bind_reader(pybind11::module_& module);
+void bind_transform(pybind11::module_& module);
+void bind_loader(pybind11::module_& module);
+void bind_floor(pybind11::module_& module);
+
+// The Python exception (vidload.errors) that says the same.
+pybind11::object python_error(const VideoError& error);
+
+}  // namespace vidload

@@ -1,0 +1,65 @@
+// vidload._core: the compiled half of vidload. Private: users import vidload.
+#include "bindings/bindings.h"
+
+#include <pybind11/stl.h>
+
+extern "C" {
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+#include <libavutil/avutil.h>
+#include <libavutil/log.h>
+}
+
+#include <cstdlib>
+
+#include "base/cpu_level.h"
+
+namespace py = pybind11;
+
+namespace vidload {
+
+py::object python_error(const VideoError& error) {
+  return py::module_::import("vidload.errors")
+      .attr("_from_core")(int(error.kind()), error.path(), error.frame(), error.reason(), error.av_error());
+}
+
+static void translate_errors(std::exception_ptr pointer) {
+  try {
+    if (pointer) std::rethrow_exception(pointer);
+  } catch (const VideoError& error) {
+    const py::object exception = python_error(error);
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr());
+  } catch (const Error& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+  }
+}
+
+static py::dict versions() {
+  py::dict result;
+  result["ffmpeg"] = av_version_info();
+  result["libavcodec"] = std::to_string(avcodec_version() >> 16) + "." + std::to_string(avcodec_version() >> 8 & 255);
+  result["libavformat"] = std::to_string(avformat_version() >> 16) + "." + std::to_string(avformat_version() >> 8 & 255);
+  py::dict decoders;  // codec -> the decoder that will be used, None if there is none
+  for (const char* name : {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mjpeg"}) {
+    const AVCodecDescriptor* descriptor = avcodec_descriptor_get_by_name(name);
+    const AVCodec* codec = descriptor ? avcodec_find_decoder(descriptor->id) : nullptr;
+    decoders[name] = codec ? py::cast(codec->name) : py::none();
+  }
+  result["decoders"] = decoders;
+  return result;
+}
+
+}  // namespace vidload
+
+PYBIND11_MODULE(_core, module) {
+  using namespace vidload;
+  // FFmpeg prints what it finds odd about a stream to stderr, from every thread; what matters is raised instead.
+  if (!std::getenv("VIDLOAD_FFMPEG_LOG")) av_log_set_level(AV_LOG_QUIET);
+  py::register_exception_translator(&translate_errors);
+  module.def("versions", &versions, "FFmpeg's versions and decoders.");
+  bind_index(module);
+  bind_reader(module);
+  bind_transform(module);
+  bind_loader(module);
+  bind_floor(module);
+}

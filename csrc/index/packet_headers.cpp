@@ -1,0 +1,351 @@
+#include "index/packet_headers.h"
+
+#include <algorithm>
+
+namespace vidload {
+namespace {
+
+// Most significant bit first; reads zeros past the end, which is_past_end() then tells.
+class BitReader {
+ public:
+  BitReader(const uint8_t* data, int size) : data_(data), num_bits_(int64_t{size} * 8) {}
+  uint32_t bits(int count) {
+    uint32_t value = 0;
+    for (; count > 0; --count, ++position_) {
+      const bool bit = position_ < num_bits_ && (data_[position_ >> 3] >> (7 - (position_ & 7)) & 1);
+      value = value << 1 | uint32_t(bit);
+    }
+    return value;
+  }
+  bool flag() { return bits(1) != 0; }
+  uint32_t uvlc() {  // AV1 spec 4.10.3, and H.264's ue(v), which reads the same
+    int zeros = 0;
+    while (position_ < num_bits_ && !flag()) ++zeros;
+    return zeros >= 32 ? UINT32_MAX : bits(zeros) + ((uint32_t{1} << zeros) - 1);
+  }
+  bool is_past_end() const { return position_ > num_bits_; }
+
+ private:
+  const uint8_t* data_;
+  int64_t num_bits_;
+  int64_t position_ = 0;
+};
+
+// The payload of a NAL unit's first bytes without emulation prevention (00 00 03 -> 00 00).
+std::vector<uint8_t> unescaped(const uint8_t* data, int size) {
+  std::vector<uint8_t> out;
+  out.reserve(size_t(size));
+  int zeros = 0;
+  for (int i = 0; i < size; ++i) {
+    if (zeros >= 2 && data[i] == 3) {
+      zeros = 0;
+      continue;
+    }
+    zeros = data[i] == 0 ? zeros + 1 : 0;
+    out.push_back(data[i]);
+  }
+  return out;
+}
+
+// H.264 D.1.8: the pictures from here on are right at once only if recovery_frame_cnt is 0.
+bool has_immediate_recovery_point(const uint8_t* data, int size) {
+  const std::vector<uint8_t> sei = unescaped(data, size);
+  size_t at = 0;
+  while (at + 2 <= sei.size() && sei[at] != 0x80) {
+    int type = 0, length = 0;
+    while (at < sei.size() && sei[at] == 0xFF) type += 255, ++at;
+    if (at < sei.size()) type += sei[at++];
+    while (at < sei.size() && sei[at] == 0xFF) length += 255, ++at;
+    if (at < sei.size()) length += sei[at++];
+    if (at + size_t(length) > sei.size()) return false;
+    if (type == 6) return BitReader(sei.data() + at, length).uvlc() == 0;
+    at += size_t(length);
+  }
+  return false;
+}
+
+}  // namespace
+
+PacketHeaderReader::PacketHeaderReader(const AVCodecParameters& parameters) : codec_(parameters.codec_id) {
+  const uint8_t* extradata = parameters.extradata;
+  const int size = parameters.extradata_size;
+  if (codec_ == AV_CODEC_ID_H264 && size >= 7 && extradata[0] == 1) nal_length_size_ = (extradata[4] & 3) + 1;
+  // hvcC begins with 1; some old muxers wrote 0, and Annex B extradata begins 00 00 01 or 00 00 00 01.
+  if (codec_ == AV_CODEC_ID_HEVC && size >= 23 && (extradata[0] || extradata[1] || extradata[2] > 1)) {
+    nal_length_size_ = (extradata[21] & 3) + 1;
+  }
+  if (codec_ == AV_CODEC_ID_AV1 && size > 4 && extradata[0] == 0x81) read_av1(extradata + 4, size - 4);
+}
+
+PacketFacts PacketHeaderReader::read(const uint8_t* data, int size, bool container_says_keyframe) {
+  PacketFacts facts;
+  switch (codec_) {
+    case AV_CODEC_ID_H264: facts = read_h264(data, size); break;
+    case AV_CODEC_ID_HEVC: facts = read_hevc(data, size); break;
+    case AV_CODEC_ID_VP8: facts = read_vp8(data, size); break;
+    case AV_CODEC_ID_VP9: facts = read_vp9(data, size); break;
+    case AV_CODEC_ID_AV1:
+      facts = read_av1(data, size);
+      facts.is_keyframe = container_says_keyframe;
+      break;
+    case AV_CODEC_ID_MPEG4: facts = read_mpeg4(data, size, container_says_keyframe); break;
+    case AV_CODEC_ID_MPEG1VIDEO:
+    case AV_CODEC_ID_MPEG2VIDEO: facts = read_mpeg12(data, size, container_says_keyframe); break;
+    default: facts.is_keyframe = container_says_keyframe;
+  }
+  return facts;
+}
+
+template <typename Visit>
+void PacketHeaderReader::for_each_nal(const uint8_t* data, int size, Visit visit) const {
+  const uint8_t* const end = data + size;
+  if (nal_length_size_ > 0) {
+    while (end - data > nal_length_size_) {
+      uint32_t length = 0;
+      for (int i = 0; i < nal_length_size_; ++i) length = length << 8 | *data++;
+      const int clipped = int(std::min<int64_t>(length, end - data));
+      visit(data, clipped);
+      data += clipped;
+    }
+    return;
+  }
+  const auto next_start_code = [end](const uint8_t* at) {
+    for (; end - at >= 3; ++at) {
+      if (at[0] == 0 && at[1] == 0 && at[2] == 1) return at;
+    }
+    return end;
+  };
+  const uint8_t* at = next_start_code(data);
+  while (at < end) {
+    const uint8_t* next = next_start_code(at + 3);
+    visit(at + 3, int(next - at - 3));
+    at = next;
+  }
+}
+
+PacketFacts PacketHeaderReader::read_h264(const uint8_t* data, int size) const {
+  PacketFacts facts;
+  bool has_picture = false, is_reference = false, is_idr = false, recovers = false;
+  for_each_nal(data, size, [&](const uint8_t* nal, int length) {
+    if (length < 1) return;
+    const int type = nal[0] & 31;
+    if (type == 1 || type == 2 || type == 5) {  // coded slices; 2 is data partition A
+      has_picture = true;
+      is_reference |= (nal[0] >> 5 & 3) != 0;  // nal_ref_idc, H.264 7.4.1
+      is_idr |= type == 5;
+    } else if (type == 6) {
+      recovers |= has_immediate_recovery_point(nal + 1, length - 1);
+    }
+  });
+  facts.is_reference = is_reference || !has_picture;
+  facts.is_keyframe = is_idr || (recovers && is_reference);
+  return facts;
+}
+
+PacketFacts PacketHeaderReader::read_hevc(const uint8_t* data, int size) const {
+  PacketFacts facts;
+  bool has_picture = false, is_reference = false;
+  for_each_nal(data, size, [&](const uint8_t* nal, int length) {
+    if (length < 2) return;
+    const int type = nal[0] >> 1 & 63;
+    const int layer = (nal[0] & 1) << 5 | nal[1] >> 3;
+    if (type >= 32 || layer != 0) return;
+    has_picture = true;
+    // H.265 table 7-1: types 0..14 that are even are pictures no other picture of the same temporal layer refers to.
+    is_reference |= type >= 16 || type % 2 == 1;
+    facts.is_keyframe |= type >= 16 && type <= 21;  // BLA, IDR, CRA
+    facts.temporal_layer = (nal[1] & 7) - 1;
+  });
+  facts.is_reference = is_reference || !has_picture;
+  return facts;
+}
+
+PacketFacts PacketHeaderReader::read_vp8(const uint8_t* data, int size) const {
+  PacketFacts facts;
+  if (size < 3) return facts;
+  facts.is_keyframe = !(data[0] & 1);  // RFC 6386 9.1
+  facts.is_shown = data[0] >> 4 & 1;
+  return facts;
+}
+
+PacketFacts PacketHeaderReader::read_vp9(const uint8_t* data, int size) const {
+  PacketFacts facts;
+  if (size < 1) return facts;
+  // A superframe (VP9 annex B) holds hidden frames before the shown one: only a single frame is judged.
+  const int marker = data[size - 1];
+  if ((marker & 0xE0) == 0xC0) {
+    const int index_size = 2 + ((marker >> 3 & 3) + 1) * ((marker & 7) + 1);
+    if (size >= index_size && data[size - index_size] == marker) {
+      facts.is_keyframe = read_vp9(data, std::min(size - index_size, 16)).is_keyframe;
+      return facts;
+    }
+  }
+  BitReader bits(data, size);
+  if (bits.bits(2) != 2) return facts;
+  int profile = int(bits.bits(1));
+  profile |= int(bits.bits(1)) << 1;
+  if (profile == 3) bits.bits(1);
+  if (bits.flag()) return facts;  // show_existing_frame
+  facts.is_keyframe = !bits.flag();
+  facts.is_shown = bits.flag();
+  // is_reference stays true even for a frame that refreshes no slot: the next frame may predict its motion vectors from this one, and
+  // probabilities, loop filter deltas and the segmentation map carry over too (VP9 spec 6.1.2, 6.4.22, 7.2).
+  return facts;
+}
+
+// MPEG-4 part 2, 6.2.5: after the start code B6 two bits of vop_coding_type: I, P, B, S.
+PacketFacts PacketHeaderReader::read_mpeg4(const uint8_t* data, int size, bool container_says_keyframe) const {
+  PacketFacts facts;
+  int num_pictures = 0, type = 0;
+  for (int i = 0; i + 4 < size; ++i) {
+    if (data[i] == 0 && data[i + 1] == 0 && data[i + 2] == 1 && data[i + 3] == 0xB6) {
+      if (num_pictures++ == 0) type = data[i + 4] >> 6;
+    }
+  }
+  facts.is_keyframe = container_says_keyframe && (num_pictures == 0 || type == 0);
+  facts.is_reference = num_pictures != 1 || type != 2;
+  return facts;
+}
+
+// ISO 13818-2, 6.2.3: after the start code 00 ten bits of temporal_reference and three of picture_coding_type (3: B).
+PacketFacts PacketHeaderReader::read_mpeg12(const uint8_t* data, int size, bool container_says_keyframe) const {
+  PacketFacts facts;
+  bool has_picture = false, is_reference = false;
+  for (int i = 0; i + 5 < size; ++i) {
+    if (data[i] == 0 && data[i + 1] == 0 && data[i + 2] == 1 && data[i + 3] == 0) {
+      has_picture = true;
+      is_reference |= (data[i + 5] >> 3 & 7) != 3;
+    }
+  }
+  facts.is_keyframe = container_says_keyframe;
+  facts.is_reference = is_reference || !has_picture;
+  return facts;
+}
+
+// AV1 spec 5.5.
+void PacketHeaderReader::read_av1_sequence(const uint8_t* data, int size) {
+  BitReader bits(data, size);
+  Av1Sequence sequence;
+  bits.bits(3);  // seq_profile
+  bits.bits(1);  // still_picture
+  sequence.reduced_still_picture = bits.flag();
+  if (sequence.reduced_still_picture) {
+    bits.bits(5);
+    sequence.operating_points.push_back({0, false});
+  } else {
+    int delay_bits = 0;
+    if (bits.flag()) {  // timing_info_present_flag
+      bits.bits(32);
+      bits.bits(32);
+      sequence.equal_picture_interval = bits.flag();
+      if (sequence.equal_picture_interval) bits.uvlc();
+      sequence.decoder_model_info = bits.flag();
+      if (sequence.decoder_model_info) {
+        delay_bits = int(bits.bits(5)) + 1;
+        bits.bits(32);
+        sequence.buffer_removal_bits = int(bits.bits(5)) + 1;
+        bits.bits(5);
+      }
+    }
+    const bool initial_display_delay = bits.flag();
+    const int num_points = int(bits.bits(5)) + 1;
+    for (int i = 0; i < num_points; ++i) {
+      const int idc = int(bits.bits(12));
+      if (bits.bits(5) > 7) bits.bits(1);
+      bool has_model = false;
+      if (sequence.decoder_model_info) {
+        has_model = bits.flag();
+        if (has_model) bits.bits(delay_bits), bits.bits(delay_bits), bits.bits(1);
+      }
+      if (initial_display_delay && bits.flag()) bits.bits(4);
+      sequence.operating_points.push_back({idc, has_model});
+    }
+  }
+  const int width_bits = int(bits.bits(4)) + 1, height_bits = int(bits.bits(4)) + 1;
+  bits.bits(width_bits);
+  bits.bits(height_bits);
+  if (!sequence.reduced_still_picture) sequence.frame_ids = bits.flag();
+  if (sequence.frame_ids) {
+    sequence.delta_frame_id_bits = int(bits.bits(4)) + 2;
+    sequence.frame_id_bits = int(bits.bits(3)) + sequence.delta_frame_id_bits + 1;
+  }
+  bits.bits(3);  // 128x128 superblocks, filter intra, intra edge filter
+  if (!sequence.reduced_still_picture) {
+    bits.bits(4);  // interintra, masked compound, warped motion, dual filter
+    const bool order_hints = bits.flag();
+    if (order_hints) bits.bits(2);
+    sequence.screen_content_tools = bits.flag() ? 2 : int(bits.bits(1));
+    if (sequence.screen_content_tools > 0) sequence.integer_mv = bits.flag() ? 2 : int(bits.bits(1));
+    if (order_hints) sequence.order_hint_bits = int(bits.bits(3)) + 1;
+  }
+  sequence.known = !bits.is_past_end();
+  av1_ = sequence;
+}
+
+// AV1 spec 5.3 (units) and 5.9.2 (the frame header as far as refresh_frame_flags). A packet may be left out when no frame in it
+// refreshes a reference slot. (Probabilities are saved with the slot, so nothing else survives such a frame.)
+PacketFacts PacketHeaderReader::read_av1(const uint8_t* data, int size) {
+  PacketFacts facts;
+  const uint8_t* const end = data + size;
+  bool refreshes = false, understood = true;
+  int num_frames = 0;
+  while (data < end && understood) {
+    const int type = data[0] >> 3 & 15;
+    const bool has_extension = data[0] & 4, has_size = data[0] & 2;
+    ++data;
+    int temporal_id = 0, spatial_id = 0;
+    if (has_extension && data < end) {
+      temporal_id = data[0] >> 5;
+      spatial_id = data[0] >> 3 & 3;
+      ++data;
+    }
+    uint64_t length = uint64_t(end - data);
+    if (has_size) {
+      length = 0;
+      for (int i = 0; i < 8 && data < end; ++i) {
+        const uint8_t byte = *data++;
+        length |= uint64_t(byte & 127) << (7 * i);
+        if (!(byte & 128)) break;
+      }
+    }
+    if (length > uint64_t(end - data)) length = uint64_t(end - data);
+    if (type == 1) read_av1_sequence(data, int(length));
+    if (type == 3 || type == 6) {  // frame header, frame
+      ++num_frames;
+      if (!av1_.known || av1_.reduced_still_picture) return facts;
+      BitReader bits(data, int(std::min<uint64_t>(length, 64)));
+      if (bits.flag()) {  // show_existing_frame; a shown keyframe refreshes every slot, and which it is only the decoder knows
+        understood = false;
+        break;
+      }
+      const int frame_type = int(bits.bits(2));
+      const bool is_shown = bits.flag();
+      if (is_shown && av1_.decoder_model_info && !av1_.equal_picture_interval) understood = false;  // temporal_point_info
+      if (!is_shown) bits.bits(1);                                                                  // showable_frame
+      const bool is_switch = frame_type == 3, is_shown_key = frame_type == 0 && is_shown;
+      const bool error_resilient = is_switch || is_shown_key ? true : bits.flag();
+      bits.bits(1);  // disable_cdf_update
+      const bool screen_content = av1_.screen_content_tools == 2 ? bits.flag() : av1_.screen_content_tools == 1;
+      if (screen_content && av1_.integer_mv == 2) bits.bits(1);
+      if (av1_.frame_ids) bits.bits(av1_.frame_id_bits);
+      if (!is_switch) bits.bits(1);  // frame_size_override_flag
+      bits.bits(av1_.order_hint_bits);
+      const bool is_intra = frame_type == 0 || frame_type == 2;
+      if (!is_intra && !error_resilient) bits.bits(3);  // primary_ref_frame
+      if (av1_.decoder_model_info && bits.flag()) {     // buffer_removal_time_present_flag
+        for (const auto& point : av1_.operating_points) {
+          if (!point.has_decoder_model) continue;
+          const bool in_temporal = point.idc >> temporal_id & 1, in_spatial = point.idc >> (spatial_id + 8) & 1;
+          if (point.idc == 0 || (in_temporal && in_spatial)) bits.bits(av1_.buffer_removal_bits);
+        }
+      }
+      refreshes |= is_switch || is_shown_key || bits.bits(8) != 0;
+      understood &= !bits.is_past_end();
+    }
+    data += length;
+  }
+  facts.is_reference = refreshes || !understood || num_frames == 0;
+  return facts;
+}
+
+}  // namespace vidload

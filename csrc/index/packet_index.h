@@ -1,0 +1,81 @@
+// packet_index: everything known about one video without decoding it again: how to open its decoder, where each packet lies, which
+// packets may be left out, and which packet gives which frame. Plain data; packet_scan and decode/open_video fill it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "source/av_handles.h"
+#include "source/byte_source.h"
+
+namespace vidload {
+
+struct Rational {
+  int num = 0, den = 1;
+  double value() const { return den == 0 ? 0.0 : double(num) / den; }
+};
+
+struct StreamInfo {
+  std::string container;  // FFmpeg's short name, e.g. "mov,mp4,m4a,3gp,3g2,mj2"
+  std::string codec;      // FFmpeg's codec name, e.g. "h264"
+  std::string pixel_format;
+  std::vector<uint8_t> extradata;
+  int codec_tag = 0, format = -1, profile = -99, level = -99;
+  int coded_width = 0, coded_height = 0;  // of a decoded picture, before rotation
+  int bits_per_coded_sample = 0;
+  int color_primaries = 2, color_transfer = 2, color_space = 2, color_range = 0, chroma_location = 0;  // AVCOL_*_UNSPECIFIED
+  int field_order = 0;
+  int reorder_depth = 0;  // how many pictures a decoder must hold back to put frames in presentation order
+  int rotation = 0;       // degrees clockwise that turn a decoded picture upright: 0, 90, 180, 270
+  bool is_mirrored = false;  // then mirrored left to right
+  Rational time_base, average_fps;
+  double duration_seconds = 0;
+
+  int width() const { return rotation % 180 == 0 ? coded_width : coded_height; }  // as displayed
+  int height() const { return rotation % 180 == 0 ? coded_height : coded_width; }
+};
+
+enum PacketFlags : uint8_t {
+  kKeyframe = 1,   // decoding may start here
+  kDroppable = 2,  // no other picture depends on it
+  kHidden = 4,     // no frame comes out
+  kDiscard = 8,    // outside the container's edit list: decoded when others need it, never shown
+};
+
+struct PacketIndex {
+  StreamInfo stream;
+  // Packets can be read at `offset`, `size` bytes each. Otherwise the container must be demuxed to get at them.
+  bool is_byte_addressable = true;
+  // One packet gives one frame, in pts order. Otherwise the frames were found by decoding the whole stream, and no packet may be left out.
+  bool is_regular = true;
+  std::string note;  // what was odd about the file, for people; empty if nothing
+
+  // One entry a packet, in decode order.
+  std::vector<int64_t> pts, offset;  // pts in time_base ticks
+  std::vector<int32_t> size;
+  std::vector<uint8_t> flags;
+  // One entry a frame, in presentation order.
+  std::vector<int32_t> frame_packet;  // the packet it comes from
+  std::vector<int64_t> frame_pts;
+
+  int num_packets() const { return int(pts.size()); }
+  int num_frames() const { return int(frame_packet.size()); }
+  double frame_pts_seconds(int frame) const { return double(frame_pts[size_t(frame)]) * stream.time_base.value(); }
+  int64_t bytes_held() const;
+
+  // A self-contained copy of all of the above, for the dataset's index file. from_bytes throws Error when the bytes are of another
+  // version or damaged.
+  std::vector<uint8_t> to_bytes() const;
+  static PacketIndex from_bytes(const uint8_t* data, size_t size);
+};
+
+// Reads all packets without decoding any. Frames are not yet listed when `is_regular` is false, and colors and picture size are the
+// container's word. Throws VideoError.
+PacketIndex scan_packets(const ByteSource& source);
+
+// Fills average_fps and duration_seconds from frame_pts, the same way for every container; the last frame lasts as long as the median
+// one. `container_fps` and `last_duration` (ticks) help where there is a single frame.
+void measure_timing(PacketIndex& index, Rational container_fps, int64_t last_duration);
+
+}  // namespace vidload

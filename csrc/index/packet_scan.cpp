@@ -1,0 +1,236 @@
+// packet_scan: one pass over a container's packets. Notes where each lies in the file (found again in the file's bytes, so that later
+// reads need no demuxer), its pts, and what packet_headers can tell of it; then puts the frames into presentation order.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <queue>
+
+extern "C" {
+#include <libavutil/display.h>
+#include <libavutil/pixdesc.h>
+}
+
+#include "base/error.h"
+#include "index/packet_headers.h"
+#include "index/packet_index.h"
+#include "source/container.h"
+
+namespace vidload {
+namespace {
+
+#if LIBAVFORMAT_VERSION_MAJOR >= 60
+const int32_t* display_matrix(const AVStream* stream) {
+#if LIBAVFORMAT_VERSION_MAJOR >= 61
+  const AVPacketSideData* data = av_packet_side_data_get(stream->codecpar->coded_side_data,
+                                                         stream->codecpar->nb_coded_side_data, AV_PKT_DATA_DISPLAYMATRIX);
+  return data && data->size >= 36 ? reinterpret_cast<const int32_t*>(data->data) : nullptr;
+#else
+  size_t size = 0;
+  const uint8_t* data = av_stream_get_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, &size);
+  return data && size >= 36 ? reinterpret_cast<const int32_t*>(data) : nullptr;
+#endif
+}
+#else
+const int32_t* display_matrix(const AVStream* stream) {
+#if LIBAVFORMAT_VERSION_MAJOR >= 59
+  size_t size = 0;
+#else
+  int size = 0;
+#endif
+  const uint8_t* data = av_stream_get_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, &size);
+  return data && size >= 36 ? reinterpret_cast<const int32_t*>(data) : nullptr;
+}
+#endif
+
+// Note [Display matrix]
+// The matrix maps decoded (x, y) to shown (x, y): x' = a x + c y, y' = b x + d y, y pointing down. A mirrored picture has a negative
+// determinant; undoing the mirror first (negating a and c, as it is applied last) leaves a rotation whose angle av_display_rotation_get
+// gives counterclockwise. Angles are rounded to quarter turns; phones write nothing else.
+void read_orientation(const AVStream* stream, StreamInfo& info) {
+  const int32_t* matrix = display_matrix(stream);
+  if (!matrix) return;
+  int32_t turned[9];
+  std::memcpy(turned, matrix, sizeof turned);
+  const double determinant = double(turned[0]) * turned[4] - double(turned[1]) * turned[3];
+  info.is_mirrored = determinant < 0;
+  if (info.is_mirrored) turned[0] = -turned[0], turned[3] = -turned[3];
+  const double counterclockwise = av_display_rotation_get(turned);
+  if (std::isnan(counterclockwise)) return;
+  info.rotation = int((std::lround(-counterclockwise / 90.0) % 4 + 4) % 4) * 90;
+}
+
+StreamInfo stream_info(const Container& container) {
+  const AVStream* stream = container.stream();
+  const AVCodecParameters& parameters = *stream->codecpar;
+  StreamInfo info;
+  info.container = container.format()->iformat->name;
+  info.codec = avcodec_get_name(parameters.codec_id);
+  if (const char* name = av_get_pix_fmt_name(AVPixelFormat(parameters.format))) info.pixel_format = name;
+  info.extradata.assign(parameters.extradata, parameters.extradata + parameters.extradata_size);
+  info.codec_tag = int(parameters.codec_tag);
+  info.format = parameters.format;
+  info.profile = parameters.profile;
+  info.level = parameters.level;
+  info.coded_width = parameters.width;
+  info.coded_height = parameters.height;
+  info.bits_per_coded_sample = parameters.bits_per_coded_sample;
+  info.color_primaries = parameters.color_primaries;
+  info.color_transfer = parameters.color_trc;
+  info.color_space = parameters.color_space;
+  info.color_range = parameters.color_range;
+  info.chroma_location = parameters.chroma_location;
+  info.field_order = parameters.field_order;
+  info.time_base = {stream->time_base.num, stream->time_base.den};
+  read_orientation(stream, info);
+  return info;
+}
+
+// Where the payload lies at or shortly after `position` (containers put a small header before it): its offset, or -1.
+class PayloadFinder {
+ public:
+  explicit PayloadFinder(const ByteSource& source) : source_(source) {}
+  int64_t find(int64_t position, const uint8_t* payload, int size) {
+    if (position < 0) return -1;
+    buffer_.resize(size_t(size) + kMaxHeader);
+    const int64_t count = source_.read(position, buffer_.data(), int64_t(buffer_.size()));
+    for (int64_t at = 0; at + size <= count; ++at) {
+      if (buffer_[size_t(at)] == payload[0] && std::memcmp(buffer_.data() + at, payload, size_t(size)) == 0) return position + at;
+    }
+    return -1;
+  }
+
+ private:
+  static constexpr int kMaxHeader = 64;
+  const ByteSource& source_;
+  std::vector<uint8_t> buffer_;
+};
+
+// The most frames that are decoded before, and shown after, any one frame.
+int reorder_depth(const PacketIndex& index) {
+  std::priority_queue<int64_t, std::vector<int64_t>, std::greater<int64_t>> waiting;  // a decoder holding back as few as it can
+  size_t next = 0;
+  int depth = 0;
+  std::vector<int64_t> rank(index.pts.size(), -1);
+  for (size_t frame = 0; frame < index.frame_packet.size(); ++frame) rank[size_t(index.frame_packet[frame])] = int64_t(frame);
+  for (const int64_t frame : rank) {
+    if (frame < 0) continue;
+    waiting.push(frame);
+    while (!waiting.empty() && waiting.top() == int64_t(next)) waiting.pop(), ++next;
+    depth = std::max(depth, int(waiting.size()));
+  }
+  return depth;
+}
+
+double median_frame_seconds(const PacketIndex& index) {
+  std::vector<int64_t> steps;
+  for (size_t i = 1; i < index.frame_pts.size(); ++i) steps.push_back(index.frame_pts[i] - index.frame_pts[i - 1]);
+  if (steps.empty()) return 0;
+  std::nth_element(steps.begin(), steps.begin() + int64_t(steps.size() / 2), steps.end());
+  return double(steps[steps.size() / 2]) * index.stream.time_base.value();
+}
+
+}  // namespace
+
+void measure_timing(PacketIndex& index, Rational container_fps, int64_t last_duration) {
+  StreamInfo& stream = index.stream;
+  if (index.num_frames() == 0) return;
+  const double first = index.frame_pts_seconds(0), last = index.frame_pts_seconds(index.num_frames() - 1);
+  double tail = median_frame_seconds(index);
+  if (tail <= 0) tail = double(last_duration) * stream.time_base.value();
+  if (tail <= 0 && container_fps.num > 0) tail = 1.0 / container_fps.value();
+  stream.duration_seconds = last - first + tail;
+  if (index.num_frames() > 1 && last > first) {
+    const AVRational fps = av_d2q((index.num_frames() - 1) / (last - first), 1000000);
+    stream.average_fps = {fps.num, fps.den};
+  } else {
+    stream.average_fps = container_fps;
+  }
+  // Ticks are often too coarse to give 30000/1001 back; the container's own figure is kept where the two agree.
+  if (container_fps.num > 0 && std::abs(container_fps.value() / stream.average_fps.value() - 1) < 2e-3) {
+    stream.average_fps = container_fps;
+  }
+}
+
+PacketIndex scan_packets(const ByteSource& source) {
+  Container container(source);
+  PacketIndex index;
+  index.stream = stream_info(container);
+  PacketHeaderReader headers(*container.stream()->codecpar);
+  PayloadFinder finder(source);
+  UniqueAVPacket packet(av_packet_alloc());
+  if (!packet) throw std::bad_alloc();
+
+  std::vector<int64_t> dts;
+  std::vector<uint8_t> layers, is_reference;
+  bool has_all_pts = true;
+  int64_t last_duration = 0;
+  while (container.read(packet.get())) {
+    if ((packet->flags & AV_PKT_FLAG_CORRUPT) && avio_feof(container.format()->pb)) {
+      index.note = "the file is cut short; its incomplete last packet is left out";
+      break;
+    }
+    const PacketFacts facts = headers.read(packet->data, packet->size, packet->flags & AV_PKT_FLAG_KEY);
+    const int64_t found = finder.find(packet->pos, packet->data, packet->size);
+    if (found < 0) index.is_byte_addressable = false;
+    for (int i = 0; i < packet->side_data_elems; ++i) {
+      const AVPacketSideDataType type = packet->side_data[i].type;
+      if (type == AV_PKT_DATA_NEW_EXTRADATA || type == AV_PKT_DATA_PARAM_CHANGE || type == AV_PKT_DATA_PALETTE) {
+        index.is_byte_addressable = false;  // the decoder needs more than the payload
+      }
+    }
+    has_all_pts &= packet->pts != AV_NOPTS_VALUE;
+    last_duration = packet->duration;
+    index.pts.push_back(packet->pts);
+    dts.push_back(packet->dts);
+    index.offset.push_back(found >= 0 ? found : packet->pos);
+    index.size.push_back(packet->size);
+    index.flags.push_back(uint8_t((facts.is_keyframe ? kKeyframe : 0) | (facts.is_shown ? 0 : kHidden) |
+                                  (packet->flags & AV_PKT_FLAG_DISCARD ? kDiscard : 0)));
+    is_reference.push_back(facts.is_reference);
+    layers.push_back(uint8_t(facts.temporal_layer));
+  }
+  const size_t num_packets = index.pts.size();
+  if (num_packets == 0) throw VideoError(VideoErrorKind::unreadable, source.name(), -1, "its video stream holds no packets");
+  if (!index.is_byte_addressable) {
+    UniqueAVPacket again(av_packet_alloc());  // positions must be what the demuxer says, to find packets again after a seek
+    Container second(source);
+    for (size_t i = 0; i < num_packets && second.read(again.get()); ++i) index.offset[i] = again->pos;
+  }
+
+  const uint8_t top_layer = *std::max_element(layers.begin(), layers.end());
+  for (size_t i = 0; i < num_packets; ++i) {
+    if (!is_reference[i] && layers[i] == top_layer) index.flags[i] |= kDroppable;
+  }
+
+  std::vector<int32_t> shown;
+  for (size_t i = 0; i < num_packets; ++i) {
+    if (!(index.flags[i] & (kHidden | kDiscard))) shown.push_back(int32_t(i));
+  }
+  bool has_equal_pts = false;
+  if (has_all_pts) {
+    std::stable_sort(shown.begin(), shown.end(), [&](int32_t a, int32_t b) { return index.pts[size_t(a)] < index.pts[size_t(b)]; });
+    for (size_t i = 1; i < shown.size(); ++i) has_equal_pts |= index.pts[size_t(shown[i])] == index.pts[size_t(shown[i - 1])];
+  }
+  // A stream cut out of a broadcast may carry each field in a packet of its own.
+  const bool may_hold_fields = container.is_parsed() && index.stream.field_order > AV_FIELD_PROGRESSIVE;
+  index.is_regular = has_all_pts && !has_equal_pts && !may_hold_fields && (index.flags[0] & kKeyframe);
+  if (!has_all_pts) {
+    // AVI and raw streams: frames take the decode times in rising order, or are numbered when there is none.
+    const bool has_dts = std::find(dts.begin(), dts.end(), AV_NOPTS_VALUE) == dts.end();
+    if (!has_dts) std::iota(dts.begin(), dts.end(), 0);
+    const AVRational fps = container.stream()->avg_frame_rate;
+    if (!has_dts) index.stream.time_base = fps.num > 0 ? Rational{fps.den, fps.num} : Rational{1, 25};
+    index.pts = dts;
+  }
+  index.frame_packet = shown;
+  for (const int32_t frame : shown) index.frame_pts.push_back(index.pts[size_t(frame)]);
+  if (!index.is_regular) std::sort(index.frame_pts.begin(), index.frame_pts.end());
+  index.stream.reorder_depth = std::min(16, reorder_depth(index));
+  AVRational fps = container.stream()->avg_frame_rate;
+  if (fps.num <= 0) fps = container.stream()->r_frame_rate;
+  measure_timing(index, {fps.num, fps.den}, last_duration);
+  return index;
+}
+
+}  // namespace vidload

@@ -1,0 +1,29 @@
+// av_handles: owning aliases for FFmpeg's structs; each deleter is named here and nowhere else.
+#pragma once
+
+extern "C" {
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+#include <libavutil/frame.h>
+}
+
+#include <memory>
+#include <string>
+
+namespace vidload {
+
+template <typename T, void (*free_function)(T**)>
+struct AvDeleter {
+  void operator()(T* pointer) const { free_function(&pointer); }
+};
+
+using UniqueAVPacket = std::unique_ptr<AVPacket, AvDeleter<AVPacket, av_packet_free>>;
+using UniqueAVFrame = std::unique_ptr<AVFrame, AvDeleter<AVFrame, av_frame_free>>;
+using UniqueAVCodecContext = std::unique_ptr<AVCodecContext, AvDeleter<AVCodecContext, avcodec_free_context>>;
+using UniqueAVCodecParameters =
+    std::unique_ptr<AVCodecParameters, AvDeleter<AVCodecParameters, avcodec_parameters_free>>;
+
+// FFmpeg's own words for one of its error codes.
+std::string av_error_text(int code);
+
+}  // namespace vidload

@@ -1,0 +1,72 @@
+"""The exceptions of vidload. Each says which file, which frame, why, and what to do; each is also Python's own kind of error."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+
+class VideoError(Exception):
+    """Something about one video.
+
+    Attributes:
+        path: the file, or ``"<bytes>"``.
+        frame: the frame index concerned, None when it is the file as a whole.
+        reason: what went wrong and what to do about it.
+        av_error: FFmpeg's error code, None when FFmpeg was not involved.
+    """
+
+    def __init__(self, path: str, frame: int | None, reason: str, av_error: int | None = None) -> None:
+        super().__init__(path, frame, reason, av_error)
+        self.path = path
+        self.frame = frame
+        self.reason = reason
+        self.av_error = av_error
+
+    def __str__(self) -> str:
+        where = self.path if self.frame is None else f"{self.path}: frame {self.frame}"
+        return f"{where}: {self.reason}"
+
+
+class VideoNotFoundError(VideoError, FileNotFoundError):
+    """There is no such file."""
+
+    def __init__(self, path: str, frame: int | None, reason: str, av_error: int | None = None) -> None:
+        VideoError.__init__(self, path, frame, reason, av_error)
+        self.errno = errno.ENOENT
+        self.filename = path
+
+
+class UnreadableVideoError(VideoError, ValueError):
+    """The file is there but is no video, or cannot be read."""
+
+
+class UnsupportedVideoError(VideoError, NotImplementedError):
+    """The video is of a kind that this build of FFmpeg, or vidload, cannot decode."""
+
+
+class DamagedVideoError(VideoError, ValueError):
+    """A wanted frame, or a picture it depends on, is damaged."""
+
+
+class FrameIndexError(VideoError, IndexError):
+    """A frame index that the video does not have."""
+
+
+class LoadCancelled(VideoError):
+    """The batch was given up before this video was decoded."""
+
+
+# In the order of VideoErrorKind in csrc/base/error.h.
+_KINDS: tuple[type[VideoError], ...] = (
+    VideoNotFoundError,
+    UnreadableVideoError,
+    UnsupportedVideoError,
+    DamagedVideoError,
+    FrameIndexError,
+    LoadCancelled,
+)
+
+
+def _from_core(kind: int, path: str, frame: int, reason: str, av_error: int) -> Any:
+    return _KINDS[kind](path, None if frame < 0 else frame, reason, av_error or None)

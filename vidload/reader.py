@@ -1,0 +1,238 @@
+"""VideoReader: one video file; its facts, and its frames by index or by time.
+
+Frame ``i`` is the i-th frame in presentation order, the very one that a decode of the whole file gives. Only the packets a frame needs
+are read and decoded. Batches for training are vidload.VideoLoader's work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vidload import _core
+
+# H.273 numbers, as FFmpeg's AVCOL_* constants have them.
+_COLOR_MATRICES = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+_COLOR_RANGES = {1: "limited", 2: "full"}
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """What reading some frames takes.
+
+    Attributes:
+        spans: ``(first packet, last packet + 1)`` of each run of packets decoded from a keyframe on, in decode order.
+        num_packets_decoded: packets that are read and decoded.
+        num_packets_dropped: packets within the spans left out because no other picture depends on them.
+        num_packets_skipped: packets of the file outside every span.
+        bytes_read: sizes of the decoded packets.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    num_packets_decoded: int
+    num_packets_dropped: int
+    num_packets_skipped: int
+    bytes_read: int
+
+
+class VideoReader:
+    """Reads frames of one video.
+
+    Args:
+        source: a path, or the bytes of a video file (``bytes``, ``bytearray``, ``memoryview``, a uint8 array), which are kept, not copied.
+
+    Raises:
+        VideoError: (a subclass that says why) the file is missing, is no video, or its codec is not supported.
+
+    Safe to share between threads; calls take turns.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | bytes | bytearray | memoryview | npt.NDArray[np.uint8]) -> None:
+        if isinstance(source, (str, os.PathLike)):
+            self._reader: _core.VideoReader | None = _core.VideoReader(os.fspath(source))
+            self.name = os.fspath(source)
+        else:
+            self._reader = _core.VideoReader(source)
+            self.name = "<bytes>"
+        self._index: _core.PacketIndex = self._reader.index
+
+    def __repr__(self) -> str:
+        return (
+            f"VideoReader({self.name!r}: {self.num_frames} frames, {self.width}x{self.height}, {self.codec}, "
+            f"{self.average_fps:.3f} fps)"
+        )
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file and the decoder. Facts stay readable; frames do not."""
+        self._reader = None
+
+    def _open(self) -> _core.VideoReader:
+        if self._reader is None:
+            raise ValueError(f"{self.name}: this VideoReader is closed; open the video again to read frames")
+        return self._reader
+
+    # --- facts
+
+    @property
+    def num_frames(self) -> int:
+        return self._index.num_frames
+
+    def __len__(self) -> int:
+        return self.num_frames
+
+    @property
+    def width(self) -> int:
+        """Of a frame as shown (after rotation), in pixels."""
+        return self._index.width
+
+    @property
+    def height(self) -> int:
+        """Of a frame as shown (after rotation), in pixels."""
+        return self._index.height
+
+    @property
+    def rotation(self) -> int:
+        """Degrees clockwise (0, 90, 180, 270) by which decoded pictures are turned to be upright. Frames come turned."""
+        return self._index.rotation
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether pictures are then also mirrored left to right. Frames come mirrored."""
+        return self._index.is_mirrored
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name, such as "h264"."""
+        return self._index.codec
+
+    @property
+    def container(self) -> str:
+        """FFmpeg's name, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
+        return self._index.container
+
+    @property
+    def pixel_format(self) -> str:
+        """FFmpeg's name, such as "yuv420p"."""
+        return self._index.pixel_format
+
+    @property
+    def color_matrix(self) -> str | None:
+        """ "bt601", "bt709", "bt2020", …; None where the stream states none (read as bt601)."""
+        return _COLOR_MATRICES.get(self._index.color_space)
+
+    @property
+    def color_range(self) -> str | None:
+        """ "limited" or "full"; None where the stream states none (read as limited)."""
+        return _COLOR_RANGES.get(self._index.color_range)
+
+    @property
+    def average_fps(self) -> float:
+        """Frames per second over the whole video."""
+        return self._index.average_fps
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame's start to the last one's end."""
+        return self._index.duration_seconds
+
+    @property
+    def note(self) -> str:
+        """What is odd about the file, for people to read; empty if nothing."""
+        return self._index.note
+
+    @property
+    def pts(self) -> npt.NDArray[np.float64]:
+        """When each frame is shown, in seconds, in presentation order: float64 [num_frames]."""
+        num, den = self._index.time_base
+        return self._index.frame_pts * (num / den)
+
+    @property
+    def keyframes(self) -> npt.NDArray[np.int64]:
+        """Indices of the frames that can be decoded alone, rising: int64 [num_keyframes]."""
+        is_keyframe = (self._index.packet_flags & 1)[self._index.frame_packet] != 0
+        return np.flatnonzero(is_keyframe)
+
+    # --- frames
+
+    def _indices(self, indices: Any) -> npt.NDArray[np.int64]:
+        array = np.atleast_1d(np.asarray(indices))
+        if array.size == 0:
+            return np.zeros(0, np.int64)
+        if array.dtype.kind not in "iu" or array.ndim != 1:
+            raise TypeError(
+                f"{self.name}: frame indices must be a sequence of integers, got {array.dtype} of shape {array.shape}"
+            )
+        array = array.astype(np.int64)
+        return np.where(array < 0, array + self.num_frames, array) if (array < 0).any() else array
+
+    def get_frames_at(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+        """Frames by index (any order, repeats allowed, negative ones count from the end): uint8 RGB [len(indices), height, width, 3].
+
+        Raises:
+            FrameIndexError: an index that the video does not have.
+            DamagedVideoError: a frame, or one it depends on, is damaged.
+        """
+        return self._open().read_rgb(self._indices(indices))
+
+    def __getitem__(self, index: int | slice) -> npt.NDArray[np.uint8]:
+        """``reader[i]``: uint8 RGB [height, width, 3]; ``reader[a:b:c]``: [T, height, width, 3]."""
+        if isinstance(index, slice):
+            return self.get_frames_at(np.arange(*index.indices(self.num_frames)))
+        return self.get_frames_at([index])[0]
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """Frames in order, decoded in runs of 32."""
+        for start in range(0, self.num_frames, 32):
+            yield from self[start : start + 32]
+
+    def frames_played_at(self, seconds: Sequence[float] | npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int64]:
+        """The index of the frame on screen at each time: the last whose pts is not after it. Times count as `pts` does.
+
+        Raises:
+            FrameIndexError: a time before the first frame, or after the last one has ended.
+        """
+        times = np.atleast_1d(np.asarray(seconds, np.float64))
+        pts = self.pts
+        end = pts[0] + self.duration
+        # Half a microsecond: times that went through a float once must still find their frame.
+        found = np.searchsorted(pts, times + 5e-7, side="right") - 1
+        outside = (found < 0) | (times >= end + 5e-7) | ~np.isfinite(times)
+        if outside.any():
+            from vidload.errors import FrameIndexError
+
+            value = float(times[outside][0])
+            raise FrameIndexError(
+                self.name, None, f"no frame is shown at {value:g} seconds; the video plays over [{pts[0]:g}, {end:g})"
+            )
+        return found.astype(np.int64)
+
+    def get_frames_played_at(
+        self, seconds: Sequence[float] | npt.NDArray[np.floating[Any]]
+    ) -> npt.NDArray[np.uint8]:
+        """Frames by time: uint8 RGB [len(seconds), height, width, 3]. See `frames_played_at`."""
+        return self.get_frames_at(self.frames_played_at(seconds))
+
+    def get_planes_at(
+        self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]
+    ) -> list[tuple[npt.NDArray[Any], ...]]:
+        """The decoder's own planes, not turned upright: for each index a tuple of [rows, samples] arrays, uint8, or uint16 above 8 bits."""
+        return self._open().read_planes(self._indices(indices))
+
+    def plan(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> ReadPlan:
+        """What `get_frames_at(indices)` would read and decode."""
+        spans, *counts = self._open().plan(self._indices(indices))
+        return ReadPlan(tuple(spans), *counts)
