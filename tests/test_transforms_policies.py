@@ -83,6 +83,14 @@ def test_the_short_side_is_resized_as_in_mmaction2(case):
     width, height = case["width"], case["height"]
     _, _, box_height, box_width, _ = center_crop(256).boxes(height, width)[0]
     assert [256 / box_width * width, 256 / box_height * height] == pytest.approx(case["resized_short_256"])
+    _, _, box_height, box_width, _ = center_crop(256).boxes(width, height)[0]  # on its side
+    assert [256 / box_height * width, 256 / box_width * height] == pytest.approx(case["resized_short_256"])
+
+
+def test_the_long_side_is_rounded_to_the_nearest_pixel():
+    # 400 * 256 / 240 = 426.67 becomes 427, so a 256 crop covers 256 / 427 of the 400 pixels
+    assert center_crop(256).boxes(240, 400)[0, 3] == pytest.approx(256 / 427 * 400)
+    assert center_crop(256).boxes(400, 240)[0, 2] == pytest.approx(256 / 427 * 400)
 
 
 @pytest.mark.parametrize("case", PIPELINES["multi_scale_boxes"], ids=lambda case: case["used_by"])
@@ -114,6 +122,14 @@ def test_random_resized_crop_computed_by_hand():
     assert box.tolist() == [[0, 0, 300, 400, 1]]
 
 
+def test_random_resized_crop_reaches_the_last_pixel():
+    # a quarter of 400 x 400 as a square: 200, the last place is 200
+    box = random_resized_crop(224, area=(0.25, 0.25), ratio=(1, 1)).boxes(
+        400, 400, Uniforms(0, 0, 0, ALMOST_1, ALMOST_1)
+    )
+    assert box.tolist() == [[200, 200, 200, 200, 1]]
+
+
 def test_random_resized_crop_tries_again_until_a_crop_fits():
     # the whole area as 4:3 is too tall for 100 x 1000: sqrt(100000 / 1.333) = 274; 0.08 of it fits
     rng = Uniforms(0.9, ALMOST_1, ALMOST_1, 0.5, 0.5, *(0.0, ALMOST_1, 0.0, 0.0))
@@ -131,7 +147,9 @@ def test_random_crop_computed_by_hand():
     # short side drawn from 256..320 as 256 + floor(0.5 * 65) = 288: 288 x 576; room 64 and 352
     box = random_crop(224).boxes(144, 288, Uniforms(0.9, 0.5, 0.25, 0.5))
     assert box.tolist() == [[16 / 2, 176 / 2, 112, 112, 0]]
-    # the last pixel is reached, so that every place is equally likely
+    # the largest short side and the last pixel are reached, so that all are equally likely
+    box = random_crop(224).boxes(320, 320, Uniforms(0.9, ALMOST_1, 0, 0))
+    assert box.tolist() == [[0, 0, 224, 224, 0]]
     box = random_crop(224, short_side=256).boxes(256, 340, Uniforms(0.9, 0.5, ALMOST_1, ALMOST_1))
     assert box.tolist() == [[32, 116, 224, 224, 0]]
 
@@ -209,6 +227,10 @@ def test_a_fixed_crop_is_mirrored_when_asked():
     assert center_crop(224, flip=0.5).boxes(256, 340, Uniforms(0.4)).tolist() == [[16, 58, 224, 224, 1]]
     assert center_crop(224, flip=0.5).is_random
     assert ten_crop(224, flip=1).boxes(256, 340)[:, 4].tolist() == [1, 0] * 5
+
+
+def test_three_crop_of_a_square_goes_from_left_to_right():
+    assert three_crop(224).boxes(256, 256)[:, :2].tolist() == [[16, 0], [16, 32], [16, 16]]
 
 
 def test_three_crop_smaller_than_the_short_side_is_centered_across_it():

@@ -320,8 +320,7 @@ def _numbered_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _split_right(line: str, delimiter: str, num_fields: int | None) -> tuple[str, list[int]]:
-    """Takes integers off the right end of a line: exactly `num_fields` or none, or with None as many as there
-    are."""
+    """Takes integers off the right end of a line: exactly `num_fields` or none (None = as many as there are)."""
     rest = line
     values: list[int] = []
     while len(values) != num_fields:
@@ -347,8 +346,8 @@ def _sniffed(lines: list[tuple[int, str]], delimiter: str | None, num_fields: in
 
 
 def _paths(paths: Iterable[str], root: Path, source: Path) -> pa.StringArray:
-    root = os.fspath(root)
-    joined = [os.path.join(root, path) for path in paths] if root else list(paths)
+    prefix = os.path.join(root, "")
+    joined = [path if path.startswith(os.sep) else prefix + path for path in paths]
     try:
         return pa.array(joined, pa.string())
     except UnicodeEncodeError as error:
