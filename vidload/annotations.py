@@ -320,7 +320,7 @@ def _numbered_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _split_right(line: str, delimiter: str, num_fields: int | None) -> tuple[str, list[int]]:
-    """Takes integers off the right end of a line: exactly `num_fields` or none (None = as many as there are)."""
+    """Takes integers off the right end: exactly `num_fields` or none; None takes as many as there are."""
     rest = line
     values: list[int] = []
     while len(values) != num_fields:
