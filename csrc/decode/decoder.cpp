@@ -67,6 +67,8 @@ UniqueAVCodecContext open_context(const StreamInfo& stream, const std::string& p
 Decoder::Decoder(const StreamInfo& stream, const std::string& path)
     : context_(open_context(stream, path)), packet_(av_packet_alloc()), frame_(av_frame_alloc()), stream_(stream) {
   if (!packet_ || !frame_) throw std::bad_alloc();
+  // H.264 holds back what was decoded since a keyframe that is no IDR until it is shown to be right; the plan knows that it is.
+  context_->flags |= AV_CODEC_FLAG_OUTPUT_CORRUPT;
 }
 
 bool Decoder::fits(const StreamInfo& stream) const {
@@ -98,9 +100,8 @@ int Decoder::receive(bool drain, const Span& span, const FrameSink& sink, Decode
       continue;
     }
     const int32_t packet = frame_->pts == AV_NOPTS_VALUE ? -1 : int32_t(frame_->pts);
-    if (frame_->decode_error_flags || (frame_->flags & AV_FRAME_FLAG_CORRUPT)) {
-      if (packet >= span.first_trusted) note_damage(packet, AVERROR_INVALIDDATA);
-    }
+    // AV_FRAME_FLAG_CORRUPT is not asked: H.264 sets it on every picture drained after an open GOP's keyframe, also on right ones.
+    if (frame_->decode_error_flags && packet >= span.first_trusted) note_damage(packet, AVERROR_INVALIDDATA);
     const auto found = std::lower_bound(span.wanted.begin(), span.wanted.end(), packet,
                                         [](const WantedFrame& wanted, int32_t value) { return wanted.packet < value; });
     if (found != span.wanted.end() && found->packet == packet) {

@@ -32,6 +32,10 @@ void list_decoded_frames(PacketIndex& index, const ByteSource& source) {
     if ((index.flags[size_t(packet)] & kDiscard) || is_known) return;
     if (frame_packet.empty()) take_facts(picture, index.stream);
     frame_packet.push_back(packet);
+    // AVI marks the empty packet after a packed keyframe as one too; a B picture comes out of it.
+    if (picture.pict_type != AV_PICTURE_TYPE_I && picture.pict_type != AV_PICTURE_TYPE_NONE) {
+      index.flags[size_t(packet)] &= uint8_t(~kKeyframe);
+    }
   });
   std::vector<int64_t> times;
   for (const int32_t packet : frame_packet) times.push_back(index.pts[size_t(packet)]);
