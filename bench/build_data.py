@@ -105,7 +105,7 @@ def encode(frames: list[av.VideoFrame], order: list[int], variant: Variant, keyi
         stream = container.add_stream("libx264", rate=variant.fps)
         stream.width, stream.height, stream.pix_fmt = variant.width, variant.height, "yuv420p"
         stream.options = {"preset": "medium", "crf": "23", "x264-params": f"keyint={keyint}"}
-        stream.codec_context.thread_count = 2  # fixed: x264's bits depend on it
+        stream.codec_context.thread_count = 2  # fixed, so that files are alike on every machine
         stream.codec_context.thread_type = "FRAME"  # as x264 itself; PyAV would cut pictures into slices
         for i, place in enumerate(order):
             frame = frames[place]
