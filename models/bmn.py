@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from .localization import (
     Floats,
+    LocalizerRecipe,
     SoftNMS,
     as_segments,
     best_over_segments,
@@ -156,6 +157,8 @@ class BMN(nn.Module):
     a parameter without gradient, as published checkpoints have it (128 MB at T = 100); the forward uses its
     few nonzero entries. 4,978,564 trainable parameters as published.
     """
+
+    recipe = LocalizerRecipe(lr=1e-3, weight_decay=1e-4, milestones=(7,), epochs=9, batch_size=8, num_gpus=2)
 
     sample_mask: nn.Parameter
     bm_mask: Tensor

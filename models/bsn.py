@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .localization import (
     Floats,
+    LocalizerRecipe,
     SoftNMS,
     as_segments,
     best_over_segments,
@@ -37,6 +38,8 @@ class TEM(nn.Module):
     Three 1D convolutions: feat_dim -> hidden (k3) -> ReLU -> hidden (k3) -> ReLU -> 3 (k1) -> times 0.01 ->
     sigmoid. Any T; 1,403,395 parameters as published.
     """
+
+    recipe = LocalizerRecipe(lr=1e-3, weight_decay=1e-4, milestones=(7, 14), epochs=20, batch_size=16)
 
     def __init__(self, feat_dim: int = 400, hidden: int = 512) -> None:
         super().__init__()
@@ -190,6 +193,9 @@ class PEM(nn.Module):
 
     feat_dim -> hidden -> times 0.1 -> ReLU -> 1 -> times 0.1 -> sigmoid; 8,705 parameters as published.
     """
+
+    # A sample of the batch is a video with its 500 best proposals.
+    recipe = LocalizerRecipe(lr=1e-2, weight_decay=1e-5, milestones=(10,), epochs=20, batch_size=16)
 
     def __init__(self, feat_dim: int = 32, hidden: int = 256) -> None:
         super().__init__()

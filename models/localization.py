@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
@@ -27,6 +28,22 @@ class Detection(TypedDict):
 
     score: float
     segment: list[float]
+
+
+@dataclass(frozen=True)
+class LocalizerRecipe:
+    """How MMAction2 1.2.0 trains on ActivityNet 1.3: Adam, `lr` times 0.1 at each of `milestones` (epochs).
+
+    `batch_size` is for each of `num_gpus`; the gradient's L2 norm is limited to `max_grad_norm`.
+    """
+
+    lr: float
+    weight_decay: float
+    milestones: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    num_gpus: int = 1
+    max_grad_norm: float = 40.0
 
 
 class SoftNMS(NamedTuple):

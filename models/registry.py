@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from . import i3d, r2plus1d, slowfast, slowonly, tsm, tsn
+from . import bmn, bsn, i3d, r2plus1d, slowfast, slowonly, tsm, tsn
 from .recipe import Recipe, Variant
 
 RECOGNIZERS: dict[str, Variant] = {
@@ -19,7 +19,11 @@ RECOGNIZERS: dict[str, Variant] = {
     for name, variant in module.VARIANTS.items()
 }
 
-LOCALIZERS: dict[str, Callable[..., nn.Module]] = {}
+LOCALIZERS: dict[str, Callable[..., nn.Module]] = {
+    "bsn_tem_400x100": bsn.TEM,
+    "bsn_pem_400x100": bsn.PEM,
+    "bmn_400x100": bmn.BMN,
+}
 
 
 def list_models(task: str = "recognition") -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from vidload.models import bmn, bsn, localization
+
+from vidload.models import bmn, bsn, create, list_models, localization
 from vidload.models.localization import SoftNMS
 
 FIXTURES = Path(__file__).parent / "fixtures" / "localization"
@@ -23,7 +24,7 @@ SMALL_BMN = {
     "hidden_2d": 16,
     "hidden_3d": 24,
 }
-NETWORKS = {"bsn_tem_400x100": bsn.TEM, "bsn_pem_400x100": bsn.PEM, "bmn_400x100": bmn.BMN}
+LOCALIZERS = list_models("localization")
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +71,10 @@ def close_detections(detections, segments, scores):
 # The networks
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", LOCALIZERS)
 def test_state_dict_has_the_keys_order_shapes_and_dtypes_of_mmaction2_checkpoints(name):
     expected = json.loads((FIXTURES / "state_dicts.json").read_text())[name]
-    model = NETWORKS[name]()
+    model = create(name)
     actual = [[key, list(value.shape), str(value.dtype)] for key, value in model.state_dict().items()]
     assert actual == [[key, shape, f"torch.{dtype}"] for key, shape, dtype, _ in expected["state_dict"]]
     parameters = {key for key, *_, kind in expected["state_dict"] if kind == "parameter"}
