@@ -12,7 +12,8 @@
 #include <cuda_fp16.h>
 #define VIDLOAD_HD __host__ __device__ __forceinline__
 #else
-#define VIDLOAD_HD inline
+// Always inlined: a vector level's copy, using that level's instructions, must never become the one the linker keeps for all.
+#define VIDLOAD_HD inline __attribute__((always_inline))
 #endif
 
 namespace vidload {
@@ -26,10 +27,13 @@ VIDLOAD_HD float clamp_to_255(float v) {
   return v < 255.0f ? v : 255.0f;
 }
 
-// R (c 0), G (1) or B (2) from the resampled planes, on the 0-255 scale.
+// R (c 0), G (1) or B (2) from the resampled planes, on the 0-255 scale. Red never depends on the second plane, nor blue on the third.
 VIDLOAD_HD float color_channel(const ColorCoefficients& color, int c, float y, float u, float v) {
   const float* w = color.weight[c];
-  return clamp_to_255(fmaf(w[0], y, fmaf(w[1], u, fmaf(w[2], v, color.offset[c]))));
+  float value = color.offset[c];
+  if (c != 2) value = fmaf(w[2], v, value);
+  if (c != 0) value = fmaf(w[1], u, value);
+  return clamp_to_255(fmaf(w[0], y, value));
 }
 
 VIDLOAD_HD uint32_t float_bits(float value) {
@@ -94,10 +98,11 @@ struct Output<DType::float32> {
 // All in float32, every product fused with its addition, nothing else fused (-ffp-contract=off, nvcc -fmad=false), in this order:
 //   1. For each plane and source row: sum over horizontal taps, ascending: sum = fma(weight, float(sample >> shift), sum), from 0.
 //   2. For each plane: sum over vertical taps, ascending: sum = fma(weight, row, sum), from 0.
-//   3. For each channel: fma(wy, y, fma(wu, u, fma(wv, v, offset))), then clamp to [0, 255].
+//   3. R = fma(w0, y, fma(w2, v, offset)), G = fma(w0, y, fma(w1, u, fma(w2, v, offset))), B = fma(w0, y, fma(w1, u, offset)), with the
+//      channel's own weights; then clamp to [0, 255].
 //   4. uint8: round to nearest even. Others: fma(value, 1 / std, -mean / std) (scale 1, bias 0 if not normalized), then round to
 //      nearest even for float16 and bfloat16.
 // Weights and samples are never negative, so a sum is never -0 and a tap of weight 0 changes no bit: a twin may skip such taps, or
-// add more of them. Likewise a zero in step 3 may be skipped.
+// add more of them.
 
 }  // namespace vidload

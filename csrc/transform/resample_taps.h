@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
+#include "transform/aligned_vector.h"
 namespace vidload {
 
 // Output i looks at the plane's coordinate first_center + i * step, where sample k spans [k, k + 1].
@@ -21,8 +21,8 @@ struct ResampleAxis {
 struct ResampleTaps {
   int source_size = 0, num_outputs = 0, num_taps = 0;
   int stride = 0;               // num_outputs rounded up to kOutputPadding; the padding repeats the last start with weight 0
-  std::vector<int32_t> start;   // [stride]
-  std::vector<float> weight;    // [num_taps, stride]
+  AlignedVector<int32_t> start;  // [stride]
+  AlignedVector<float> weight;   // [num_taps, stride]
 };
 
 constexpr int kOutputPadding = 16;  // outputs a vector kernel computes at once, at most

@@ -5,21 +5,17 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
-#include "base/cpu_level.h"
 #include "transform/picture.h"
 #include "transform/resample_taps.h"
+#include "transform/tap_windows.h"
 #include "transform/yuv_matrix.h"
 
 namespace vidload {
 
-// Horizontal taps, with what a vector level derives from them once per set().
 struct HorizontalTaps {
   ResampleTaps taps;
-  std::vector<int32_t> block_taps;   // [blocks]: taps some output of the block really needs
-  std::vector<int32_t> load_offset;  // see the level that fills it
-  std::vector<uint8_t> shuffle;
+  TapWindows windows;  // only where RowKernels::uses_windows
 };
 
 // One output row: the planes' horizontally resampled rows under the taps of the vertical pass, and where the pixels go.
@@ -34,11 +30,15 @@ struct VerticalPass {
   ptrdiff_t channel_stride;     // planar only
 };
 
+// Two source rows of one plane size and where their outputs go. A single row comes twice.
+struct RowPair {
+  const uint8_t* source[2];  // contiguous samples, source_size of them; nothing outside is read
+  float* out[2];             // [taps.stride] floats
+};
+
 struct RowKernels {
-  // Derives the level's own tables after taps.taps changed.
-  void (*prepare)(HorizontalTaps& taps, int bytes_per_sample);
-  // row: contiguous samples, source_size of them. out: [taps.stride] floats. Reads nothing outside the row.
-  void (*horizontal[2 /* bytes_per_sample - 1 */])(const uint8_t* row, int shift, const HorizontalTaps& taps, float* out);
+  bool uses_windows;
+  void (*horizontal[2 /* bytes_per_sample - 1 */])(const RowPair& rows, int shift, const HorizontalTaps& taps);
   // Writes width pixels and nothing beside them.
   void (*vertical[4 /* DType */][2 /* planar, channels-last */])(const VerticalPass& pass);
 };

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "transform/aligned_vector.h"
 #include "transform/resample_taps.h"
 #include "transform/row_kernels.h"
 #include "transform/yuv_matrix.h"
@@ -17,10 +18,8 @@ static RowKernels row_kernels(CpuLevel level) {
   RowKernels kernels{};
   fill_row_kernels_scalar(kernels);
 #if defined(VIDLOAD_X86_KERNELS)
-  if (level < CpuLevel::avx2) return kernels;
-  fill_row_kernels_avx2(kernels);
-  if (level < CpuLevel::avx512) return kernels;
-  fill_row_kernels_avx512(kernels);
+  if (level >= CpuLevel::avx2) fill_row_kernels_avx2(kernels);
+  if (level >= CpuLevel::avx512) fill_row_kernels_avx512(kernels);
 #else
   (void)level;
 #endif
@@ -77,14 +76,12 @@ struct PlaneTaps {
 
 // The last few horizontally resampled rows of one plane; source row y lives in slot y % num_slots.
 struct RowRing {
-  std::vector<float> floats;
+  AlignedVector<float> floats;
   int num_slots = 0, stride = 0;
-  int next_row = 0;  // rows before this one have been resampled
 
   void reset(int slots, int row_stride) {
     num_slots = slots;
     stride = row_stride;
-    next_row = 0;
     floats.resize(static_cast<size_t>(slots) * row_stride);
   }
   float* row(int y) { return floats.data() + static_cast<size_t>(y % num_slots) * stride; }
@@ -106,10 +103,12 @@ struct Resampler::State {
   RowRing rings[3];
   std::vector<const float*> tap_rows[3];
   std::vector<float> tap_weights[3];
-  std::vector<uint8_t> contiguous_row;
+  std::vector<uint8_t> contiguous_rows[2];
 
   const PlaneTaps& plane_taps(int p) const { return p == 0 ? luma : chroma; }
-  void resample_rows(const PlaneView& plane, const PlaneTaps& taps, int stop_row, RowRing& ring);
+  const uint8_t* contiguous_row(const PictureView& picture, int p, int y, std::vector<uint8_t>& copy) const;
+  void resample_pair(const PictureView& picture, int plane_a, int row_a, int plane_b, int row_b);
+  void vertical_taps(int p, int y, VerticalPass& pass);
 };
 
 // ---- checks ----
@@ -213,7 +212,7 @@ void Resampler::set(const PictureView& picture, const CropBox& box) {
                                 spec.antialias, box.flip), taps.horizontal.taps);
     resample_taps(resample_axis(box.top, box.height, spec.height, scale_y, offset_y, picture.planes[p].height,
                                 spec.antialias, false), taps.vertical);
-    s.kernels.prepare(taps.horizontal, geometry.bytes_per_sample);
+    if (s.kernels.uses_windows) tap_windows(taps.horizontal.taps, geometry.bytes_per_sample, taps.horizontal.windows);
     const auto& start = taps.horizontal.taps.start;
     taps.first_column = *std::min_element(start.begin(), start.end());
     taps.stop_column = *std::max_element(start.begin(), start.end()) + taps.horizontal.taps.num_taps;
@@ -226,24 +225,42 @@ void Resampler::set(const PictureView& picture, const CropBox& box) {
 // ---- run ----
 
 template <typename Sample>
-static void copy_contiguous(const uint8_t* from, ptrdiff_t pixel_stride_bytes, int first, int stop, uint8_t* to) {
-  for (int x = first; x < stop; ++x) std::memcpy(to + x * sizeof(Sample), from + x * pixel_stride_bytes, sizeof(Sample));
+static void copy_columns(const uint8_t* row, ptrdiff_t pixel_stride_bytes, int first, int stop, uint8_t* to) {
+  for (int x = first; x < stop; ++x) std::memcpy(to + x * sizeof(Sample), row + x * pixel_stride_bytes, sizeof(Sample));
 }
 
-// Brings the plane's rows up to stop_row into the ring, skipping those before the oldest row still wanted.
-void Resampler::State::resample_rows(const PlaneView& plane, const PlaneTaps& taps, int stop_row, RowRing& ring) {
+// Row y of plane p: where it lies if its samples are neighbors, else (NV12, rotated pictures) a copy of the columns wanted.
+const uint8_t* Resampler::State::contiguous_row(const PictureView& picture, int p, int y, std::vector<uint8_t>& copy) const {
+  const PlaneView& plane = picture.planes[p];
+  const uint8_t* row = plane.data + y * plane.row_stride_bytes;
   const int bytes = geometry.bytes_per_sample;
-  for (int y = std::max(ring.next_row, stop_row - ring.num_slots); y < stop_row; ++y) {
-    const uint8_t* row = plane.data + y * plane.row_stride_bytes;
-    if (plane.pixel_stride_bytes != bytes) {
-      const auto copy = bytes == 1 ? copy_contiguous<uint8_t> : copy_contiguous<uint16_t>;
-      contiguous_row.resize(static_cast<size_t>(plane.width) * bytes);
-      copy(row, plane.pixel_stride_bytes, taps.first_column, taps.stop_column, contiguous_row.data());
-      row = contiguous_row.data();
-    }
-    kernels.horizontal[bytes - 1](row, geometry.shift, taps.horizontal, ring.row(y));
+  if (plane.pixel_stride_bytes == bytes) return row;
+  const PlaneTaps& taps = plane_taps(p);
+  copy.resize(static_cast<size_t>(plane.width) * bytes);
+  (bytes == 1 ? copy_columns<uint8_t> : copy_columns<uint16_t>)(row, plane.pixel_stride_bytes, taps.first_column, taps.stop_column,
+                                                                copy.data());
+  return copy.data();
+}
+
+// Two rows of equal taps into their rings.
+void Resampler::State::resample_pair(const PictureView& picture, int plane_a, int row_a, int plane_b, int row_b) {
+  const RowPair rows{{contiguous_row(picture, plane_a, row_a, contiguous_rows[0]),
+                      contiguous_row(picture, plane_b, row_b, contiguous_rows[1])},
+                     {rings[plane_a].row(row_a), rings[plane_b].row(row_b)}};
+  kernels.horizontal[geometry.bytes_per_sample - 1](rows, geometry.shift, plane_taps(plane_a).horizontal);
+}
+
+// The rows and weights that plane p gives to output row y, without the taps of weight 0.
+void Resampler::State::vertical_taps(int p, int y, VerticalPass& pass) {
+  const ResampleTaps& taps = plane_taps(p).vertical;
+  int used = 0;
+  for (int k = 0; k < taps.num_taps; ++k) {
+    const float weight = taps.weight[static_cast<size_t>(k) * taps.stride + y];
+    if (weight == 0.0f) continue;
+    tap_rows[p][used] = rings[p].row(taps.start[y] + k);
+    tap_weights[p][used++] = weight;
   }
-  ring.next_row = std::max(ring.next_row, stop_row);
+  pass.num_taps[p] = used;
 }
 
 void Resampler::run(const PictureView& picture, const OutputView& out) {
@@ -266,26 +283,28 @@ void Resampler::run(const PictureView& picture, const OutputView& out) {
   pass.channel_stride = out.channel_stride;
   for (int p = 0; p < picture.num_planes; ++p) {
     const PlaneTaps& taps = s.plane_taps(p);
-    s.rings[p].reset(taps.vertical.num_taps, taps.horizontal.taps.stride);
+    s.rings[p].reset(taps.vertical.num_taps + (p == 0), taps.horizontal.taps.stride);  // luma runs up to one row ahead
     s.tap_rows[p].resize(taps.vertical.num_taps);
     s.tap_weights[p].resize(taps.vertical.num_taps);
     pass.rows[p] = s.tap_rows[p].data();
     pass.weights[p] = s.tap_weights[p].data();
   }
 
-  const auto vertical = s.kernels.vertical[static_cast<int>(s.spec.dtype)][channels_last ? 1 : 0];
+  const ResampleTaps &luma = s.luma.vertical, &chroma = s.chroma.vertical;
+  const auto vertical = s.kernels.vertical[static_cast<int>(s.spec.dtype)][channels_last];
+  const int last_luma_row = luma.start[s.spec.height - 1] + luma.num_taps - 1;
+  int next_luma = 0, next_chroma = 0;  // rows before these are in the rings, or were never wanted
   for (int y = 0; y < s.spec.height; ++y) {
-    for (int p = 0; p < picture.num_planes; ++p) {
-      const ResampleTaps& taps = s.plane_taps(p).vertical;
-      s.resample_rows(picture.planes[p], s.plane_taps(p), taps.start[y] + taps.num_taps, s.rings[p]);
-      int used = 0;
-      for (int k = 0; k < taps.num_taps; ++k) {
-        const float weight = taps.weight[static_cast<size_t>(k) * taps.stride + y];
-        if (weight == 0.0f) continue;
-        s.tap_rows[p][used] = s.rings[p].row(taps.start[y] + k);
-        s.tap_weights[p][used++] = weight;
+    for (next_luma = std::max(next_luma, luma.start[y]); next_luma < luma.start[y] + luma.num_taps; next_luma += 2) {
+      s.resample_pair(picture, 0, next_luma, 0, std::min(next_luma + 1, last_luma_row));
+    }
+    s.vertical_taps(0, y, pass);
+    if (picture.num_planes == 3) {
+      for (next_chroma = std::max(next_chroma, chroma.start[y]); next_chroma < chroma.start[y] + chroma.num_taps; ++next_chroma) {
+        s.resample_pair(picture, 1, next_chroma, 2, next_chroma);
       }
-      pass.num_taps[p] = used;
+      s.vertical_taps(1, y, pass);
+      s.vertical_taps(2, y, pass);
     }
     pass.out = static_cast<uint8_t*>(out.data) + y * out.row_stride * element_size(s.spec.dtype);
     vertical(pass);

@@ -5,11 +5,8 @@
 
 namespace vidload {
 
-static void prepare(HorizontalTaps&, int) {}
-
 template <typename Sample>
-static void horizontal(const uint8_t* row, int shift, const HorizontalTaps& horizontal_taps, float* out) {
-  const ResampleTaps& taps = horizontal_taps.taps;
+static void horizontal_row(const uint8_t* row, int shift, const ResampleTaps& taps, float* out) {
   for (int i = 0; i < taps.num_outputs; ++i) {
     float sum = 0.0f;
     for (int k = 0; k < taps.num_taps; ++k) {
@@ -19,6 +16,12 @@ static void horizontal(const uint8_t* row, int shift, const HorizontalTaps& hori
     }
     out[i] = sum;
   }
+}
+
+template <typename Sample>
+static void horizontal(const RowPair& rows, int shift, const HorizontalTaps& table) {
+  horizontal_row<Sample>(rows.source[0], shift, table.taps, rows.out[0]);
+  if (rows.out[1] != rows.out[0]) horizontal_row<Sample>(rows.source[1], shift, table.taps, rows.out[1]);
 }
 
 template <DType dtype, bool channels_last>
@@ -46,7 +49,7 @@ static void fill_vertical(RowKernels& kernels) {
 }
 
 void fill_row_kernels_scalar(RowKernels& kernels) {
-  kernels.prepare = prepare;
+  kernels.uses_windows = false;
   kernels.horizontal[0] = horizontal<uint8_t>;
   kernels.horizontal[1] = horizontal<uint16_t>;
   fill_vertical<DType::uint8>(kernels);
