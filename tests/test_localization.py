@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from vidload.models import bmn, bsn, create, list_models, localization
 from vidload.models.localization import SoftNMS
 
