@@ -221,7 +221,7 @@ class FeatureDataset(Dataset[FeatureSample]):
     def _read(self, video: FeatureVideo) -> torch.Tensor:
         snippets = read_features(video.path)
         if snippets.shape[1] != self.feat_dim:
-            reason = f"features have {snippets.shape[1]} columns (channels), expected {self.feat_dim}; see feat_dim"
+            reason = f"features have {snippets.shape[1]} channels, expected {self.feat_dim}; see feat_dim"
             raise UnreadableVideoError(video.path, None, reason)
         return rescale_features(snippets, self.temporal_dim)
 
