@@ -12,6 +12,7 @@
 
 #include "base/cpu_level.h"
 #include "base/error.h"
+#include "bindings/bindings.h"
 #include "transform/resample_taps.h"
 #include "transform/transform.h"
 #include "transform/yuv_matrix.h"
@@ -160,6 +161,21 @@ class Outputs {
   ptrdiff_t picture_stride_bytes_;
 };
 
+using Boxes = py::array_t<double, py::array::c_style | py::array::forcecast>;  // [4], or [T, 4]
+
+std::vector<CropBox> crop_boxes(const Boxes& boxes, bool flip, ptrdiff_t count) {
+  const bool is_shared = boxes.ndim() == 1;
+  if (boxes.ndim() < 1 || boxes.ndim() > 2 || boxes.shape(boxes.ndim() - 1) != 4 || (!is_shared && boxes.shape(0) != count)) {
+    throw Error("box must be (top, left, height, width), or an array [" + std::to_string(count) + ", 4] of them");
+  }
+  std::vector<CropBox> result;
+  for (ptrdiff_t t = 0; t < count; ++t) {
+    const double* box = boxes.data() + (is_shared ? 0 : 4 * t);
+    result.push_back({box[0], box[1], box[2], box[3], flip});
+  }
+  return result;
+}
+
 TransformSpec transform_spec(int height, int width, const std::string& dtype, bool antialias,
                              const std::optional<std::array<float, 3>>& mean, const std::optional<std::array<float, 3>>& std) {
   if (mean.has_value() != std.has_value()) throw Error("mean and std go together: give both or neither");
@@ -171,7 +187,7 @@ TransformSpec transform_spec(int height, int width, const std::string& dtype, bo
   return spec;
 }
 
-py::array transform_planes(const std::vector<py::array>& planes, const std::array<double, 4>& box, bool flip, int height, int width,
+py::array transform_planes(const std::vector<py::array>& planes, const Boxes& box, bool flip, int height, int width,
                            const std::string& dtype, bool antialias, const std::optional<std::array<float, 3>>& mean,
                            const std::optional<std::array<float, 3>>& std, bool channels_last, const std::string& color_matrix,
                            const std::string& color_range, int bit_depth, int shift, const Numbers& chroma_scale,
@@ -189,11 +205,12 @@ py::array transform_planes(const std::vector<py::array>& planes, const std::arra
     out = py::array(numpy_dtype(spec.dtype), shape, strides);
   }
   const Outputs outputs(*out, spec, pictures.count());
+  const std::vector<CropBox> boxes = crop_boxes(box, flip, pictures.count());
   {
     py::gil_scoped_release release;
     for (ptrdiff_t t = 0; t < pictures.count(); ++t) {
       const PictureView picture = pictures[t];
-      resampler.set(picture, {box[0], box[1], box[2], box[3], flip});
+      resampler.set(picture, boxes[t]);
       resampler.run(picture, outputs[t]);
     }
   }
@@ -229,7 +246,7 @@ void bind_transform(py::module_& module) {
              R"(Crops, resizes and converts T pictures of one geometry; returns an array [T, 3, height, width].
 
 planes: uint8 or uint16 arrays [T, h, w] with any strides: Y, or Y U V, or G B R, or Y and UV [T, h, w, 2].
-box: (top, left, height, width) in display luma pixels. chroma_scale and chroma_offset are (vertical, horizontal).
+box: (top, left, height, width) in display luma pixels, or one for each picture [T, 4]. chroma_scale and chroma_offset are (vertical, horizontal).
 bfloat16 comes as its uint16 bits. `out` receives the pixels instead of a new array; with channels_last the new array's
 memory is [T, height, width, 3]. Raises ValueError for arguments that make no sense.)");
   module.def("resample_taps", &taps, "source_size"_a, py::kw_only(), "first_center"_a, "step"_a, "num_outputs"_a, "antialias"_a,
