@@ -61,9 +61,7 @@ class SlowFastBackbone(nn.Module):
         self.out_channels = self.fast_path.out_channels + self.slow_path.out_channels
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, 3, T, H, W] -> fast map [N, 4 * width, T, h, w] and slow map [N, 32 * width, T / alpha, h,
-        w].
-        """
+        """[N, 3, T, H, W] -> fast [N, 4 * width, T, h, w] and slow [N, 32 * width, T / alpha, h, w]."""
         slow = self.slow_path.run_stem(x[:, :, :: self.alpha])
         fast = self.fast_path.run_stem(x)
         for stage, lateral in enumerate(self.slow_path.laterals):
@@ -90,12 +88,13 @@ class SlowFast(Recognizer):
     ) -> None:
         backbone = SlowFastBackbone(depths, width, alpha, lateral_kernel, lateral_norm)
         super().__init__(backbone, backbone.out_channels, num_classes, dropout=dropout, zero_init=True)
+        self.alpha = alpha
+        self.fast_channels = backbone.fast_path.out_channels
 
     def merge_views(self, clips: Tensor) -> Tensor:
-        alpha = self.backbone.alpha
-        if clips.shape[3] % alpha:  # type: ignore[operator]
+        if clips.shape[3] % self.alpha:
             raise ValueError(
-                f"SlowFast got clips of {clips.shape[3]} frames; it takes multiples of alpha = {alpha}"
+                f"SlowFast got clips of {clips.shape[3]} frames; it takes multiples of alpha = {self.alpha}"
             )
         return super().merge_views(clips)
 

@@ -31,8 +31,12 @@ class Trunk(nn.Module):
         return self.maxpool(self.conv1(x))  # type: ignore[no-any-return]
 
     def run_stage(self, index: int, x: Tensor) -> Tensor:
-        for block in self.stages[index].children():
-            x = checkpointed(block, x) if self.grad_checkpointing and self.training else block(x)
+        stage = self.stages[index]
+        if self.grad_checkpointing and self.training:
+            for block in stage.children():
+                x = checkpointed(block, x)
+        else:
+            x = stage(x)
         return x if index or self.pool2 is None else self.pool2(x)
 
     def forward(self, x: Tensor) -> Tensor:
