@@ -1,5 +1,7 @@
 """vidload: video clips straight into PyTorch training batches."""
 
+from vidload import sampling, transforms
+from vidload.dataset import FrameFolderDataset, VideoDataset
 from vidload.errors import (
     DamagedVideoError,
     FrameIndexError,
@@ -8,6 +10,26 @@ from vidload.errors import (
     VideoError,
     VideoNotFoundError,
 )
+from vidload.index import DatasetIndex, build_index
+from vidload.loader import VideoLoader
 from vidload.reader import ReadPlan, VideoReader
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DamagedVideoError",
+    "DatasetIndex",
+    "FrameFolderDataset",
+    "FrameIndexError",
+    "ReadPlan",
+    "UnreadableVideoError",
+    "UnsupportedVideoError",
+    "VideoDataset",
+    "VideoError",
+    "VideoLoader",
+    "VideoNotFoundError",
+    "VideoReader",
+    "build_index",
+    "sampling",
+    "transforms",
+]

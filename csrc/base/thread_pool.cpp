@@ -1,14 +1,22 @@
 #include "base/thread_pool.h"
 
+#include <unistd.h>
+
 #include <utility>
 
 namespace vidload {
 
-ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads) {
+ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads), process_(getpid()) {
   for (int i = 0; i < num_threads; ++i) threads_.emplace_back([this, i] { work(i); });
 }
 
+bool ThreadPool::is_usable() const { return num_threads_ == 0 || process_ == getpid(); }
+
 ThreadPool::~ThreadPool() {
+  if (!is_usable()) {
+    new std::vector<std::thread>(std::move(threads_));  // can be neither joined nor destroyed
+    return;
+  }
   {
     std::lock_guard<std::mutex> lock(mutex_);
     is_stopping_ = true;

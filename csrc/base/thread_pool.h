@@ -17,18 +17,22 @@ class ThreadPool {
   using Task = std::function<void(int thread)>;
 
   explicit ThreadPool(int num_threads);
-  // Waits for the tasks that are running; those still queued are dropped.
+  // Waits for the tasks that are running; those still queued are dropped. In a forked child, where the threads do not exist,
+  // everything is left as it is.
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   void submit(Task task, bool is_urgent = false);
   int num_threads() const { return num_threads_; }
+  // False in a child that was forked after the threads started.
+  bool is_usable() const;
 
  private:
   void work(int thread);
 
   const int num_threads_;
+  const int process_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Task> urgent_, normal_;

@@ -119,6 +119,9 @@ void Batch::Shared::submit(const std::shared_ptr<Shared>& shared, const std::vec
   for (const size_t sample : samples) {
     // A task dropped from the queue of a pool that goes away must count as ended too, hence the guard in place of a call at the end.
     struct Ended {
+      explicit Ended(std::shared_ptr<Shared> owner) : shared(std::move(owner)) {}
+      Ended(const Ended&) = delete;
+      Ended& operator=(const Ended&) = delete;
       std::shared_ptr<Shared> shared;
       ~Ended() {
         // Notified under the lock: the waiter may free `shared` as soon as it can see the count.
@@ -126,7 +129,7 @@ void Batch::Shared::submit(const std::shared_ptr<Shared>& shared, const std::vec
         if (--shared->num_pending == 0) shared->done.notify_all();
       }
     };
-    auto ended = std::make_shared<Ended>(Ended{shared});
+    auto ended = std::make_shared<Ended>(shared);
     shared->pool->threads().submit(
         [ended = std::move(ended), sample, step](int thread) { ended->shared->run(sample, thread, step); }, is_urgent);
   }
@@ -281,6 +284,10 @@ Batch::Batch(std::shared_ptr<LoaderPool> pool, std::vector<SampleSource> sources
 }
 
 Batch::~Batch() {
+  if (!pool_->threads().is_usable()) {
+    new std::shared_ptr<Shared>(shared_);  // a forked child: its tasks will never end, and its mutex may be locked for good
+    return;
+  }
   cancel();
   wait(-1);
 }

@@ -28,14 +28,16 @@ std::vector<SampleSource> video_sources(const std::vector<std::string>& paths, c
   return sources;
 }
 
-std::vector<SampleSource> frame_sources(const std::vector<std::string>& folders, const std::string& name_format, int64_t first_number,
-                                        const std::vector<int64_t>& num_frames) {
-  if (num_frames.size() != folders.size()) throw Error("one num_frames a folder is needed");
+std::vector<SampleSource> frame_sources(const std::vector<std::string>& folders, const std::string& name_format,
+                                        const std::vector<int64_t>& first_numbers, const std::vector<int64_t>& num_frames) {
+  if (num_frames.size() != folders.size() || first_numbers.size() != folders.size()) {
+    throw Error("one first number and one num_frames a folder are needed");
+  }
   std::vector<SampleSource> sources(folders.size());
   for (size_t i = 0; i < folders.size(); ++i) {
     sources[i].path = folders[i];
     sources[i].name_format = name_format;
-    sources[i].first_number = first_number;
+    sources[i].first_number = first_numbers[i];
     sources[i].num_frames = num_frames[i];
   }
   return sources;
@@ -49,8 +51,25 @@ DType dtype_of(const std::string& name) {
   throw Error("dtype '" + name + "' is not one of uint8, float16, bfloat16, float32");
 }
 
+// A batch and the memory it writes to. The memory may go only after the batch has ended.
+struct OwnedBatch {
+  OwnedBatch(std::shared_ptr<LoaderPool> pool, std::vector<SampleSource> sources) {
+    py::gil_scoped_release release;  // without threads the files are indexed here
+    batch = std::make_unique<Batch>(std::move(pool), std::move(sources));
+  }
+  ~OwnedBatch() {
+    py::gil_scoped_release release;
+    batch.reset();
+  }
+  OwnedBatch(const OwnedBatch&) = delete;
+  OwnedBatch& operator=(const OwnedBatch&) = delete;
+
+  py::object memory;
+  std::unique_ptr<Batch> batch;
+};
+
 // Waits without the GIL, but lets Ctrl-C through ten times a second.
-bool wait_for(Batch& batch, double timeout_seconds) {
+bool wait_for(OwnedBatch& owned, double timeout_seconds) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   while (true) {
@@ -61,15 +80,15 @@ bool wait_for(Batch& batch, double timeout_seconds) {
     }
     {
       py::gil_scoped_release release;
-      if (batch.wait(left)) return true;
+      if (owned.batch->wait(left)) return true;
     }
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     if (timeout_seconds >= 0 && std::chrono::duration<double>(Clock::now() - start).count() >= timeout_seconds) return false;
   }
 }
 
-void decode(Batch& batch, const TransformSpec& spec, int clip_len, const py::list& frames, const py::list& views, uintptr_t out,
-            const std::array<ptrdiff_t, 6>& strides) {
+void decode(OwnedBatch& owned, const TransformSpec& spec, int clip_len, const py::list& frames, const py::list& views, uintptr_t out,
+            const std::array<ptrdiff_t, 6>& strides, py::object memory) {
   DecodeRequest request;
   request.spec = spec;
   request.clip_len = clip_len;
@@ -89,8 +108,9 @@ void decode(Batch& batch, const TransformSpec& spec, int clip_len, const py::lis
       request.samples[i].views.push_back({int(row(v, 0)), {row(v, 1), row(v, 2), row(v, 3), row(v, 4), row(v, 5) != 0}});
     }
   }
+  owned.memory = std::move(memory);
   py::gil_scoped_release release;
-  batch.decode(std::move(request));
+  owned.batch->decode(std::move(request));
 }
 
 py::dict stats_dict(const LoadStats& stats) {
@@ -126,24 +146,23 @@ void bind_loader(py::module_& module) {
 
   py::class_<LoaderPool, std::shared_ptr<LoaderPool>>(module, "LoaderPool", "Decoding threads; 0 means the calling thread.")
       .def(py::init<int>(), py::arg("num_threads"))
+      .def_property_readonly("is_usable", [](LoaderPool& pool) { return pool.threads().is_usable(); },
+                             "False in a child that was forked after the threads started.")
       .def("stats", [](LoaderPool& pool) { return stats_dict(pool.stats()); });
 
-  py::class_<Batch>(module, "Batch", "One batch on its way: indexed, then decoded into the caller's memory.")
+  py::class_<OwnedBatch>(module, "Batch", "One batch on its way: indexed, then decoded into the caller's memory.")
       .def(py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<std::string>& paths, const std::optional<Array<int64_t>>& stored) {
-             auto sources = video_sources(paths, stored);
-             py::gil_scoped_release release;
-             return std::make_unique<Batch>(std::move(pool), std::move(sources));
+             return std::make_unique<OwnedBatch>(std::move(pool), video_sources(paths, stored));
            }),
            py::arg("pool"), py::arg("paths"), py::arg("stored") = py::none())
       .def_static("of_frames", [](std::shared_ptr<LoaderPool> pool, const std::vector<std::string>& folders, const std::string& name_format,
-                                  int64_t first_number, const std::vector<int64_t>& num_frames) {
-        auto sources = frame_sources(folders, name_format, first_number, num_frames);
-        py::gil_scoped_release release;
-        return std::make_unique<Batch>(std::move(pool), std::move(sources));
-      }, py::arg("pool"), py::arg("folders"), py::arg("name_format"), py::arg("first_number"), py::arg("num_frames"))
+                                  const std::vector<int64_t>& first_numbers, const std::vector<int64_t>& num_frames) {
+        return std::make_unique<OwnedBatch>(std::move(pool), frame_sources(folders, name_format, first_numbers, num_frames));
+      }, py::arg("pool"), py::arg("folders"), py::arg("name_format"), py::arg("first_numbers"), py::arg("num_frames"))
       .def("wait", &wait_for, py::arg("timeout_seconds") = -1.0, "False if the time is up first. Negative: no limit.")
-      .def("cancel", &Batch::cancel)
-      .def("infos", [](const Batch& batch) {
+      .def("cancel", [](OwnedBatch& owned) { owned.batch->cancel(); })
+      .def("infos", [](const OwnedBatch& owned) {
+        const Batch& batch = *owned.batch;
         py::list result;
         for (size_t i = 0; i < batch.infos().size(); ++i) {
           const SampleInfo& info = batch.infos()[i];
@@ -155,13 +174,13 @@ void bind_loader(py::module_& module) {
         }
         return result;
       }, "(num_frames, average_fps, height, width, PacketIndex or None) of each sample, None where it failed; after wait().")
-      .def("errors", [](const Batch& batch) {
+      .def("errors", [](const OwnedBatch& owned) {
         py::list result;
-        for (const auto& error : batch.errors()) result.append(error ? python_error(*error) : py::none());
+        for (const auto& error : owned.batch->errors()) result.append(error ? python_error(*error) : py::none());
         return result;
       }, "An exception or None for each sample; after wait().")
-      .def("decode", &decode, py::arg("spec"), py::arg("clip_len"), py::arg("frames"), py::arg("views"), py::arg("out"), py::arg("strides"),
-           "Starts decoding. frames: int64 [clips * clip_len] a sample, or None to leave it out; views: float64 [V, 6] a sample; strides "
+      .def("decode", &decode, py::arg("spec"), py::arg("clip_len"), py::arg("frames"), py::arg("views"), py::arg("out"), py::arg("strides"), py::arg("memory"),
+           "Starts decoding to address `out`, which `memory` owns. frames: int64 [clips * clip_len] a sample, or None to leave it out; views: float64 [V, 6] a sample; strides "
            "(sample, view, frame, channel, row, column) in elements.");
 }
 

@@ -1,0 +1,435 @@
+"""VideoDataset and FrameFolderDataset: what a sample is.
+
+In: a list of videos with labels, a clip spec, a spatial transform. Out: ``dataset[i]`` = (clip, label), and for the loader the request
+behind it: which frames, which boxes. Everything random about sample i is a pure function of (seed, epoch, i). How samples become batches
+is vidload.loader's business; decoding is the core's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from vidload import _core, annotations, sampling
+from vidload.annotations import Annotations
+from vidload.errors import FrameIndexError, VideoError
+from vidload.index import DatasetIndex
+from vidload.random import sample_rng
+from vidload.sampling import ClipSpec, Sampler, clips_per_video
+from vidload.transforms import SpatialTransform
+
+_DTYPES = {
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.uint8: "uint8",
+}
+_LAYOUTS = ("NCTHW", "NVCTHW", "NTHWC", "NVTHWC")
+
+_this_thread = threading.local()  # a core pool without threads, for dataset[i]
+
+
+class Request(NamedTuple):
+    """The pixels of one sample.
+
+    frames: int64 [num_clips * clip_len], clip by clip.
+    views: float64 [V, 6]: clip number, top, left, height, width, flip; boxes in pixels of the upright picture.
+    """
+
+    frames: npt.NDArray[np.int64]
+    views: npt.NDArray[np.float64]
+
+
+class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
+    """What VideoDataset and FrameFolderDataset share: sampling, shapes, and one sample at a time.
+
+    Attributes:
+        annotations: paths and labels.
+        clip, transform, sampling, training, out_of_bound, num_repeats, dtype, layout, seed: as given to the constructor.
+        num_views: V = num_repeats x num_crops x clips; a view is one clip with one crop, the repeat the slowest and the clip the fastest.
+        sample_shape: shape of one sample in `layout`, without N.
+    """
+
+    def __init__(
+        self,
+        items: Annotations,
+        *,
+        clip: str | ClipSpec,
+        transform: SpatialTransform,
+        sampling: str | Sampler = "segments",
+        training: bool | None = None,
+        out_of_bound: str = "loop",
+        num_repeats: int = 1,
+        dtype: torch.dtype = torch.float32,
+        layout: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(transform, SpatialTransform):
+            raise TypeError(
+                f"transform must be one of vidload.transforms, such as random_resized_crop(224), got {transform!r}"
+            )
+        if dtype not in _DTYPES:
+            raise ValueError(f"dtype {dtype} is not one of {', '.join(map(str, _DTYPES))}")
+        if num_repeats < 1:
+            raise ValueError(f"num_repeats is {num_repeats}, must be at least 1")
+        self.annotations = items
+        self.clip = ClipSpec.parse(clip)
+        self.transform = transform
+        self.sampling = sampling
+        self.training = transform.is_random if training is None else training
+        self.out_of_bound = out_of_bound
+        self.num_repeats = num_repeats
+        self.dtype = dtype
+        self.seed = seed
+        self._sampler, takes_bound = _sampler(sampling)
+        self._sampler_options = {"out_of_bound": out_of_bound} if takes_bound else {}
+        # A shared tensor: worker processes of an ordinary DataLoader that persist over epochs see set_epoch too.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+        self._num_clips = clips_per_video(self._sampler, self.clip, self.training)
+        self.num_views = num_repeats * transform.num_crops * self._num_clips
+        if layout is None:
+            layout = "NCTHW" if self.num_views == 1 else "NVCTHW"
+        if layout not in _LAYOUTS:
+            raise ValueError(f"layout {layout!r} is not one of {', '.join(_LAYOUTS)}")
+        if "V" not in layout and self.num_views > 1:
+            raise ValueError(
+                f"layout {layout!r} has no place for the {self.num_views} views of a sample (repeats x crops x clips); "
+                f"use 'NV{layout[1:]}'"
+            )
+        self.layout = layout
+        height, width = transform.size
+        sizes = {"V": self.num_views, "C": 3, "T": self.clip.clip_len, "H": height, "W": width}
+        self.sample_shape = tuple(sizes[axis] for axis in layout[1:])
+        self._strides = _strides(layout[1:], sizes)
+        self._spec = _core.TransformSpec(
+            height,
+            width,
+            _DTYPES[dtype],
+            transform.antialias,
+            None if transform.mean is None else list(transform.mean),
+            None if transform.std is None else list(transform.std),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_spec"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._spec = _core.TransformSpec(
+            *self.transform.size,
+            _DTYPES[self.dtype],
+            self.transform.antialias,
+            None if self.transform.mean is None else list(self.transform.mean),
+            None if self.transform.std is None else list(self.transform.std),
+        )
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({len(self)} videos, clip={str(self.clip)!r}, transform={self.transform!r}, "
+            f"sampling={self.sampling!r}, training={self.training}, layout={self.layout!r}, seed={self.seed})"
+        )
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the random numbers of all samples; call it before each epoch of an ordinary DataLoader. VideoLoader does so itself."""
+        self._epoch.fill_(epoch)
+
+    def label(self, index: int) -> int | list[int]:
+        return self.annotations.label(index)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
+        """(clip, label): clip of `dtype` and `sample_shape`.
+
+        Raises:
+            IndexError: no such sample.
+            VideoError: the video is missing, damaged or not supported.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} is out of range [0, {len(self)})")
+        index = int(index) % len(self)
+        clip = torch.empty(self.sample_shape, dtype=self.dtype)
+        if not hasattr(_this_thread, "pool"):
+            _this_thread.pool = _core.LoaderPool(0)
+        self.load_one(_this_thread.pool, index, self.epoch, clip)
+        return clip, self.label(index)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, Any]]:
+        return [self[index] for index in indices]
+
+    # --- for the loader
+
+    def load_one(self, pool: _core.LoaderPool, index: int, epoch: int, out: torch.Tensor) -> None:
+        """Decodes sample `index` of `epoch` into `out`, contiguous, of `dtype` and `sample_shape`. Raises VideoError."""
+        batch = self.core_batch(pool, [index])
+        batch.wait()
+        self.decode(batch, [index], epoch, out.unsqueeze(0))
+        batch.wait()
+        (error,) = batch.errors()
+        if error is not None:
+            raise error
+
+    def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
+        """Starts finding the videos' packet indexes."""
+        raise NotImplementedError
+
+    def decode(
+        self, batch: _core.Batch, indices: Sequence[int], epoch: int, out: torch.Tensor
+    ) -> list[VideoError | None]:
+        """Samples each video of an indexed `batch` and starts decoding into `out` [N, *sample_shape].
+
+        Returns an error for each sample that cannot be sampled; errors found while decoding are in batch.errors().
+        """
+        frames: list[npt.NDArray[np.int64] | None] = []
+        views: list[npt.NDArray[np.float64] | None] = []
+        errors: list[VideoError | None] = []
+        for index, info in zip(indices, batch.infos(), strict=True):
+            error = None
+            request = None
+            if info is not None:
+                try:
+                    request = self.request(index, epoch, info)
+                except VideoError as raised:
+                    error = raised
+            frames.append(None if request is None else request.frames)
+            views.append(None if request is None else request.views)
+            errors.append(error)
+        sample_stride = out[0].numel()
+        batch.decode(
+            self._spec, self.clip.clip_len, frames, views, out.data_ptr(), (sample_stride, *self._strides), out
+        )
+        return errors
+
+    def request(self, index: int, epoch: int, info: _core.SampleInfo) -> Request:
+        """Which frames and boxes sample `index` has in `epoch`; `info` is what the core knows of the video.
+
+        Raises:
+            FrameIndexError: the annotated segment holds no frame.
+        """
+        num_frames, average_fps, height, width, packet_index = info
+        first = 0
+        if self.annotations.start_seconds is not None:
+            first, num_frames = self._segment(index, packet_index)
+        rng = sample_rng(self.seed, epoch, index) if self.training or self.transform.is_random else None
+        temporal_rng = rng if self.training else None
+        repeats = [
+            (
+                self._sampler(num_frames, average_fps, self.clip, temporal_rng, **self._sampler_options),
+                self.transform.boxes(height, width, rng),
+            )
+            for _ in range(self.num_repeats)
+        ]
+        if self.num_views == 1:  # nothing to order
+            frames, boxes = repeats[0]
+            views = np.zeros((1, 6))
+            views[0, 1:] = boxes[0]
+            return Request(frames.reshape(-1) + first if first else frames.reshape(-1), views)
+        views = np.empty((self.num_repeats, self.transform.num_crops, self._num_clips, 6))
+        for repeat, (_, boxes) in enumerate(repeats):
+            views[repeat, :, :, 0] = np.arange(self._num_clips) + repeat * self._num_clips
+            views[repeat, :, :, 1:] = boxes[:, None, :]
+        all_frames = np.concatenate([frames.reshape(-1) for frames, _ in repeats])
+        return Request(all_frames + first, views.reshape(-1, 6))
+
+    def _segment(self, index: int, packet_index: _core.PacketIndex | None) -> tuple[int, int]:
+        """(first frame, number of frames) shown within [start_seconds, end_seconds), counted from the first frame's pts."""
+        assert self.annotations.start_seconds is not None and self.annotations.end_seconds is not None
+        assert packet_index is not None
+        start, end = float(self.annotations.start_seconds[index]), float(self.annotations.end_seconds[index])
+        num, den = packet_index.time_base
+        pts = packet_index.frame_pts
+        seconds = (pts - pts[0]) * (num / den) + 5e-7  # times that went through a float once must still find their frame
+        first = 0 if np.isnan(start) else int(np.searchsorted(seconds, start))
+        stop = len(seconds) if np.isnan(end) else int(np.searchsorted(seconds, end))
+        if first >= stop:
+            raise FrameIndexError(
+                self.annotations.path(index),
+                None,
+                f"no frame is shown within [{start:g}, {end:g}) seconds; the video lasts {packet_index.duration_seconds:g}",
+            )
+        return first, stop - first
+
+
+class VideoDataset(ClipDataset):
+    """Clips from video files.
+
+    Args:
+        items: a sequence of (path, label) or (path, label, start_seconds, end_seconds), or Annotations; see also `from_list`,
+            `from_csv` and `from_folder`. Seconds count from the video's first frame.
+        clip: "clip_len x frame_interval x num_clips", such as "32x2x1".
+        transform: a policy of vidload.transforms.
+        sampling: "segments", "dense", "uniform", "slowfast", or a function (num_frames, fps, spec, rng) -> int64 [num_clips, clip_len].
+        training: random clips, or evaluation's fixed ones; None = random if the transform is.
+        out_of_bound: "loop" or "repeat_last", for videos shorter than a clip.
+        num_repeats: how often a video is sampled and cropped anew from one decode (repeated augmentation); repeats are views.
+        dtype: of the clips: float32, float16 or bfloat16 (normalized), or uint8 (RGB 0-255, not normalized).
+        layout: "NCTHW" or "NTHWC" for one view a video, "NVCTHW" or "NVTHWC" for several; None = NCTHW or NVCTHW, whichever fits.
+        seed: with the epoch and the index, decides everything random.
+        index: an index file (`vidload index`), so that no video is scanned; videos that are not in it, or changed, are scanned as usual.
+    """
+
+    def __init__(
+        self,
+        items: Annotations | Sequence[Any],
+        *,
+        index: str | os.PathLike[str] | DatasetIndex | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(items if isinstance(items, Annotations) else annotations.from_items(items), **options)
+        if index is None or isinstance(index, DatasetIndex):
+            self.index = index
+        else:
+            self.index = DatasetIndex(index)
+        self._stored = None if self.index is None else self.index.lookup(self.annotations.paths)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_stored": None}  # addresses of this process's mapping
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._stored = None if self.index is None else self.index.lookup(self.annotations.paths)
+
+    @classmethod
+    def from_list(
+        cls,
+        path: str | os.PathLike[str],
+        root: str | os.PathLike[str] = "",
+        *,
+        delimiter: str | None = None,
+        multi_label: bool = False,
+        **options: Any,
+    ) -> VideoDataset:
+        """From lines "path label" (MMAction2, PySlowFast, PyTorchVideo); see vidload.annotations.read_list."""
+        return cls(annotations.read_list(path, root, delimiter, multi_label), **options)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | os.PathLike[str],
+        root: str | os.PathLike[str] = "",
+        *,
+        classes: Sequence[str] | None = None,
+        **options: Any,
+    ) -> VideoDataset:
+        """From a Kinetics CSV; see vidload.annotations.read_kinetics_csv."""
+        return cls(annotations.read_kinetics_csv(path, root, classes), **options)
+
+    @classmethod
+    def from_folder(cls, root: str | os.PathLike[str], **options: Any) -> VideoDataset:
+        """From one folder a class; see vidload.annotations.read_folder."""
+        return cls(annotations.read_folder(root), **options)
+
+    def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
+        paths = [self.annotations.path(index) for index in indices]
+        stored = None if self._stored is None else self._stored[np.asarray(indices, np.int64)]
+        return _core.Batch(pool, paths, stored)
+
+
+class FrameFolderDataset(ClipDataset):
+    """Clips from extracted frames: one folder of JPEG files a video, the raw-frame twin of VideoDataset.
+
+    JPEGs are decoded to their YUV planes by libjpeg-turbo and go through the same transform. EXIF orientation is not looked at.
+
+    Args:
+        items: a sequence of (folder, num_frames, label), or Annotations with num_frames; see also `from_list`.
+        name_format: file names, printf-style with one integer.
+        first_number: the number of a folder's first frame (added to an annotation's own offset).
+        average_fps: of the frames, for samplers that ask.
+        others: as of VideoDataset.
+    """
+
+    def __init__(
+        self,
+        items: Annotations | Sequence[tuple[str, int, Any]],
+        *,
+        name_format: str = "img_%05d.jpg",
+        first_number: int = 1,
+        average_fps: float = 30.0,
+        **options: Any,
+    ) -> None:
+        if not isinstance(items, Annotations):
+            rows = [tuple(item) for item in items]
+            items = annotations.from_items([(folder, label) for folder, _, label in rows])
+            num_frames = np.array([count for _, count, _ in rows], np.int64)
+            items = Annotations(items.paths, items.labels, num_frames=num_frames)
+        if items.num_frames is None:
+            raise ValueError("items: a folder of frames needs its num_frames; give (folder, num_frames, label)")
+        try:
+            is_good = len(name_format % 1) < 256 and "/" not in name_format
+        except (TypeError, ValueError):
+            is_good = False
+        if not is_good:
+            raise ValueError(
+                f"name_format {name_format!r} must hold one integer, printf-style, and no folder, such as 'img_%05d.jpg'"
+            )
+        super().__init__(items, **options)
+        self.name_format = name_format
+        self.first_number = first_number
+        self.average_fps = average_fps
+
+    @classmethod
+    def from_list(
+        cls,
+        path: str | os.PathLike[str],
+        root: str | os.PathLike[str] = "",
+        *,
+        delimiter: str | None = None,
+        with_offset: bool = False,
+        **options: Any,
+    ) -> FrameFolderDataset:
+        """From lines "folder num_frames label" (MMAction2); see vidload.annotations.read_frame_list."""
+        return cls(annotations.read_frame_list(path, root, delimiter, with_offset), **options)
+
+    def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
+        rows = self.annotations
+        assert rows.num_frames is not None
+        folders = [rows.path(index) for index in indices]
+        offsets = [0 if rows.offsets is None else int(rows.offsets[index]) for index in indices]
+        return _core.Batch.of_frames(
+            pool,
+            folders,
+            self.name_format,
+            [self.first_number + offset for offset in offsets],
+            [int(rows.num_frames[index]) for index in indices],
+        )
+
+    def request(self, index: int, epoch: int, info: _core.SampleInfo) -> Request:
+        num_frames, _, height, width, _ = info
+        return super().request(index, epoch, (num_frames, self.average_fps, height, width, None))
+
+
+def _sampler(name_or_function: str | Sampler) -> tuple[Sampler, bool]:
+    """The function, and whether it takes out_of_bound (a user's own need not)."""
+    if callable(name_or_function):
+        return name_or_function, "out_of_bound" in inspect.signature(name_or_function).parameters
+    if name_or_function not in sampling.SAMPLERS:
+        raise ValueError(
+            f"sampling {name_or_function!r} is not one of {', '.join(sampling.SAMPLERS)}, nor a function"
+        )
+    return sampling.SAMPLERS[name_or_function], True
+
+
+def _strides(axes: str, sizes: dict[str, int]) -> tuple[int, int, int, int, int]:
+    """(view, frame, channel, row, column) strides in elements of a contiguous sample with these axes."""
+    stride = 1
+    strides = {"V": 0}
+    for axis in reversed(axes):
+        strides[axis] = stride
+        stride *= sizes[axis]
+    return strides["V"], strides["T"], strides["C"], strides["H"], strides["W"]

@@ -1,0 +1,194 @@
+"""The dataset's index file: the packet index of every video, written once, memory-mapped by every process that trains.
+
+One Arrow IPC file, a row a video: path, size, mtime_ns (a video of which any changed is scanned again), facts for people and tools
+(num_frames, width, height, average_fps, duration_seconds, codec), reason (why a file could not be read, else null) and packets (the
+packet index, opaque to all but the core). Paths below the index file's folder are stored relative to it, so the two may move together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from vidload import _core
+from vidload.cores import available_cores
+
+_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("num_frames", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("average_fps", pa.float64()),
+        ("duration_seconds", pa.float64()),
+        ("codec", pa.string()),
+        ("reason", pa.string()),
+        ("packets", pa.large_binary()),
+    ],
+    metadata={"vidload_index": "1"},
+)
+_FILES_A_STEP = 64
+
+
+class DatasetIndex:
+    """An index file, opened for reading.
+
+    Args:
+        path: what `build_index` wrote.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it is no index of this version.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            # Closed with the last buffer that points into it.
+            self._table: pa.Table = pa.ipc.open_file(pa.memory_map(os.fspath(path))).read_all()
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{path}: not an index file ({error}); write it with 'vidload index'") from None
+        if (self._table.schema.metadata or {}).get(b"vidload_index") != b"1":
+            raise ValueError(f"{path}: an index of another version; write it again with 'vidload index'")
+        self._stored = self._addresses()
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __getstate__(self) -> dict[str, Path]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Path]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]
+
+    @property
+    def table(self) -> pa.Table:
+        """All columns but the packets."""
+        return self._table.drop_columns(["packets"])
+
+    def _addresses(self) -> npt.NDArray[np.int64]:
+        """[N, 4]: where the packets of a row are mapped, how many bytes, the size and mtime of the file; 0 bytes for a failed file."""
+        rows = []
+        for chunk in self._table.column("packets").chunks:
+            _, offsets, data = chunk.buffers()
+            ends = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+            base = data.address if data is not None else 0
+            rows.append(np.stack([base + ends[:-1], np.diff(ends)], axis=1))
+        places = np.concatenate(rows) if rows else np.zeros((0, 2), np.int64)
+        size, mtime = (self._table.column(name).to_numpy() for name in ("size", "mtime_ns"))
+        stored = np.column_stack([places, size, mtime]).astype(np.int64)
+        stored[stored[:, 1] == 0] = 0
+        return stored
+
+    def lookup(self, paths: pa.StringArray) -> npt.NDArray[np.int64]:
+        """What the core needs of each path's entry, int64 [len(paths), 4]; rows of zeros for paths that are not in the index."""
+        known = pa.array(_absolute(self._table.column("path").to_pylist(), self.path.parent))
+        wanted = pa.array(_absolute(paths.to_pylist(), Path.cwd()))
+        row = pc.fill_null(pc.index_in(wanted, value_set=known), -1).to_numpy(zero_copy_only=False)
+        stored = np.zeros((len(paths), 4), np.int64)
+        stored[row >= 0] = self._stored[row[row >= 0]]
+        return stored
+
+
+def _absolute(paths: Iterable[str], folder: Path) -> list[str]:
+    base = os.path.abspath(folder)
+    return [os.path.normpath(os.path.join(base, path)) for path in paths]
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """What `build_index` did.
+
+    Attributes:
+        num_files, num_scanned: files in the index; those that were read, the others being unchanged since the last time.
+        failures: (path, reason) of the files that cannot be read.
+    """
+
+    num_files: int
+    num_scanned: int
+    failures: tuple[tuple[str, str], ...]
+
+
+def build_index(
+    paths: Sequence[str], output: str | os.PathLike[str], *, num_workers: int | None = None, progress: bool = False
+) -> IndexSummary:
+    """Indexes videos and writes the index file, whole or not at all. Files unchanged since an index already at `output` are not read again.
+
+    A file that cannot be read does not stop the run: it is listed with its reason, in the file and in the result.
+
+    Args:
+        paths: video files; a path that comes twice is indexed once.
+        output: the file to write.
+        num_workers: threads; None = the cores this process may use.
+        progress: whether to show a progress bar on stderr.
+
+    Raises:
+        OSError: `output` cannot be written.
+    """
+    target = Path(output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    unique = list(dict.fromkeys(_absolute(paths, Path.cwd())))
+    stored = _earlier_entries(target, unique)
+    pool = _core.LoaderPool(available_cores() if num_workers is None else num_workers)
+    folder = os.path.abspath(target.parent) + os.sep
+    failures: list[tuple[str, str]] = []
+    try:
+        with (
+            pa.OSFile(os.fspath(aside), "wb") as file,
+            pa.ipc.new_file(file, _SCHEMA) as writer,
+            tqdm(total=len(unique), unit="file", desc="indexing", disable=not progress) as bar,
+        ):
+            for start in range(0, len(unique), _FILES_A_STEP):
+                step = unique[start : start + _FILES_A_STEP]
+                batch = _core.Batch(pool, step, None if stored is None else stored[start : start + _FILES_A_STEP])
+                batch.wait()
+                rows = []
+                for path, info, error in zip(step, batch.infos(), batch.errors(), strict=True):
+                    rows.append(_row(path, path.removeprefix(folder), info, error))
+                    if error is not None:
+                        failures.append((path, error.reason))
+                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=_SCHEMA))
+                bar.update(len(step))
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+    return IndexSummary(len(unique), pool.stats()["num_files_scanned"] + len(failures), tuple(failures))
+
+
+def _earlier_entries(target: Path, paths: list[str]) -> npt.NDArray[np.int64] | None:
+    try:
+        return DatasetIndex(target).lookup(pa.array(paths, pa.string()))
+    except (OSError, ValueError):
+        return None  # there is none, or none that this version can read: all files are scanned
+
+
+def _row(path: str, name: str, info: _core.SampleInfo | None, error: Exception | None) -> dict[str, object]:
+    if error is not None or info is None:
+        reason = getattr(error, "reason", str(error))
+        return {"path": name, "size": -1, "mtime_ns": -1, "reason": reason, "packets": b""}
+    num_frames, average_fps, height, width, index = info
+    assert index is not None  # only folders of frames have none
+    size, mtime_ns = _core.file_stamp(path)
+    return {
+        "path": name,
+        "size": size,
+        "mtime_ns": mtime_ns,
+        "num_frames": num_frames,
+        "width": width,
+        "height": height,
+        "average_fps": average_fps,
+        "duration_seconds": index.duration_seconds,
+        "codec": index.codec,
+        "reason": None,
+        "packets": index.to_bytes(),
+    }
