@@ -14,8 +14,8 @@
 namespace vidload {
 
 struct HorizontalTaps {
-  ResampleTaps taps;
-  TapWindows windows;  // only where RowKernels::uses_windows
+  const ResampleTaps& taps;
+  const TapWindows& windows;  // filled only where RowKernels::uses_windows
 };
 
 // One output row: the planes' horizontally resampled rows under the taps of the vertical pass, and where the pixels go.
