@@ -1,6 +1,7 @@
 """Two gloo processes with half the batch each compute what one process computes with all of it.
 
-Under DDP and under FSDP. Batch norm is frozen: with batch statistics, halves of a batch differ from the whole by definition.
+Under DDP and under FSDP. Batch norm is frozen: with batch statistics, halves of a batch differ from the whole
+by definition.
 """
 
 import pytest
