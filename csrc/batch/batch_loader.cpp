@@ -24,8 +24,8 @@ size_t element_size(DType dtype) {
 }
 
 bool is_same(const TransformSpec& a, const TransformSpec& b) {
-  return a.height == b.height && a.width == b.width && a.dtype == b.dtype && a.antialias == b.antialias &&
-         a.normalize == b.normalize && std::equal(a.mean, a.mean + 3, b.mean) && std::equal(a.std, a.std + 3, b.std);
+  return a.height == b.height && a.width == b.width && a.dtype == b.dtype && a.antialias == b.antialias && a.normalize == b.normalize &&
+         std::equal(a.mean, a.mean + 3, b.mean) && std::equal(a.std, a.std + 3, b.std);
 }
 
 std::string frame_path(const SampleSource& source, int64_t frame) {
@@ -130,8 +130,8 @@ void Batch::Shared::submit(const std::shared_ptr<Shared>& shared, const std::vec
       }
     };
     auto ended = std::make_shared<Ended>(shared);
-    shared->pool->threads().submit(
-        [ended = std::move(ended), sample, step](int thread) { ended->shared->run(sample, thread, step); }, is_urgent);
+    shared->pool->threads().submit([ended = std::move(ended), sample, step](int thread) { ended->shared->run(sample, thread, step); },
+                                   is_urgent);
   }
 }
 
@@ -190,12 +190,11 @@ void Batch::Shared::write(size_t sample, int64_t frame, const PictureView& pictu
       if (wanted.views[view].clip != clip) continue;
       CropBox box = wanted.views[view].box;
       box.left *= scale_x, box.width *= scale_x, box.top *= scale_y, box.height *= scale_y;
-      const ptrdiff_t offset = request.sample_stride * ptrdiff_t(sample) + request.view_stride * ptrdiff_t(view) +
-                               request.frame_stride * frame_of_clip;
+      const ptrdiff_t offset =
+          request.sample_stride * ptrdiff_t(sample) + request.view_stride * ptrdiff_t(view) + request.frame_stride * frame_of_clip;
       Resampler& resampler = worker.resampler(request.spec, view);
       resampler.set(picture, box);
-      resampler.run(picture, {request.out + offset * ptrdiff_t(item), request.channel_stride, request.row_stride,
-                              request.column_stride});
+      resampler.run(picture, {request.out + offset * ptrdiff_t(item), request.channel_stride, request.row_stride, request.column_stride});
       ++stats.num_frames;
     }
   }

@@ -7,8 +7,8 @@ namespace vidload {
 
 struct LoadStats {
   int64_t num_samples = 0, num_failed = 0;
-  int64_t num_files_scanned = 0;     // indexed by reading the file, not from an index
-  int64_t num_frames = 0;            // pictures written to batches
+  int64_t num_files_scanned = 0;  // indexed by reading the file, not from an index
+  int64_t num_frames = 0;         // pictures written to batches
   int64_t num_packets_decoded = 0, num_packets_dropped = 0, num_packets_skipped = 0;
   int64_t bytes_read = 0;
   double index_seconds = 0, read_seconds = 0, decode_seconds = 0, transform_seconds = 0;

@@ -42,14 +42,17 @@ double time_floor(const std::vector<FloorClip>& clips, const TransformSpec& spec
     Decoder decoder(indexes[i].stream, clip.path);
     DecodeTimes times;
     for (const Span& span : plan.spans) {
-      decoder.run(span, reader, [&](const WantedFrame& wanted, const AVFrame& frame) {
-        const PictureView picture = picture_of_frame(frame, indexes[i].stream, clip.path);
-        resampler.set(picture, {clip.box[0], clip.box[1], clip.box[2], clip.box[3], clip.box[4] != 0});
-        for (size_t place = 0; place < clip.frames.size(); ++place) {
-          if (clip.frames[place] != wanted.frame) continue;
-          resampler.run(picture, {out.data() + place * frame_size, ptrdiff_t{spec.height} * spec.width, spec.width, 1});
-        }
-      }, times, nullptr);
+      decoder.run(
+          span, reader,
+          [&](const WantedFrame& wanted, const AVFrame& frame) {
+            const PictureView picture = picture_of_frame(frame, indexes[i].stream, clip.path);
+            resampler.set(picture, {clip.box[0], clip.box[1], clip.box[2], clip.box[3], clip.box[4] != 0});
+            for (size_t place = 0; place < clip.frames.size(); ++place) {
+              if (clip.frames[place] != wanted.frame) continue;
+              resampler.run(picture, {out.data() + place * frame_size, ptrdiff_t{spec.height} * spec.width, spec.width, 1});
+            }
+          },
+          times, nullptr);
     }
   }
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -58,14 +61,16 @@ double time_floor(const std::vector<FloorClip>& clips, const TransformSpec& spec
 }  // namespace
 
 void bind_floor(py::module_& module) {
-  module.def("time_floor", [](const std::vector<std::tuple<std::string, std::vector<int64_t>, std::array<double, 5>>>& clips,
-                              const TransformSpec& spec) {
-    if (spec.dtype != DType::float32) throw Error("the floor is measured in float32");
-    std::vector<FloorClip> requests;
-    for (const auto& [path, frames, box] : clips) requests.push_back({path, frames, box});
-    py::gil_scoped_release release;
-    return time_floor(requests, spec);
-  }, py::arg("clips"), py::arg("spec"), "Seconds that (path, frames, (top, left, height, width, flip)) of all clips take on one thread.");
+  module.def(
+      "time_floor",
+      [](const std::vector<std::tuple<std::string, std::vector<int64_t>, std::array<double, 5>>>& clips, const TransformSpec& spec) {
+        if (spec.dtype != DType::float32) throw Error("the floor is measured in float32");
+        std::vector<FloorClip> requests;
+        for (const auto& [path, frames, box] : clips) requests.push_back({path, frames, box});
+        py::gil_scoped_release release;
+        return time_floor(requests, spec);
+      },
+      py::arg("clips"), py::arg("spec"), "Seconds that (path, frames, (top, left, height, width, flip)) of all clips take on one thread.");
 }
 
 }  // namespace vidload

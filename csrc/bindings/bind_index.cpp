@@ -37,35 +37,43 @@ void bind_index(py::module_& module) {
       .def_property_readonly("color_range", [](const PacketIndex& index) { return index.stream.color_range; })
       .def_property_readonly("color_primaries", [](const PacketIndex& index) { return index.stream.color_primaries; })
       .def_property_readonly("color_transfer", [](const PacketIndex& index) { return index.stream.color_transfer; })
-      .def_property_readonly("time_base", [](const PacketIndex& index) {
-        return std::make_pair(index.stream.time_base.num, index.stream.time_base.den);
-      })
+      .def_property_readonly(
+          "time_base", [](const PacketIndex& index) { return std::make_pair(index.stream.time_base.num, index.stream.time_base.den); })
       .def_property_readonly("average_fps", [](const PacketIndex& index) { return index.stream.average_fps.value(); })
       .def_property_readonly("duration_seconds", [](const PacketIndex& index) { return index.stream.duration_seconds; })
-      .def_property_readonly("frame_pts", [](const PacketIndex& index) { return copied(index.frame_pts); }, "int64 ticks, a frame each")
+      .def_property_readonly(
+          "frame_pts", [](const PacketIndex& index) { return copied(index.frame_pts); }, "int64 ticks, a frame each")
       .def_property_readonly("frame_packet", [](const PacketIndex& index) { return copied(index.frame_packet); })
-      .def_property_readonly("packet_sizes", [](const PacketIndex& index) { return copied(index.size); }, "int32, in decode order")
-      .def_property_readonly("packet_flags", [](const PacketIndex& index) { return copied(index.flags); },
-                             "uint8, in decode order: 1 keyframe, 2 droppable, 4 hidden, 8 discarded")
-      .def("to_bytes", [](const PacketIndex& index) {
-        const std::vector<uint8_t> bytes = index.to_bytes();
-        return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-      })
+      .def_property_readonly(
+          "packet_sizes", [](const PacketIndex& index) { return copied(index.size); }, "int32, in decode order")
+      .def_property_readonly(
+          "packet_flags", [](const PacketIndex& index) { return copied(index.flags); },
+          "uint8, in decode order: 1 keyframe, 2 droppable, 4 hidden, 8 discarded")
+      .def("to_bytes",
+           [](const PacketIndex& index) {
+             const std::vector<uint8_t> bytes = index.to_bytes();
+             return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+           })
       .def_static("from_bytes", [](const py::bytes& bytes) {
         const std::string_view view = bytes;
-        return std::make_shared<PacketIndex>(
-            PacketIndex::from_bytes(reinterpret_cast<const uint8_t*>(view.data()), view.size()));
+        return std::make_shared<PacketIndex>(PacketIndex::from_bytes(reinterpret_cast<const uint8_t*>(view.data()), view.size()));
       });
 
-  module.def("index_file", [](const std::string& path) {
-    py::gil_scoped_release release;
-    return std::make_shared<PacketIndex>(index_video(*open_file(path)));
-  }, py::arg("path"), "Scans a file, past the cache. Raises VideoError.");
-  module.def("file_stamp", [](const std::string& path) {
-    py::gil_scoped_release release;
-    const FileStamp stamp = file_stamp(path);
-    return std::make_pair(stamp.size, stamp.mtime_ns);
-  }, py::arg("path"), "(size, mtime in ns) of a file. Raises VideoError when there is none.");
+  module.def(
+      "index_file",
+      [](const std::string& path) {
+        py::gil_scoped_release release;
+        return std::make_shared<PacketIndex>(index_video(*open_file(path)));
+      },
+      py::arg("path"), "Scans a file, past the cache. Raises VideoError.");
+  module.def(
+      "file_stamp",
+      [](const std::string& path) {
+        py::gil_scoped_release release;
+        const FileStamp stamp = file_stamp(path);
+        return std::make_pair(stamp.size, stamp.mtime_ns);
+      },
+      py::arg("path"), "(size, mtime in ns) of a file. Raises VideoError when there is none.");
   module.def("clear_index_cache", [] { IndexCache::instance().clear(); });
   module.def("index_cache_bytes", [] { return IndexCache::instance().bytes_held(); });
 }

@@ -134,8 +134,8 @@ py::dict stats_dict(const LoadStats& stats) {
 
 void bind_loader(py::module_& module) {
   py::class_<TransformSpec>(module, "TransformSpec")
-      .def(py::init([](int height, int width, const std::string& dtype, bool antialias,
-                       const std::optional<std::array<float, 3>>& mean, const std::optional<std::array<float, 3>>& std) {
+      .def(py::init([](int height, int width, const std::string& dtype, bool antialias, const std::optional<std::array<float, 3>>& mean,
+                       const std::optional<std::array<float, 3>>& std) {
              TransformSpec spec = {};
              spec.height = height, spec.width = width, spec.dtype = dtype_of(dtype), spec.antialias = antialias;
              spec.normalize = mean.has_value();
@@ -146,41 +146,54 @@ void bind_loader(py::module_& module) {
 
   py::class_<LoaderPool, std::shared_ptr<LoaderPool>>(module, "LoaderPool", "Decoding threads; 0 means the calling thread.")
       .def(py::init<int>(), py::arg("num_threads"))
-      .def_property_readonly("is_usable", [](LoaderPool& pool) { return pool.threads().is_usable(); },
-                             "False in a child that was forked after the threads started.")
+      .def_property_readonly(
+          "is_usable", [](LoaderPool& pool) { return pool.threads().is_usable(); },
+          "False in a child that was forked after the threads started.")
       .def("stats", [](LoaderPool& pool) { return stats_dict(pool.stats()); });
 
   py::class_<OwnedBatch>(module, "Batch", "One batch on its way: indexed, then decoded into the caller's memory.")
-      .def(py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<std::string>& paths, const std::optional<Array<int64_t>>& stored) {
-             return std::make_unique<OwnedBatch>(std::move(pool), video_sources(paths, stored));
-           }),
+      .def(py::init(
+               [](std::shared_ptr<LoaderPool> pool, const std::vector<std::string>& paths, const std::optional<Array<int64_t>>& stored) {
+                 return std::make_unique<OwnedBatch>(std::move(pool), video_sources(paths, stored));
+               }),
            py::arg("pool"), py::arg("paths"), py::arg("stored") = py::none())
-      .def_static("of_frames", [](std::shared_ptr<LoaderPool> pool, const std::vector<std::string>& folders, const std::string& name_format,
-                                  const std::vector<int64_t>& first_numbers, const std::vector<int64_t>& num_frames) {
-        return std::make_unique<OwnedBatch>(std::move(pool), frame_sources(folders, name_format, first_numbers, num_frames));
-      }, py::arg("pool"), py::arg("folders"), py::arg("name_format"), py::arg("first_numbers"), py::arg("num_frames"))
+      .def_static(
+          "of_frames",
+          [](std::shared_ptr<LoaderPool> pool, const std::vector<std::string>& folders, const std::string& name_format,
+             const std::vector<int64_t>& first_numbers, const std::vector<int64_t>& num_frames) {
+            return std::make_unique<OwnedBatch>(std::move(pool), frame_sources(folders, name_format, first_numbers, num_frames));
+          },
+          py::arg("pool"), py::arg("folders"), py::arg("name_format"), py::arg("first_numbers"), py::arg("num_frames"))
       .def("wait", &wait_for, py::arg("timeout_seconds") = -1.0, "False if the time is up first. Negative: no limit.")
       .def("cancel", [](OwnedBatch& owned) { owned.batch->cancel(); })
-      .def("infos", [](const OwnedBatch& owned) {
-        const Batch& batch = *owned.batch;
-        py::list result;
-        for (size_t i = 0; i < batch.infos().size(); ++i) {
-          const SampleInfo& info = batch.infos()[i];
-          if (batch.errors()[i]) {
-            result.append(py::none());
-          } else {
-            result.append(py::make_tuple(info.num_frames, info.average_fps, info.height, info.width, info.index));
-          }
-        }
-        return result;
-      }, "(num_frames, average_fps, height, width, PacketIndex or None) of each sample, None where it failed; after wait().")
-      .def("errors", [](const OwnedBatch& owned) {
-        py::list result;
-        for (const auto& error : owned.batch->errors()) result.append(error ? python_error(*error) : py::none());
-        return result;
-      }, "An exception or None for each sample; after wait().")
-      .def("decode", &decode, py::arg("spec"), py::arg("clip_len"), py::arg("frames"), py::arg("views"), py::arg("out"), py::arg("strides"), py::arg("memory"),
-           "Starts decoding to address `out`, which `memory` owns. frames: int64 [clips * clip_len] a sample, or None to leave it out; views: float64 [V, 6] a sample; strides "
+      .def(
+          "infos",
+          [](const OwnedBatch& owned) {
+            const Batch& batch = *owned.batch;
+            py::list result;
+            for (size_t i = 0; i < batch.infos().size(); ++i) {
+              const SampleInfo& info = batch.infos()[i];
+              if (batch.errors()[i]) {
+                result.append(py::none());
+              } else {
+                result.append(py::make_tuple(info.num_frames, info.average_fps, info.height, info.width, info.index));
+              }
+            }
+            return result;
+          },
+          "(num_frames, average_fps, height, width, PacketIndex or None) of each sample, None where it failed; after wait().")
+      .def(
+          "errors",
+          [](const OwnedBatch& owned) {
+            py::list result;
+            for (const auto& error : owned.batch->errors()) result.append(error ? python_error(*error) : py::none());
+            return result;
+          },
+          "An exception or None for each sample; after wait().")
+      .def("decode", &decode, py::arg("spec"), py::arg("clip_len"), py::arg("frames"), py::arg("views"), py::arg("out"), py::arg("strides"),
+           py::arg("memory"),
+           "Starts decoding to address `out`, which `memory` owns. frames: int64 [clips * clip_len] a sample, or None to leave it out; "
+           "views: float64 [V, 6] a sample; strides "
            "(sample, view, frame, channel, row, column) in elements.");
 }
 

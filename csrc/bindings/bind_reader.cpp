@@ -83,32 +83,42 @@ void bind_reader(py::module_& module) {
            }),
            py::arg("data"))
       .def_property_readonly("index", [](const VideoReader& reader) { return std::make_shared<PacketIndex>(reader.index()); })
-      .def("plan", [](const VideoReader& reader, const std::vector<int64_t>& frames) {
-        const DecodePlan plan = reader.plan(frames);
-        py::list spans;
-        for (const Span& span : plan.spans) spans.append(py::make_tuple(span.packets.front(), span.packets.back() + 1));
-        return py::make_tuple(spans, plan.num_decoded, plan.num_dropped, plan.num_skipped, plan.bytes_read);
-      }, py::arg("frames"))
-      .def("read_rgb", [](VideoReader& reader, const std::vector<int64_t>& frames) {
-        const StreamInfo& stream = reader.index().stream;
-        py::array_t<uint8_t> out({py::ssize_t(frames.size()), py::ssize_t(stream.height()), py::ssize_t(stream.width()), py::ssize_t(3)});
-        uint8_t* data = out.mutable_data();
-        {
-          py::gil_scoped_release release;
-          reader.read_rgb(frames, data);
-        }
-        return out;
-      }, py::arg("frames"), "uint8 [len(frames), height, width, 3]")
-      .def("read_planes", [](VideoReader& reader, const std::vector<int64_t>& frames) {
-        std::map<int64_t, PictureCopy> pictures;
-        {
-          py::gil_scoped_release release;
-          reader.read_pictures(frames, [&](int64_t frame, const AVFrame& picture) { pictures[frame] = copy_picture(picture); });
-        }
-        py::list result;
-        for (const int64_t frame : frames) result.append(arrays_of(pictures.at(frame)));
-        return result;
-      }, py::arg("frames"), "a tuple of planes (uint8 or uint16, [rows, samples]) for each frame");
+      .def(
+          "plan",
+          [](const VideoReader& reader, const std::vector<int64_t>& frames) {
+            const DecodePlan plan = reader.plan(frames);
+            py::list spans;
+            for (const Span& span : plan.spans) spans.append(py::make_tuple(span.packets.front(), span.packets.back() + 1));
+            return py::make_tuple(spans, plan.num_decoded, plan.num_dropped, plan.num_skipped, plan.bytes_read);
+          },
+          py::arg("frames"))
+      .def(
+          "read_rgb",
+          [](VideoReader& reader, const std::vector<int64_t>& frames) {
+            const StreamInfo& stream = reader.index().stream;
+            py::array_t<uint8_t> out(
+                {py::ssize_t(frames.size()), py::ssize_t(stream.height()), py::ssize_t(stream.width()), py::ssize_t(3)});
+            uint8_t* data = out.mutable_data();
+            {
+              py::gil_scoped_release release;
+              reader.read_rgb(frames, data);
+            }
+            return out;
+          },
+          py::arg("frames"), "uint8 [len(frames), height, width, 3]")
+      .def(
+          "read_planes",
+          [](VideoReader& reader, const std::vector<int64_t>& frames) {
+            std::map<int64_t, PictureCopy> pictures;
+            {
+              py::gil_scoped_release release;
+              reader.read_pictures(frames, [&](int64_t frame, const AVFrame& picture) { pictures[frame] = copy_picture(picture); });
+            }
+            py::list result;
+            for (const int64_t frame : frames) result.append(arrays_of(pictures.at(frame)));
+            return result;
+          },
+          py::arg("frames"), "a tuple of planes (uint8 or uint16, [rows, samples]) for each frame");
 }
 
 }  // namespace vidload

@@ -11,9 +11,7 @@ namespace {
 
 constexpr int kMaxDrainErrors = 64;  // no decoder holds back more pictures than this
 
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 UniqueAVCodecContext open_context(const StreamInfo& stream, const std::string& path) {
   const AVCodecDescriptor* descriptor = avcodec_descriptor_get_by_name(stream.codec.c_str());
@@ -42,8 +40,7 @@ UniqueAVCodecContext open_context(const StreamInfo& stream, const std::string& p
   parameters->field_order = AVFieldOrder(stream.field_order);
   parameters->video_delay = stream.reorder_depth;  // so that H.264 streams that do not state it lose no frame at the start
   if (!stream.extradata.empty()) {
-    parameters->extradata =
-        static_cast<uint8_t*>(av_mallocz(stream.extradata.size() + AV_INPUT_BUFFER_PADDING_SIZE));
+    parameters->extradata = static_cast<uint8_t*>(av_mallocz(stream.extradata.size() + AV_INPUT_BUFFER_PADDING_SIZE));
     if (!parameters->extradata) throw std::bad_alloc();
     std::memcpy(parameters->extradata, stream.extradata.data(), stream.extradata.size());
     parameters->extradata_size = int(stream.extradata.size());
@@ -51,13 +48,13 @@ UniqueAVCodecContext open_context(const StreamInfo& stream, const std::string& p
   int code = avcodec_parameters_to_context(context.get(), parameters.get());
   if (code >= 0) {
     context->thread_count = 1;
-    context->pkt_timebase = {1, 1};  // pts carries the packet's number, see Note [Packet numbers as pts]
+    context->pkt_timebase = {1, 1};             // pts carries the packet's number, see Note [Packet numbers as pts]
     context->flags |= AV_CODEC_FLAG_UNALIGNED;  // crop exactly as the stream says, not to aligned addresses
     code = avcodec_open2(context.get(), codec, nullptr);
   }
   if (code < 0) {
-    throw VideoError(VideoErrorKind::unsupported, path, -1,
-                     "cannot open the '" + stream.codec + "' decoder (" + av_error_text(code) + ")", code);
+    throw VideoError(VideoErrorKind::unsupported, path, -1, "cannot open the '" + stream.codec + "' decoder (" + av_error_text(code) + ")",
+                     code);
   }
   return context;
 }
@@ -112,8 +109,7 @@ int Decoder::receive(bool drain, const Span& span, const FrameSink& sink, Decode
   }
 }
 
-void Decoder::run(const Span& span, PacketReader& reader, const FrameSink& sink, DecodeTimes& times,
-                  const std::atomic<bool>* cancelled) {
+void Decoder::run(const Span& span, PacketReader& reader, const FrameSink& sink, DecodeTimes& times, const std::atomic<bool>* cancelled) {
   if (!is_clean_) avcodec_flush_buffers(context_.get());
   is_clean_ = false;
   damaged_packet_ = -1;

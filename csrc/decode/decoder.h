@@ -28,8 +28,7 @@ class Decoder {
 
   // Decodes a span. Throws VideoError that names the first wanted frame that could not be decoded, or that depends on a damaged packet;
   // frames may have been handed over before that is known. Stops early (kind `cancelled`) once *cancelled is true.
-  void run(const Span& span, PacketReader& reader, const FrameSink& sink, DecodeTimes& times,
-           const std::atomic<bool>* cancelled);
+  void run(const Span& span, PacketReader& reader, const FrameSink& sink, DecodeTimes& times, const std::atomic<bool>* cancelled);
 
  private:
   int receive(bool drain, const Span& span, const FrameSink& sink, DecodeTimes& times);

@@ -59,8 +59,8 @@ void read_first_picture(PacketIndex& index, const ByteSource& source) {
   PacketReader reader(source, index);
   DecodeTimes times;
   try {
-    decoder.run(plan.spans[0], reader, [&](const WantedFrame&, const AVFrame& picture) { take_facts(picture, index.stream); }, times,
-                nullptr);
+    decoder.run(
+        plan.spans[0], reader, [&](const WantedFrame&, const AVFrame& picture) { take_facts(picture, index.stream); }, times, nullptr);
   } catch (const VideoError& error) {
     if (error.kind() != VideoErrorKind::damaged) throw;
     index.note = "its first frame is damaged; size and colors are as the container states them";  // other frames may be intact

@@ -46,14 +46,14 @@ double chroma_offset_y(AVChromaLocation location, double scale) {
 
 PictureView picture_of_frame(const AVFrame& frame, const StreamInfo& stream, const std::string& path) {
   const AVPixFmtDescriptor* format = av_pix_fmt_desc_get(AVPixelFormat(frame.format));
-  const uint64_t refused = AV_PIX_FMT_FLAG_PAL | AV_PIX_FMT_FLAG_BITSTREAM | AV_PIX_FMT_FLAG_HWACCEL | AV_PIX_FMT_FLAG_FLOAT |
-                           AV_PIX_FMT_FLAG_BAYER;
+  const uint64_t refused =
+      AV_PIX_FMT_FLAG_PAL | AV_PIX_FMT_FLAG_BITSTREAM | AV_PIX_FMT_FLAG_HWACCEL | AV_PIX_FMT_FLAG_FLOAT | AV_PIX_FMT_FLAG_BAYER;
   const bool is_wide = format && format->comp[0].depth > 8;
   if (!format || (format->flags & refused) || ((format->flags & AV_PIX_FMT_FLAG_BE) && is_wide) || format->comp[0].depth < 8 ||
       format->comp[0].depth > 16) {
-    throw VideoError(VideoErrorKind::unsupported, path, -1,
-                     std::string("its pixel format '") + (format ? format->name : "unknown") +
-                         "' is not supported; re-encode it as yuv420p");
+    throw VideoError(
+        VideoErrorKind::unsupported, path, -1,
+        std::string("its pixel format '") + (format ? format->name : "unknown") + "' is not supported; re-encode it as yuv420p");
   }
   const bool is_rgb = format->flags & AV_PIX_FMT_FLAG_RGB;
   const bool is_gray = format->nb_components < 3;
@@ -82,8 +82,8 @@ PictureView picture_of_frame(const AVFrame& frame, const StreamInfo& stream, con
   }
   const bool is_jpeg_format = std::strncmp(format->name, "yuvj", 4) == 0;
   const bool is_unstated_gray = is_gray && frame.color_range == AVCOL_RANGE_UNSPECIFIED;  // full range, as libswscale takes it
-  picture.range = is_rgb || is_jpeg_format || is_unstated_gray || frame.color_range == AVCOL_RANGE_JPEG ? ColorRange::full
-                                                                                                        : ColorRange::limited;
+  picture.range =
+      is_rgb || is_jpeg_format || is_unstated_gray || frame.color_range == AVCOL_RANGE_JPEG ? ColorRange::full : ColorRange::limited;
   picture.matrix = is_rgb ? ColorMatrix::rgb : is_gray ? ColorMatrix::bt601 : color_matrix(frame, path);
   return oriented(picture, stream.rotation, stream.is_mirrored);
 }

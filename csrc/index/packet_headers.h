@@ -11,10 +11,10 @@
 namespace vidload {
 
 struct PacketFacts {
-  bool is_keyframe = false;    // a decoder may start here and get this frame and all that follow it in presentation order
-  bool is_reference = true;    // other pictures may depend on it
-  bool is_shown = true;        // a frame comes out
-  int temporal_layer = 0;      // HEVC: a picture that is no reference within its layer may still be one for higher layers
+  bool is_keyframe = false;  // a decoder may start here and get this frame and all that follow it in presentation order
+  bool is_reference = true;  // other pictures may depend on it
+  bool is_shown = true;      // a frame comes out
+  int temporal_layer = 0;    // HEVC: a picture that is no reference within its layer may still be one for higher layers
 };
 
 class PacketHeaderReader {
@@ -44,7 +44,10 @@ class PacketHeaderReader {
     bool reduced_still_picture = false, frame_ids = false, decoder_model_info = false, equal_picture_interval = false;
     int frame_id_bits = 0, delta_frame_id_bits = 0, order_hint_bits = 0, buffer_removal_bits = 0;
     int screen_content_tools = 2, integer_mv = 2;  // 2: each frame says for itself
-    struct OperatingPoint { int idc; bool has_decoder_model; };
+    struct OperatingPoint {
+      int idc;
+      bool has_decoder_model;
+    };
     std::vector<OperatingPoint> operating_points;
   };
   void read_av1_sequence(const uint8_t* data, int size);

@@ -26,8 +26,8 @@ struct StreamInfo {
   int bits_per_coded_sample = 0;
   int color_primaries = 2, color_transfer = 2, color_space = 2, color_range = 0, chroma_location = 0;  // AVCOL_*_UNSPECIFIED
   int field_order = 0;
-  int reorder_depth = 0;  // how many pictures a decoder must hold back to put frames in presentation order
-  int rotation = 0;       // degrees clockwise that turn a decoded picture upright: 0, 90, 180, 270
+  int reorder_depth = 0;     // how many pictures a decoder must hold back to put frames in presentation order
+  int rotation = 0;          // degrees clockwise that turn a decoded picture upright: 0, 90, 180, 270
   bool is_mirrored = false;  // then mirrored left to right
   Rational time_base, average_fps;
   double duration_seconds = 0;

@@ -22,8 +22,8 @@ namespace {
 #if LIBAVFORMAT_VERSION_MAJOR >= 60
 const int32_t* display_matrix(const AVStream* stream) {
 #if LIBAVFORMAT_VERSION_MAJOR >= 61
-  const AVPacketSideData* data = av_packet_side_data_get(stream->codecpar->coded_side_data,
-                                                         stream->codecpar->nb_coded_side_data, AV_PKT_DATA_DISPLAYMATRIX);
+  const AVPacketSideData* data =
+      av_packet_side_data_get(stream->codecpar->coded_side_data, stream->codecpar->nb_coded_side_data, AV_PKT_DATA_DISPLAYMATRIX);
   return data && data->size >= 36 ? reinterpret_cast<const int32_t*>(data->data) : nullptr;
 #else
   size_t size = 0;

@@ -20,8 +20,7 @@ struct AvDeleter {
 using UniqueAVPacket = std::unique_ptr<AVPacket, AvDeleter<AVPacket, av_packet_free>>;
 using UniqueAVFrame = std::unique_ptr<AVFrame, AvDeleter<AVFrame, av_frame_free>>;
 using UniqueAVCodecContext = std::unique_ptr<AVCodecContext, AvDeleter<AVCodecContext, avcodec_free_context>>;
-using UniqueAVCodecParameters =
-    std::unique_ptr<AVCodecParameters, AvDeleter<AVCodecParameters, avcodec_parameters_free>>;
+using UniqueAVCodecParameters = std::unique_ptr<AVCodecParameters, AvDeleter<AVCodecParameters, avcodec_parameters_free>>;
 
 // FFmpeg's own words for one of its error codes.
 std::string av_error_text(int code);

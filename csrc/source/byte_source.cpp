@@ -68,8 +68,7 @@ class FileSource final : public ByteSource {
 
 class MemorySource final : public ByteSource {
  public:
-  MemorySource(const uint8_t* data, int64_t size, std::shared_ptr<void> owner)
-      : data_(data), size_(size), owner_(std::move(owner)) {
+  MemorySource(const uint8_t* data, int64_t size, std::shared_ptr<void> owner) : data_(data), size_(size), owner_(std::move(owner)) {
     if (size <= 0) throw VideoError(VideoErrorKind::unreadable, name_, -1, "the buffer is empty");
   }
   int64_t read(int64_t offset, uint8_t* out, int64_t size) const override {

@@ -50,16 +50,16 @@ Container::Container(const ByteSource& source) : position_{&source} {
   const std::string& name = source.name();
   constexpr int io_buffer_size = 64 << 10;
   try {
-    io_ = avio_alloc_context(static_cast<unsigned char*>(av_malloc(io_buffer_size)), io_buffer_size, 0, &position_,
-                             read_bytes, nullptr, seek_bytes);
+    io_ = avio_alloc_context(static_cast<unsigned char*>(av_malloc(io_buffer_size)), io_buffer_size, 0, &position_, read_bytes, nullptr,
+                             seek_bytes);
     format_ = avformat_alloc_context();
     if (!io_ || !format_) throw std::bad_alloc();
     format_->pb = io_;
     // avformat_open_input frees format_ itself when it fails.
     int code = avformat_open_input(&format_, name.c_str(), nullptr, nullptr);
     if (code < 0) {
-      throw VideoError(VideoErrorKind::unreadable, name, -1,
-                       "not a video container that FFmpeg can read (" + av_error_text(code) + ")", code);
+      throw VideoError(VideoErrorKind::unreadable, name, -1, "not a video container that FFmpeg can read (" + av_error_text(code) + ")",
+                       code);
     }
     bool complete = states_its_streams(format_) && format_->nb_streams > 0 && !(format_->ctx_flags & AVFMTCTX_NOHEADER);
     for (unsigned i = 0; complete && i < format_->nb_streams; ++i) {
@@ -70,8 +70,7 @@ Container::Container(const ByteSource& source) : position_{&source} {
       is_parsed_ = !states_its_streams(format_);
       code = avformat_find_stream_info(format_, nullptr);
       if (code < 0) {
-        throw VideoError(VideoErrorKind::unreadable, name, -1,
-                         "cannot find out what streams it holds (" + av_error_text(code) + ")", code);
+        throw VideoError(VideoErrorKind::unreadable, name, -1, "cannot find out what streams it holds (" + av_error_text(code) + ")", code);
       }
     }
     const int best = av_find_best_stream(format_, AVMEDIA_TYPE_VIDEO, -1, -1, nullptr, 0);

@@ -11,9 +11,11 @@
 #if defined(__CUDACC__)
 #include <cuda_fp16.h>
 #define VIDLOAD_HD __host__ __device__ __forceinline__
+#define VIDLOAD_NO_UNROLL _Pragma("unroll 1")
 #else
 // Always inlined: a vector level's copy, using that level's instructions, must never become the one the linker keeps for all.
 #define VIDLOAD_HD inline __attribute__((always_inline))
+#define VIDLOAD_NO_UNROLL
 #endif
 
 namespace vidload {

