@@ -1,0 +1,57 @@
+"""`vidload index`: scans the videos of a dataset once, so that training opens none of them twice."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from vidload.cli import _videos
+from vidload.index import build_index
+
+_DESCRIPTION = """\
+Reads the packet tables of all videos of a dataset and writes them to one index file.
+Training then starts at once: VideoDataset(..., index=FILE).
+
+Run it again after files were added or changed: only those are read.
+A file that cannot be read is listed with its reason and does not stop the run.
+The exit status is 0 when the index is written, 1 when no file at all could be read.
+"""
+_EXAMPLE = "example:\n  vidload index train.txt --root videos -o train.vidx"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "index",
+        help="scan the videos of a dataset once and write one index file",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _videos.add_arguments(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the index file to write")
+    parser.add_argument(
+        "--num-workers", type=int, metavar="N", help="threads (default: the cores this process may use)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    videos = _videos.read_videos(args.list_or_dir, args.root)
+    start = time.perf_counter()
+    summary = build_index(
+        videos.paths.to_pylist(), args.output, num_workers=args.num_workers, progress=sys.stderr.isatty()
+    )
+    seconds = time.perf_counter() - start
+    num_good = summary.num_files - len(summary.failures)
+    unchanged = summary.num_files - summary.num_scanned
+    print(
+        f"{args.output}: {num_good} of {summary.num_files} videos, {os.path.getsize(args.output) / 1e6:.1f} MB; "
+        f"{summary.num_scanned} read, {unchanged} unchanged since the last index; {seconds:.1f} s"
+    )
+    if summary.failures:
+        print(f"{len(summary.failures)} cannot be read:")
+        for path, reason in summary.failures:
+            print(f"  {path}: {reason}")
+    return 0 if num_good else 1

@@ -1,0 +1,115 @@
+"""`vidload preview`: a contact sheet of what the model will see, after sampling and the transform."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from vidload import sampling, sheet, transforms
+from vidload.cli import _videos
+
+TRANSFORMS = (
+    "random_resized_crop",
+    "multi_scale_crop",
+    "random_crop",
+    "center_crop",
+    "three_crop",
+    "ten_crop",
+)
+_DESCRIPTION = """\
+Draws what the model will see: for a few videos of a dataset, the very frames and crops that VideoDataset
+gives for this clip, transform, seed and epoch, with file names, labels and frame numbers.
+
+A random transform (the default) shows training samples, another one evaluation samples.
+"""
+_EXAMPLE = """\
+examples:
+  vidload preview train.txt --root videos --clip 32x2x1 -o sheet.png
+  vidload preview val.txt --root videos --clip 8x8x10 --transform three_crop --size 256 -o views.png"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "preview",
+        help="draw what the model will see as a contact sheet",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _videos.add_arguments(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the PNG to write")
+    parser.add_argument(
+        "--clip",
+        default="32x2x1",
+        metavar="TxIxN",
+        help="clip_len x frame_interval x num_clips (default: 32x2x1, one clip of 32 frames, every second)",
+    )
+    parser.add_argument("--transform", default=TRANSFORMS[0], choices=TRANSFORMS, help="default: %(default)s")
+    parser.add_argument(
+        "--size", type=int, default=224, help="side of the crop in pixels (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--sampling", default="segments", choices=sorted(sampling.SAMPLERS), help="default: %(default)s"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--epoch", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--num-videos", type=int, default=6, metavar="N", help="rows (default: %(default)s)")
+    parser.add_argument(
+        "--num-frames", type=int, default=8, metavar="N", help="frames shown of a row (default: %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from vidload.dataset import VideoDataset  # imports torch, which the other commands do without
+    from vidload.errors import VideoError
+
+    if args.num_videos < 1 or args.num_frames < 1:
+        raise ValueError("--num-videos and --num-frames must be at least 1")
+    sheet.figure_class()  # fail before the work, not after it
+    dataset = VideoDataset(
+        _videos.read_videos(args.list_or_dir, args.root),
+        clip=args.clip,
+        transform=getattr(transforms, args.transform)(args.size),
+        sampling=args.sampling,
+        seed=args.seed,
+    )
+    dataset.set_epoch(args.epoch)
+    rows: list[Any] = []
+    titles, captions = [], []
+    for i in sheet.evenly(len(dataset), args.num_videos).tolist():
+        name = dataset.annotations.path(i)
+        try:
+            clip, label = dataset[i]
+        except VideoError as error:
+            print(f"left out: {error}")
+            continue
+        images = sheet.pixels(clip, dataset.transform, dataset.layout)
+        shown = sheet.evenly(len(images), args.num_frames)
+        texts = frame_captions(dataset, i)
+        rows.append(images[shown])
+        titles.append(f"{name}  label {label}")
+        captions.append([texts[k] for k in shown])
+    if not rows:
+        raise ValueError(f"{args.list_or_dir}: none of the videos can be read")
+    sheet.write_contact_sheet(args.output, rows, titles, captions)
+    shape = list(dataset.sample_shape)
+    print(f"{args.output}: {len(rows)} samples of {dataset.clip}, shape {shape} ({dataset.layout[1:]}) each")
+    return 0
+
+
+def frame_captions(dataset: Any, i: int) -> list[str]:
+    """What to write under each image of sample `i`, view by view: frame number, crop number if several,
+    mirrored or not."""
+    from vidload._core import LoaderPool
+
+    batch = dataset.core_batch(LoaderPool(0), [i])
+    batch.wait()
+    request = dataset.request(i, dataset.epoch, batch.infos()[0])
+    frames = request.frames.reshape(-1, dataset.clip.clip_len)
+    captions = []
+    for view, row in enumerate(request.views):
+        crop = f" crop {view // len(frames)}" if len(request.views) > len(frames) else ""
+        mirrored = " mirrored" if row[5] else ""
+        captions += [f"frame {frame}{crop}{mirrored}" for frame in frames[int(row[0])]]
+    return captions
