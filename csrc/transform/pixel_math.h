@@ -104,7 +104,7 @@ struct Output<DType::float32> {
 //      channel's own weights; then clamp to [0, 255].
 //   4. uint8: round to nearest even. Others: fma(value, 1 / std, -mean / std) (scale 1, bias 0 if not normalized), then round to
 //      nearest even for float16 and bfloat16.
-// Weights and samples are never negative, so a sum is never -0 and a tap of weight 0 changes no bit: a twin may skip such taps, or
-// add more of them.
+// No sum is ever -0 (weights of taps and samples are not negative, offsets not -0), so a term of weight 0 changes no bit: a twin may
+// skip such taps or add more of them, and may give red its U and blue its V.
 
 }  // namespace vidload
