@@ -100,15 +100,28 @@ def test_a_subset_is_kept_alone(folder):
         FeatureDataset(annotations, folder, subset="testing", **SMALL)
 
 
-def test_lengths_missing_from_the_annotations_come_from_features_json(folder):
-    facts = {"a": {"duration_second": 20.0, "duration_frame": 100, "feature_frame": 80}}
-    (folder / "features.json").write_text(json.dumps({"settings": {}, "videos": facts}))
+def write_facts(folder, *rows, end="\n"):
+    (folder / "features.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + end)
+
+
+def test_lengths_missing_from_the_annotations_come_from_features_jsonl(folder):
+    facts = {"name": "a", "duration_second": 20.0, "duration_frame": 100, "feature_frame": 80}
+    write_facts(folder, {"settings": {}}, {**facts, "duration_second": 10.0}, facts)  # the later line counts
     dataset = FeatureDataset({"a": {"annotations": [{"segment": [4, 8]}]}}, folder, **SMALL)
     assert dataset.videos[0].covered_seconds == 16
     np.testing.assert_allclose(dataset[0].segments, [[0.25, 0.5]])
     unlabelled = FeatureDataset(None, folder, **SMALL)
     assert [video.name for video in unlabelled.videos] == ["a"]
     assert unlabelled[0].segments.shape == (0, 2)
+
+
+def test_a_last_line_of_features_jsonl_that_was_cut_off_is_left_out_and_another_one_refused(folder):
+    facts = [{"name": name, "duration_second": 20.0} for name in "ab"]
+    write_facts(folder, *facts, end="")
+    assert [video.name for video in FeatureDataset(None, folder, **SMALL).videos] == ["a"]
+    write_facts(folder, ["a"], *facts)
+    with pytest.raises(ValueError, match=r"features\.jsonl:1: not a line of 'vidload features'"):
+        FeatureDataset(None, folder, **SMALL)
 
 
 # Rescaling
@@ -206,7 +219,7 @@ def test_what_is_no_annotation_file_is_refused_by_name(folder, text, message):
 def test_missing_annotations_are_said_to_be_missing(folder):
     with pytest.raises(FileNotFoundError, match=r"none\.json"):
         FeatureDataset(folder / "none.json", folder, **SMALL)
-    with pytest.raises(ValueError, match=r"features\.json: missing or empty"):
+    with pytest.raises(ValueError, match=r"features\.jsonl: missing or empty"):
         FeatureDataset(None, folder, **SMALL)
 
 

@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 
 from vidload.errors import UnreadableVideoError, VideoError, VideoNotFoundError
 
-FACTS_FILE = "features.json"  # what `vidload features` writes beside the features
+FACTS_FILE = "features.jsonl"  # what `vidload features` writes beside the features
 
 
 class FeatureSample(NamedTuple):
@@ -92,14 +92,14 @@ class FeatureDataset(Dataset[FeatureSample]):
     Annotations are a JSON file (or what it holds): MMAction2's `{NAME: {"duration_second", "duration_frame",
     "feature_frame", "annotations": [{"segment": [start, end], "label"}]}}`, or ActivityNet's `{"database":
     {NAME: {"duration", "subset", "annotations"}}}`. Lengths that are missing there are taken from the
-    features.json that `vidload features` writes into the feature folder; without frame counts the features
+    features.jsonl that `vidload features` writes into the feature folder; without frame counts the features
     count as covering the whole video. Segments are divided by the covered seconds and clipped to 0..1. A
     segment that is empty after that is not given to training; one that is empty or reversed as annotated is
     not evaluated either. Both are listed in `dropped_segments`. A video without segments is a sample with
     none.
 
     Args:
-        annotations: path or mapping; None = every video of the folder's features.json, without segments.
+        annotations: path or mapping; None = every video of the folder's features.jsonl, without segments.
         features: the folder.
         subset: keep only videos of this "subset", such as "training"; None = all.
         temporal_dim, feat_dim: T and C of a sample.
@@ -269,6 +269,30 @@ def rescale_features(snippets: NDArray[np.float32], temporal_dim: int) -> torch.
     return rescaled[0, :, 0]
 
 
+def read_facts(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The settings and the videos of a features.jsonl: one JSON object a line, later lines of a video count.
+
+    Both empty if there is no such file. A last line that was cut off is left out. ValueError for anything else.
+    """
+    settings: dict[str, Any] = {}
+    videos: dict[str, dict[str, Any]] = {}
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return settings, videos
+    lines = text.split("\n")
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline was cut off
+        try:
+            row = json.loads(line)
+            if "settings" in row:
+                settings = row["settings"]
+            else:
+                videos[row.pop("name")] = row
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise ValueError(f"{os.fspath(path)}:{number}: not a line of 'vidload features'") from None
+    return settings, videos
+
+
 def _feature_file(folder: Path, name: str) -> str:
     for stem in (name, f"v_{name}"):
         for suffix in (".npy", ".csv"):
@@ -281,9 +305,9 @@ def _feature_file(folder: Path, name: str) -> str:
 def _read_annotations(
     annotations: str | os.PathLike[str] | Mapping[str, Any] | None, folder: Path
 ) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Where they come from, for messages; and each video's entry, with what features.json knows filled in."""
+    """Where they come from, for messages; and each video's entry, with what features.jsonl knows filled in."""
     facts_path = folder / FACTS_FILE
-    facts = _entries(_read_json(facts_path), "videos", facts_path) if facts_path.exists() else {}
+    facts = read_facts(facts_path)[1]
     if annotations is None:
         if not facts:
             raise ValueError(f"{facts_path}: missing or empty; without it annotations must be given")
@@ -292,17 +316,12 @@ def _read_annotations(
         source, document = "annotations", annotations
     else:
         source, document = os.fspath(annotations), _read_json(annotations)
-    entries = _entries(document, "database", source)
-    return source, {name: {**facts.get(name, {}), **entry} for name, entry in entries.items()}
-
-
-def _entries(document: Any, key: str, source: str | Path) -> Mapping[str, Mapping[str, Any]]:
-    entries = document.get(key, document) if isinstance(document, Mapping) else None
+    entries = document.get("database", document) if isinstance(document, Mapping) else None
     if not isinstance(entries, Mapping) or not all(isinstance(entry, Mapping) for entry in entries.values()):
         raise ValueError(
             f'{source}: not understood; need {{NAME: {{"duration_second": ..., "annotations": ...}}}}'
         )
-    return entries
+    return source, {name: {**facts.get(name, {}), **entry} for name, entry in entries.items()}
 
 
 def _read_json(path: str | os.PathLike[str]) -> Any:
