@@ -5,8 +5,10 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <cstring>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -15,6 +17,7 @@
 #include "bindings/bindings.h"
 #include "transform/resample_taps.h"
 #include "transform/transform.h"
+#include "transform/transform_cuda.h"
 #include "transform/yuv_matrix.h"
 
 namespace py = pybind11;
@@ -187,35 +190,81 @@ TransformSpec transform_spec(int height, int width, const std::string& dtype, bo
   return spec;
 }
 
-py::array transform_planes(const std::vector<py::array>& planes, const Boxes& box, bool flip, int height, int width,
-                           const std::string& dtype, bool antialias, const std::optional<std::array<float, 3>>& mean,
-                           const std::optional<std::array<float, 3>>& std, bool channels_last, const std::string& color_matrix,
-                           const std::string& color_range, int bit_depth, int shift, const Numbers& chroma_scale,
-                           const Numbers& chroma_offset, int rotation, bool hflip, const std::optional<std::string>& cpu_level,
-                           std::optional<py::array> out) {
+// T pictures and where each goes: what transform_planes and describe_pictures make of their common arguments.
+struct Request {
+  TransformSpec spec;
+  Pictures pictures;
+  py::array out;
+  Outputs outputs;
+  std::vector<CropBox> boxes;
+};
+
+Request request(const std::vector<py::array>& planes, const Boxes& box, bool flip, int height, int width, const std::string& dtype,
+                bool antialias, const std::optional<std::array<float, 3>>& mean, const std::optional<std::array<float, 3>>& std,
+                bool channels_last, const std::string& color_matrix, const std::string& color_range, int bit_depth, int shift,
+                const Numbers& chroma_scale, const Numbers& chroma_offset, int rotation, bool hflip, std::optional<py::array> out) {
   const TransformSpec spec = transform_spec(height, width, dtype, antialias, mean, std);
   const Pictures pictures(planes, {color_matrix, color_range, bit_depth, shift, chroma_scale, chroma_offset, rotation, hflip});
-  Resampler resampler(spec, cpu_level ? cpu_level_from_name(*cpu_level) : vidload::cpu_level());
+  const ptrdiff_t count = pictures.count();
   if (!out) {
-    const ptrdiff_t count = pictures.count(), size = numpy_dtype(spec.dtype).itemsize();
+    const ptrdiff_t size = numpy_dtype(spec.dtype).itemsize(), picture = size * 3 * height * width;
     const std::vector<ptrdiff_t> shape{count, 3, height, width};
-    const ptrdiff_t picture = size * 3 * height * width;
     const auto strides = channels_last ? std::vector<ptrdiff_t>{picture, size, size * 3 * width, size * 3}
                                        : std::vector<ptrdiff_t>{picture, size * height * width, size * width, size};
     out = py::array(numpy_dtype(spec.dtype), shape, strides);
   }
-  const Outputs outputs(*out, spec, pictures.count());
-  const std::vector<CropBox> boxes = crop_boxes(box, flip, pictures.count());
-  {
-    py::gil_scoped_release release;
-    for (ptrdiff_t t = 0; t < pictures.count(); ++t) {
-      const PictureView picture = pictures[t];
-      resampler.set(picture, boxes[t]);
-      resampler.run(picture, outputs[t]);
-    }
-  }
-  return *out;
+  return {spec, pictures, *out, Outputs(*out, spec, count), crop_boxes(box, flip, count)};
 }
+
+// Python functions that take request()'s arguments.
+template <typename... Common>
+struct WithRequest {
+  explicit WithRequest(Request (*)(Common...)) {}
+
+  static py::array transform_planes(Common... common, const std::optional<std::string>& cpu_level) {
+    const Request r = request(common...);
+    Resampler resampler(r.spec, cpu_level ? cpu_level_from_name(*cpu_level) : vidload::cpu_level());
+    {
+      py::gil_scoped_release release;
+      for (ptrdiff_t t = 0; t < r.pictures.count(); ++t) {
+        const PictureView picture = r.pictures[t];
+        resampler.set(picture, r.boxes[t]);
+        resampler.run(picture, r.outputs[t]);
+      }
+    }
+    return r.out;
+  }
+
+  static py::tuple describe_pictures(Common... common) {
+    const Request r = request(common...);
+    TransformPlan plan(r.spec);
+    py::list tables;
+    py::array_t<uint8_t> table, descriptors({r.pictures.count(), static_cast<ptrdiff_t>(sizeof(PictureDescriptor))});
+    for (ptrdiff_t t = 0; t < r.pictures.count(); ++t) {
+      const PictureView picture = r.pictures[t];
+      if (plan.set(picture, r.boxes[t])) {
+        table = py::array_t<uint8_t>(static_cast<ptrdiff_t>(tap_table_bytes(plan)));
+        write_tap_table(plan, table.mutable_data());
+        tables.append(table);
+      }
+      const PictureDescriptor descriptor = picture_descriptor(plan, picture, r.outputs[t], table.data());
+      std::memcpy(descriptors.mutable_data(t, 0), &descriptor, sizeof descriptor);
+    }
+    return py::make_tuple(descriptors, tables, r.out);
+  }
+};
+
+using DescriptorBytes = py::array_t<uint8_t, py::array::c_style>;
+
+void run_descriptors_on_host(const DescriptorBytes& descriptors, const std::string& dtype) {
+  if (descriptors.ndim() != 2 || descriptors.shape(1) != static_cast<ptrdiff_t>(sizeof(PictureDescriptor))) {
+    throw Error("descriptors must be what describe_pictures returned");
+  }
+  transform_on_host(reinterpret_cast<const PictureDescriptor*>(descriptors.data()), static_cast<int>(descriptors.shape(0)),
+                    dtype_named(dtype));
+}
+
+py::bytes to_bytes(const ByteView& view) { return {reinterpret_cast<const char*>(view.data), view.size}; }
 
 py::tuple taps(int source_size, double first_center, double step, int num_outputs, bool antialias, bool flip) {
   ResampleTaps taps;
@@ -238,17 +287,33 @@ py::tuple coefficients(const std::string& color_matrix, const std::string& color
 
 void bind_transform(py::module_& module) {
   using namespace pybind11::literals;
-  module.def("transform_planes", &transform_planes, "planes"_a, py::kw_only(), "box"_a, "flip"_a = false, "height"_a, "width"_a,
-             "dtype"_a = "float32", "antialias"_a = true, "mean"_a = py::none(), "std"_a = py::none(), "channels_last"_a = false,
-             "color_matrix"_a = "bt601", "color_range"_a = "limited", "bit_depth"_a = 8, "shift"_a = 0,
-             "chroma_scale"_a = Numbers{1, 1}, "chroma_offset"_a = Numbers{0.5, 0.5}, "rotation"_a = 0, "hflip"_a = false,
-             "cpu_level"_a = py::none(), "out"_a = py::none(),
-             R"(Crops, resizes and converts T pictures of one geometry; returns an array [T, 3, height, width].
+  using Functions = decltype(WithRequest(&request));
+  const auto arguments = std::make_tuple(
+      "planes"_a, py::kw_only(), "box"_a, "flip"_a = false, "height"_a, "width"_a, "dtype"_a = "float32", "antialias"_a = true,
+      "mean"_a = py::none(), "std"_a = py::none(), "channels_last"_a = false, "color_matrix"_a = "bt601",
+      "color_range"_a = "limited", "bit_depth"_a = 8, "shift"_a = 0, "chroma_scale"_a = Numbers{1, 1},
+      "chroma_offset"_a = Numbers{0.5, 0.5}, "rotation"_a = 0, "hflip"_a = false, "out"_a = py::none());
+  std::apply(
+      [&](const auto&... common) {
+        module.def("transform_planes", &Functions::transform_planes, common..., "cpu_level"_a = py::none(),
+                   R"(Crops, resizes and converts T pictures of one geometry; returns an array [T, 3, height, width].
 
 planes: uint8 or uint16 arrays [T, h, w] with any strides: Y, or Y U V, or G B R, or Y and UV [T, h, w, 2].
-box: (top, left, height, width) in display luma pixels, or one for each picture [T, 4]. chroma_scale and chroma_offset are (vertical, horizontal).
-bfloat16 comes as its uint16 bits. `out` receives the pixels instead of a new array; with channels_last the new array's
-memory is [T, height, width, 3]. Raises ValueError for arguments that make no sense.)");
+box: (top, left, height, width) in display luma pixels, or one for each picture [T, 4]. chroma_scale and chroma_offset
+are (vertical, horizontal). bfloat16 comes as its uint16 bits. `out` receives the pixels instead of a new array; with
+channels_last the new array's memory is [T, height, width, 3]. Raises ValueError for arguments that make no sense.)");
+        module.def("describe_pictures", &Functions::describe_pictures, common...,
+                   R"(What the CUDA kernel would be given for the same call of transform_planes, with host pointers.
+
+Returns (descriptors uint8 [T, bytes], tap tables they point to, out). Planes, tables and out must outlive their use.)");
+      },
+      arguments);
+  module.def("run_descriptors_on_host", &run_descriptors_on_host, "descriptors"_a, "dtype"_a,
+             "Runs the CUDA kernel's host twin over the grid.");
+  module.def("has_cuda_kernels", &has_cuda_kernels, "Whether this build has CUDA kernels.");
+  module.def("cuda_fatbin", [] { return to_bytes(cuda_fatbin()); }, "The kernels for every architecture; empty without them.");
+  module.def("cuda_ptx", [] { return to_bytes(cuda_ptx()); }, "The kernels as PTX text; empty without them.");
+  module.attr("CUDA_BLOCK") = py::make_tuple(kBlockWidth, kBlockHeight, 1);
   module.def("resample_taps", &taps, "source_size"_a, py::kw_only(), "first_center"_a, "step"_a, "num_outputs"_a, "antialias"_a,
              "flip"_a = false, "First sample [num_outputs] and weights [num_outputs, num_taps] of each output of one axis.");
   module.def("color_coefficients", &coefficients, "color_matrix"_a, "color_range"_a, "bit_depth"_a = 8, "num_planes"_a = 3,
