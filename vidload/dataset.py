@@ -18,8 +18,15 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from vidload import _core, annotations, sampling
-from vidload.annotations import Annotations
+from vidload import _core, sampling
+from vidload.annotations import (
+    Annotations,
+    from_items,
+    read_folder,
+    read_frame_list,
+    read_kinetics_csv,
+    read_list,
+)
 from vidload.errors import FrameIndexError, VideoError
 from vidload.index import DatasetIndex
 from vidload.random import sample_rng
@@ -92,7 +99,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         self._sampler, takes_bound = _sampler(sampling)
         self._sampler_options = {"out_of_bound": out_of_bound} if takes_bound else {}
         # A shared tensor: worker processes of an ordinary DataLoader that persist over epochs see set_epoch too.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
         self._num_clips = clips_per_video(self._sampler, self.clip, self.training)
         self.num_views = num_repeats * transform.num_crops * self._num_clips
@@ -291,7 +298,7 @@ class VideoDataset(ClipDataset):
         index: str | os.PathLike[str] | DatasetIndex | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(items if isinstance(items, Annotations) else annotations.from_items(items), **options)
+        super().__init__(items if isinstance(items, Annotations) else from_items(items), **options)
         if index is None or isinstance(index, DatasetIndex):
             self.index = index
         else:
@@ -316,7 +323,7 @@ class VideoDataset(ClipDataset):
         **options: Any,
     ) -> VideoDataset:
         """From lines "path label" (MMAction2, PySlowFast, PyTorchVideo); see vidload.annotations.read_list."""
-        return cls(annotations.read_list(path, root, delimiter, multi_label), **options)
+        return cls(read_list(path, root, delimiter, multi_label), **options)
 
     @classmethod
     def from_csv(
@@ -328,12 +335,12 @@ class VideoDataset(ClipDataset):
         **options: Any,
     ) -> VideoDataset:
         """From a Kinetics CSV; see vidload.annotations.read_kinetics_csv."""
-        return cls(annotations.read_kinetics_csv(path, root, classes), **options)
+        return cls(read_kinetics_csv(path, root, classes), **options)
 
     @classmethod
     def from_folder(cls, root: str | os.PathLike[str], **options: Any) -> VideoDataset:
         """From one folder a class; see vidload.annotations.read_folder."""
-        return cls(annotations.read_folder(root), **options)
+        return cls(read_folder(root), **options)
 
     def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
         paths = [self.annotations.path(index) for index in indices]
@@ -365,9 +372,9 @@ class FrameFolderDataset(ClipDataset):
     ) -> None:
         if not isinstance(items, Annotations):
             rows = [tuple(item) for item in items]
-            items = annotations.from_items([(folder, label) for folder, _, label in rows])
+            listed = from_items([(folder, label) for folder, _, label in rows])
             num_frames = np.array([count for _, count, _ in rows], np.int64)
-            items = Annotations(items.paths, items.labels, num_frames=num_frames)
+            items = Annotations(listed.paths, listed.labels, num_frames=num_frames)
         if items.num_frames is None:
             raise ValueError("items: a folder of frames needs its num_frames; give (folder, num_frames, label)")
         try:
@@ -394,7 +401,7 @@ class FrameFolderDataset(ClipDataset):
         **options: Any,
     ) -> FrameFolderDataset:
         """From lines "folder num_frames label" (MMAction2); see vidload.annotations.read_frame_list."""
-        return cls(annotations.read_frame_list(path, root, delimiter, with_offset), **options)
+        return cls(read_frame_list(path, root, delimiter, with_offset), **options)
 
     def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
         rows = self.annotations

@@ -98,7 +98,7 @@ class VideoLoader(DataLoader[Any]):
         self._failures: list[tuple[int, str, str]] = []
         self._num_failures = 0
         self._memory = _Memory()
-        options = {
+        options: dict[str, Any] = {
             "prefetch_factor": prefetch_factor,
             "persistent_workers": persistent_workers,
             "pin_memory_device": pin_memory_device,
@@ -242,10 +242,8 @@ def _base_dataset(dataset: Dataset[Any]) -> tuple[ClipDataset, Callable[[int], i
 
 
 def _num_replicas(loader: VideoLoader) -> int:
-    for sampler in (loader.sampler, loader.batch_sampler):
-        if hasattr(sampler, "num_replicas"):
-            return int(sampler.num_replicas)
-    return 1
+    samplers: tuple[Any, Any] = (loader.sampler, loader.batch_sampler)
+    return next((int(sampler.num_replicas) for sampler in samplers if hasattr(sampler, "num_replicas")), 1)
 
 
 class _Pending:
@@ -272,12 +270,17 @@ class _Iterator:
         self._process = os.getpid()
         self._dataset, self._base_index = _base_dataset(loader.dataset)
         self._dataset.set_epoch(epoch)
-        for sampler in (loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)):
+        samplers: tuple[Any, ...] = (
+            loader.sampler,
+            loader.batch_sampler,
+            getattr(loader.batch_sampler, "sampler", None),
+        )
+        for sampler in samplers:
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
         generator = loader.generator
         self._generator = None if generator is None else generator.get_state().tolist()
-        self._num_ahead = 0 if pool_is_inline(loader) else int(loader.prefetch_factor or 0)
+        self._num_ahead = 0 if loader.num_workers == 0 else int(loader.prefetch_factor or 0)
         self._index_batches = _index_batches(loader, first_sample, first_batch)
         self._next_sample, self._next_batch = first_sample, first_batch
         self._indexing: deque[_Pending] = deque()
@@ -427,10 +430,6 @@ class _Iterator:
         if not self._is_ended:
             self._is_ended = True
             self._loader._position = {"epoch": self._epoch + 1}
-
-
-def pool_is_inline(loader: VideoLoader) -> bool:
-    return loader.num_workers == 0
 
 
 def _index_batches(loader: VideoLoader, first_sample: int, first_batch: int) -> Iterator[Sequence[int]]:

@@ -58,7 +58,7 @@ class VideoReader:
             self._reader: _core.VideoReader | None = _core.VideoReader(os.fspath(source))
             self.name = os.fspath(source)
         else:
-            self._reader = _core.VideoReader(source)
+            self._reader = _core.VideoReader.of_bytes(source)
             self.name = "<bytes>"
         self._index: _core.PacketIndex = self._reader.index
 
@@ -158,7 +158,7 @@ class VideoReader:
     def pts(self) -> npt.NDArray[np.float64]:
         """When each frame is shown, in seconds, in presentation order: float64 [num_frames]."""
         num, den = self._index.time_base
-        return self._index.frame_pts * (num / den)
+        return self._index.frame_pts.astype(np.float64) * np.float64(num / den)
 
     @property
     def keyframes(self) -> npt.NDArray[np.int64]:
@@ -192,7 +192,8 @@ class VideoReader:
         """``reader[i]``: uint8 RGB [height, width, 3]; ``reader[a:b:c]``: [T, height, width, 3]."""
         if isinstance(index, slice):
             return self.get_frames_at(np.arange(*index.indices(self.num_frames)))
-        return self.get_frames_at([index])[0]
+        frame: npt.NDArray[np.uint8] = self.get_frames_at([index])[0]
+        return frame
 
     def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
         """Frames in order, decoded in runs of 32."""

@@ -66,22 +66,24 @@ void bind_reader(py::module_& module) {
              return std::make_unique<VideoReader>(path);
            }),
            py::arg("path"))
-      .def(py::init([](py::buffer buffer) {
-             // The buffer view keeps the caller's bytes alive and unchanged in size; it is released with the GIL held.
-             auto* info = new py::buffer_info(buffer.request());
-             std::shared_ptr<void> owner(info, [](py::buffer_info* view) {
-               py::gil_scoped_acquire acquire;
-               delete view;
-             });
-             if (info->itemsize * info->size > 0 && (info->ndim != 1 || info->strides[0] != info->itemsize)) {
-               throw Error("a video in memory must be one contiguous run of bytes");
-             }
-             const auto* data = static_cast<const uint8_t*>(info->ptr);
-             const int64_t size = info->size * info->itemsize;
-             py::gil_scoped_release release;
-             return std::make_unique<VideoReader>(open_bytes(data, size, std::move(owner)));
-           }),
-           py::arg("data"))
+      .def_static(
+          "of_bytes",
+          [](py::buffer buffer) {
+            // The buffer view keeps the caller's bytes alive and unchanged in size; it is released with the GIL held.
+            auto* info = new py::buffer_info(buffer.request());
+            std::shared_ptr<void> owner(info, [](py::buffer_info* view) {
+              py::gil_scoped_acquire acquire;
+              delete view;
+            });
+            if (info->itemsize * info->size > 0 && (info->ndim != 1 || info->strides[0] != info->itemsize)) {
+              throw Error("a video in memory must be one contiguous run of bytes");
+            }
+            const auto* data = static_cast<const uint8_t*>(info->ptr);
+            const int64_t size = info->size * info->itemsize;
+            py::gil_scoped_release release;
+            return std::make_unique<VideoReader>(open_bytes(data, size, std::move(owner)));
+          },
+          py::arg("data"))
       .def_property_readonly("index", [](const VideoReader& reader) { return std::make_shared<PacketIndex>(reader.index()); })
       .def(
           "plan",

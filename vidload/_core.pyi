@@ -1,0 +1,137 @@
+"""Types of the compiled module. Private: users import vidload."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Int64s = npt.NDArray[np.int64]
+
+# (num_frames, average_fps, height, width, index); the index is None for a folder of frames.
+SampleInfo = tuple[int, float, int, int, PacketIndex | None]
+
+def versions() -> dict[str, Any]: ...
+
+class PacketIndex:
+    num_frames: int
+    num_packets: int
+    is_regular: bool
+    is_byte_addressable: bool
+    note: str
+    container: str
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    coded_width: int
+    coded_height: int
+    rotation: int
+    is_mirrored: bool
+    color_space: int
+    color_range: int
+    color_primaries: int
+    color_transfer: int
+    time_base: tuple[int, int]
+    average_fps: float
+    duration_seconds: float
+    frame_pts: Int64s
+    frame_packet: npt.NDArray[np.int32]
+    packet_sizes: npt.NDArray[np.int32]
+    packet_flags: npt.NDArray[np.uint8]
+    def to_bytes(self) -> bytes: ...
+    @staticmethod
+    def from_bytes(bytes: bytes) -> PacketIndex: ...
+
+def index_file(path: str) -> PacketIndex: ...
+def file_stamp(path: str) -> tuple[int, int]: ...
+def clear_index_cache() -> None: ...
+def index_cache_bytes() -> int: ...
+
+class VideoReader:
+    def __init__(self, path: str) -> None: ...
+    @staticmethod
+    def of_bytes(data: Any) -> VideoReader: ...
+    @property
+    def index(self) -> PacketIndex: ...
+    def plan(self, frames: Int64s) -> tuple[list[tuple[int, int]], int, int, int, int]: ...
+    def read_rgb(self, frames: Int64s) -> npt.NDArray[np.uint8]: ...
+    def read_planes(self, frames: Int64s) -> list[tuple[npt.NDArray[Any], ...]]: ...
+
+class TransformSpec:
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        dtype: str,
+        antialias: bool,
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+    ) -> None: ...
+
+class LoaderPool:
+    def __init__(self, num_threads: int) -> None: ...
+    @property
+    def is_usable(self) -> bool: ...
+    def stats(self) -> dict[str, Any]: ...
+
+class Batch:
+    def __init__(self, pool: LoaderPool, paths: Sequence[str], stored: Int64s | None = None) -> None: ...
+    @staticmethod
+    def of_frames(
+        pool: LoaderPool,
+        folders: Sequence[str],
+        name_format: str,
+        first_numbers: Sequence[int],
+        num_frames: Sequence[int],
+    ) -> Batch: ...
+    def wait(self, timeout_seconds: float = -1.0) -> bool: ...
+    def cancel(self) -> None: ...
+    def infos(self) -> list[SampleInfo | None]: ...
+    def errors(self) -> list[Any]: ...
+    def decode(
+        self,
+        spec: TransformSpec,
+        clip_len: int,
+        frames: list[Int64s | None],
+        views: list[npt.NDArray[np.float64] | None],
+        out: int,
+        strides: tuple[int, int, int, int, int, int],
+        memory: torch.Tensor,
+    ) -> None: ...
+
+def time_floor(
+    clips: Sequence[tuple[str, Sequence[int], Sequence[float]]], spec: TransformSpec
+) -> float: ...
+def transform_planes(
+    planes: Sequence[npt.NDArray[Any]],
+    *,
+    box: Any,
+    flip: bool = False,
+    height: int,
+    width: int,
+    dtype: str = "float32",
+    antialias: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    channels_last: bool = False,
+    color_matrix: str = "bt601",
+    color_range: str = "limited",
+    bit_depth: int = 8,
+    shift: int = 0,
+    chroma_scale: Sequence[float] = (1, 1),
+    chroma_offset: Sequence[float] = (0.5, 0.5),
+    rotation: int = 0,
+    hflip: bool = False,
+    cpu_level: str | None = None,
+    out: npt.NDArray[Any] | None = None,
+) -> npt.NDArray[Any]: ...
+def resample_taps(
+    source_size: int, *, first_center: float, step: float, num_outputs: int, antialias: bool, flip: bool = False
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]: ...
+def color_coefficients(
+    color_matrix: str, color_range: str, bit_depth: int = 8, num_planes: int = 3
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]: ...
+def cpu_level() -> str: ...
+def supported_cpu_levels() -> list[str]: ...
