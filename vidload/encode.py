@@ -1,0 +1,506 @@
+"""Re-encodes one video for loading: short GOPs, the frames of the source at their own times, a chosen PSNR.
+
+In: a video file and `EncodeSettings`. Out: an MP4 file under its final name, whole and verified, or an exception
+and nothing; and what was measured on the way (`EncodedVideo`). The same source and settings give the same bytes
+on every run: encoders run on one thread, and nothing in the file depends on the clock. Which files, in what
+order and on which machines is vidload.prepare's business.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import av.filter
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import PictureType
+
+from vidload.errors import DamagedVideoError, UnreadableVideoError, VideoError, VideoNotFoundError
+from vidload.reader import VideoReader
+
+# H.273 numbers, as FFmpeg's AVCOL_* constants have them.
+LIMITED_RANGE, FULL_RANGE = 1, 2
+RGB, BT709, UNSTATED, BT601, BT2020 = 0, 1, 2, 6, 9
+_USUAL_COLORS = {BT709: (BT709, BT709), BT2020: (BT2020, 14)}  # matrix -> primaries and transfer that go with it
+
+PART_PREFIX, PART_SUFFIX = ".vidload-", ".part"  # of files that are not yet whole; any found later are litter
+
+_CACHE_BYTES = 256 << 20  # scaled frames kept for the next pass over the same video; beyond it, they are decoded again
+_PSNR_MARGIN = 0.3  # dB above the target at which a coarser quality is no longer looked for
+_MAX_PASSES = 6
+_JPEG_SAMPLES = 8  # frames of a video that are encoded as JPEG to estimate the size of all of them
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder of PyAV's wheel. Quality values rise from the finest to the coarsest picture."""
+
+    name: str
+    quality: str  # the option's name
+    finest: float
+    coarsest: float
+    step: float
+    first_guess: float
+    psnr_per_step: float  # about how many dB one `step` costs
+    decoder: str
+    options: Callable[[EncodeSettings], dict[str, str]]
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """How a video is encoded.
+
+    Attributes:
+        codec: a key of `ENCODERS`.
+        gop: frames from one keyframe to the next; 1 = keyframes only.
+        b_frames: between the keyframe and the GOP's last frame all are B frames that nothing depends on (a
+            "star" GOP), so a frame costs three packets at most. Otherwise each depends on the one before.
+        psnr: luma PSNR in dB that every video must reach: the coarsest quality that does is searched for.
+        crf: a fixed quality instead of the search (the encoder's own scale).
+        short_side: the shorter side in pixels; smaller videos keep their size.
+        fps: a new frame rate; None keeps every frame and its time.
+        preset: the encoder's effort.
+        extra: further encoder options, for experiments.
+    """
+
+    codec: str = "h264"
+    gop: int = 4
+    b_frames: bool = True
+    psnr: float = 40.1
+    crf: float | None = None
+    short_side: int = 256
+    fps: Fraction | None = None
+    preset: str = ""
+    extra: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.codec not in ENCODERS:
+            raise ValueError(f"codec {self.codec!r} is not one of {', '.join(ENCODERS)}")
+        if not 1 <= self.gop <= 1000:
+            raise ValueError(f"gop is {self.gop}, must be in [1, 1000]")
+        if self.short_side < 16:
+            raise ValueError(f"short_side is {self.short_side}, must be at least 16 pixels")
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise ValueError(f"fps is {self.fps}, must be above 0 and at most 1000")
+        encoder = ENCODERS[self.codec]
+        if self.crf is not None and not encoder.finest <= self.crf <= encoder.coarsest:
+            raise ValueError(
+                f"crf is {self.crf:g}, must be in [{encoder.finest:g}, {encoder.coarsest:g}] for {self.codec}"
+            )
+
+
+@dataclass(frozen=True)
+class EncodedVideo:
+    """What `encode_video` wrote.
+
+    Attributes:
+        num_frames, width, height: of the new video.
+        quality: the value of the encoder's quality option.
+        psnr: luma PSNR in dB against the source's frames at the new size.
+        num_bytes, source_bytes: sizes of the two files.
+        jpeg_bytes: about what its frames would take as JPEG files of `-q:v 2`, from a few of them.
+    """
+
+    num_frames: int
+    width: int
+    height: int
+    quality: float
+    psnr: float
+    num_bytes: int
+    source_bytes: int
+    jpeg_bytes: int
+
+
+def _h264_options(settings: EncodeSettings) -> dict[str, str]:
+    # See Note [What makes H.264 cheap to decode].
+    num_b_frames = max(settings.gop - 2, 0) if settings.b_frames else 0
+    params = (
+        f"keyint={settings.gop}:min-keyint={settings.gop}:scenecut=0:bframes={num_b_frames}:b-adapt=0:b-pyramid=none:"
+        "ref=1:cabac=0:no-deblock=1:weightp=0:weightb=0:aq-mode=0:psy=0:mbtree=0:rc-lookahead=0:sync-lookahead=0:"
+        "force-cfr=1:threads=1"
+    )
+    return {"preset": settings.preset or "slow", "x264-params": params}
+
+
+def _hevc_options(settings: EncodeSettings) -> dict[str, str]:
+    num_b_frames = min(max(settings.gop - 2, 0), 16) if settings.b_frames else 0
+    params = (
+        f"keyint={settings.gop}:min-keyint={settings.gop}:scenecut=0:bframes={num_b_frames}:b-adapt=0:b-pyramid=0:"
+        "open-gop=0:ref=1:no-deblock=1:no-sao=1:weightp=0:weightb=0:aq-mode=0:psy-rd=0:psy-rdoq=0:cutree=0:"
+        f"rc-lookahead={num_b_frames + 1}:pools=none:frame-threads=1:log-level=none"
+    )
+    return {"preset": settings.preset or "medium", "x265-params": params}
+
+
+def _vp9_options(settings: EncodeSettings) -> dict[str, str]:
+    return {
+        "g": str(settings.gop if settings.gop > 1 else 0),
+        "keyint_min": str(settings.gop if settings.gop > 1 else 0),
+        "b": "0",
+        "deadline": "good",
+        "cpu-used": settings.preset or "4",
+        "lag-in-frames": "0",
+        "row-mt": "0",
+    }
+
+
+def _av1_options(settings: EncodeSettings) -> dict[str, str]:
+    structure = "pred-struct=1:rc=0" if settings.gop > 1 else "rc=0"
+    return {
+        "preset": settings.preset or "8",
+        "svtav1-params": f"keyint={settings.gop}:scd=0:{structure}:lp=1:fast-decode=1:enable-tf=0",
+    }
+
+
+def _mjpeg_options(settings: EncodeSettings) -> dict[str, str]:
+    return {"color_range": "2", "strict": "-1"}
+
+
+ENCODERS: dict[str, Encoder] = {
+    "h264": Encoder("libx264", "crf", 1, 51, 0.5, 21, 0.45, "h264", _h264_options),
+    "hevc": Encoder("libx265", "crf", 1, 51, 0.5, 21, 0.45, "hevc", _hevc_options),
+    "vp9": Encoder("libvpx-vp9", "crf", 1, 63, 1, 30, 0.4, "vp9", _vp9_options),
+    "av1": Encoder("libsvtav1", "crf", 1, 63, 1, 30, 0.4, "libdav1d", _av1_options),
+    "mjpeg": Encoder("mjpeg", "qscale", 1, 31, 1, 4, 1.2, "mjpeg", _mjpeg_options),
+}
+
+PROFILES: dict[str, EncodeSettings] = {
+    "smallest": EncodeSettings(gop=16),
+    "balanced": EncodeSettings(gop=4),
+    "fastest": EncodeSettings(gop=1),
+}
+
+
+def encode_video(
+    source: str | os.PathLike[str], destination: str | os.PathLike[str], settings: EncodeSettings
+) -> EncodedVideo:
+    """Encodes `source` to the MP4 file `destination`, whole or not at all.
+
+    The file is written aside in the same folder, read back (frame count and times must be the source's), flushed to
+    disk and renamed; it gets the source's modification time, so that a second run changes nothing.
+
+    Raises:
+        VideoError: the source is missing, empty, damaged or not supported.
+        OSError: `destination` cannot be written.
+    """
+    destination = Path(destination)
+    part = destination.with_name(f"{PART_PREFIX}{os.getpid()}-{destination.name}{PART_SUFFIX}")
+    best = destination.with_name(f"{PART_PREFIX}{os.getpid()}-best-{destination.name}{PART_SUFFIX}")
+    frames = SourceFrames(os.fspath(source), settings)
+    try:
+        quality, psnr = _search(frames, settings, part, best)
+        _verify(best, frames)
+        os.utime(best, ns=(frames.mtime_ns, frames.mtime_ns))
+        with open(best, "rb") as file:
+            os.fsync(file.fileno())
+        num_bytes = best.stat().st_size
+        os.replace(best, destination)
+        _sync_folder(destination.parent)
+    finally:
+        for path in (part, best):
+            path.unlink(missing_ok=True)
+    return EncodedVideo(
+        num_frames=len(frames),
+        width=frames.width,
+        height=frames.height,
+        quality=quality,
+        psnr=psnr,
+        num_bytes=num_bytes,
+        source_bytes=frames.num_bytes,
+        jpeg_bytes=frames.jpeg_bytes,
+    )
+
+
+def _search(frames: SourceFrames, settings: EncodeSettings, part: Path, best: Path) -> tuple[float, float]:
+    """Leaves at `best` the encode of the coarsest quality that reaches `settings.psnr`: (quality, psnr).
+
+    PSNR falls nearly along a line as quality gets coarser, so a few steps along that line, kept between the
+    coarsest value known to be fine enough and the finest known to be too coarse, find it.
+    """
+    encoder = ENCODERS[settings.codec]
+    if settings.crf is not None:
+        return settings.crf, _encode(frames, settings, settings.crf, best)
+    good: tuple[float, float] | None = None  # quality, psnr
+    too_coarse = encoder.coarsest + encoder.step
+    quality = encoder.first_guess
+    for _ in range(_MAX_PASSES):
+        psnr = _encode(frames, settings, quality, part)
+        if psnr >= settings.psnr or quality == encoder.finest:
+            good = (quality, psnr)
+            os.replace(part, best)
+        else:
+            too_coarse = quality
+        steps = math.floor((psnr - settings.psnr) / encoder.psnr_per_step)
+        lowest = encoder.finest if good is None else good[0] + encoder.step
+        highest = too_coarse - encoder.step
+        if lowest > highest or (good and good[1] <= settings.psnr + _PSNR_MARGIN):
+            break
+        quality = min(max(quality + (steps or -1) * encoder.step, lowest), highest)
+    if good is None:  # each guess was too coarse; the finest value is sure
+        good = (encoder.finest, _encode(frames, settings, encoder.finest, best))
+    return good
+
+
+def _encode(frames: SourceFrames, settings: EncodeSettings, quality: float, path: Path) -> float:
+    """Writes `frames` to the MP4 file `path` at one quality. Returns the luma PSNR of what a decoder makes of it."""
+    encoder = ENCODERS[settings.codec]
+    options = encoder.options(settings) | dict(settings.extra)
+    originals: deque[npt.NDArray[np.uint8]] = deque()  # luma of the frames that the decoder has not returned yet
+    errors: list[float] = []  # mean squared error of each frame
+    with open(path, "wb") as file, av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as output:
+        stream = output.add_stream(encoder.name, rate=frames.average_fps.limit_denominator(1_000_000))
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = frames.width, frames.height, "yuv420p"
+        context.time_base = frames.time_base
+        context.colorspace, context.color_range = frames.matrix, frames.color_range
+        context.color_primaries, context.color_trc = frames.primaries, frames.transfer
+        context.thread_count = 1  # the same bytes on every machine
+        if encoder.quality == "qscale":
+            context.qmin = context.qmax = int(quality)
+        else:
+            options[encoder.quality] = f"{quality:g}"
+        context.options = options
+        decoder = av.CodecContext.create(encoder.decoder, "r")
+        decoder.thread_count = 1
+
+        def compare(packet: av.Packet | None) -> None:
+            for picture in decoder.decode(packet):
+                difference = np.subtract(_luma(picture), originals.popleft(), dtype=np.int16).ravel()
+                errors.append(float(np.dot(difference.astype(np.float32), difference)) / difference.size)
+
+        for frame in chain(frames, [None]):
+            if frame is not None:
+                originals.append(_luma(frame))
+            for packet in context.encode(frame):
+                if not errors and not decoder.is_open and context.extradata:
+                    decoder.extradata = context.extradata
+                compare(packet)
+                output.mux(packet)
+        compare(None)
+        if len(errors) != len(frames):
+            raise DamagedVideoError(frames.path, None, f"{len(errors)} of its {len(frames)} frames came out of {encoder.name}")
+    return 10 * math.log10(255**2 / max(float(np.mean(errors)), 1e-3))
+
+
+def _luma(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    """A view of the Y plane: uint8 [height, width]."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    return rows[: frame.height, : frame.width]
+
+
+def _verify(path: Path, frames: SourceFrames) -> None:
+    """Reads the file as training will: the number of frames, their times, and the last picture."""
+    with VideoReader(path) as reader:
+        expected = frames.pts * float(frames.time_base)
+        if reader.num_frames != len(frames):
+            raise DamagedVideoError(frames.path, None, f"{reader.num_frames} of its {len(frames)} frames were written")
+        worst = float(np.abs(reader.pts - expected).max())
+        if worst > 1e-4:
+            raise DamagedVideoError(frames.path, None, f"its times cannot be kept in MP4 (off by {worst:g} seconds)")
+        try:
+            reader.get_planes_at([0, len(frames) - 1])
+        except VideoError as error:
+            raise type(error)(frames.path, error.frame, error.reason, error.av_error) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class SourceFrames:
+    """The frames of a video as they will be encoded: upright, resized, 8 bit 4:2:0. Iterate as often as needed.
+
+    Attributes:
+        width, height: of the frames.
+        pts, durations: int64 [num_frames], ticks of `time_base` seconds.
+        matrix, primaries, transfer, color_range: as H.273 numbers them; what the source leaves open is filled in.
+        rotation, is_mirrored, is_rgb: of the source's pictures.
+        num_bytes, mtime_ns: of the source file.
+
+    Raises:
+        VideoError: the source is missing, empty, damaged or not supported.
+    """
+
+    def __init__(self, path: str, settings: EncodeSettings) -> None:
+        self.path = path
+        if os.path.isdir(path):
+            raise UnreadableVideoError(path, None, "is a directory, not a video file")
+        with VideoReader(path) as reader:  # says what is wrong with the file, if anything
+            index = reader._index
+            self.rotation, self.is_mirrored = reader.rotation, reader.is_mirrored
+            self._num_source_frames = reader.num_frames
+            self.time_base = Fraction(*index.time_base)
+            self.pts = np.array(index.frame_pts, np.int64)
+            end = int(self.pts[0]) + round(reader.duration / float(self.time_base))
+            self.durations = np.append(np.diff(self.pts), max(end - int(self.pts[-1]), 1))
+            scale = min(1.0, settings.short_side / min(reader.width, reader.height))
+            self.width, self.height = (max(round(side * scale / 2) * 2, 2) for side in (reader.width, reader.height))
+        status = os.stat(path)
+        self.num_bytes, self.mtime_ns = status.st_size, status.st_mtime_ns
+
+        # As VideoReader takes colors that the stream does not state.
+        is_gray = index.pixel_format.startswith("gray")
+        self.is_rgb = index.color_space == RGB or index.pixel_format.startswith(("gbr", "rgb", "bgr"))
+        is_full = index.color_range == FULL_RANGE or index.pixel_format.startswith("yuvj")
+        is_full |= is_gray and index.color_range != LIMITED_RANGE
+        self.color_range = FULL_RANGE if is_full and not self.is_rgb else LIMITED_RANGE
+        self.matrix = BT601 if self.is_rgb or index.color_space == UNSTATED else index.color_space
+        primaries, transfer = _USUAL_COLORS.get(self.matrix, (BT601, BT601))
+        self.primaries = primaries if index.color_primaries in (0, UNSTATED) else index.color_primaries
+        self.transfer = transfer if index.color_transfer in (0, UNSTATED) else index.color_transfer
+
+        self._repeats: npt.NDArray[np.int64] | None = None  # how often each source frame is shown, with a new rate
+        if settings.fps is not None:
+            self._resample(settings.fps)
+        self._cache: list[av.VideoFrame] | None = None
+        self._jpeg_sizes: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    @property
+    def average_fps(self) -> Fraction:
+        return Fraction(len(self), int(self.durations.sum())) / self.time_base
+
+    @property
+    def jpeg_bytes(self) -> int:
+        """About the size of all frames as JPEG files of `-q:v 2`, from those that the first pass has tried."""
+        return round(sum(self._jpeg_sizes) / len(self._jpeg_sizes) * len(self))
+
+    def _resample(self, fps: Fraction) -> None:
+        """Frame k of the new rate is the one on screen at k / fps after the first."""
+        ticks = self.pts - self.pts[0]
+        end = int(ticks[-1] + self.durations[-1])
+        num_frames = max(round(end * self.time_base * fps), 1)
+        tick_of = [math.floor(Fraction(k) / fps / self.time_base) for k in range(num_frames)]
+        shown = np.searchsorted(ticks, np.array(tick_of, np.int64), side="right") - 1
+        self._repeats = np.bincount(shown, minlength=len(ticks))
+        self.time_base = 1 / fps
+        self.pts = np.arange(num_frames, dtype=np.int64)
+        self.durations = np.ones(num_frames, np.int64)
+
+    def __iter__(self) -> Iterator[av.VideoFrame]:
+        """One pass over the frames, in order, with `pts`, `duration` and `time_base` set."""
+        fits = len(self) * self.width * self.height * 3 // 2 <= _CACHE_BYTES
+        keep: list[av.VideoFrame] | None = [] if fits and self._cache is None else None
+        jpeg = None if self._jpeg_sizes else JpegEncoder(self.width, self.height)
+        every = max(len(self) // _JPEG_SAMPLES, 1)
+        number = 0
+        for source_number, frame in enumerate(self._cache or self._decode()):
+            if keep is not None:
+                keep.append(frame)
+            for _ in range(1 if self._repeats is None else int(self._repeats[source_number])):
+                frame.pts, frame.duration = int(self.pts[number]), int(self.durations[number])
+                frame.time_base = self.time_base
+                frame.pict_type = PictureType.NONE  # else the encoder would repeat the source's choice
+                if jpeg is not None and number % every == every // 2:
+                    self._jpeg_sizes.append(len(jpeg(frame)))
+                yield frame
+                number += 1
+        self._cache = keep or self._cache
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        """Decodes the file once: every source frame, upright and resized."""
+        resize = _Resizer(self)
+        number = -1
+        try:
+            with av.open(self.path) as container:
+                stream = container.streams.best("video")
+                stream.codec_context.thread_count = 1  # one process a core: threads would only wait for each other
+                for number, frame in enumerate(container.decode(stream)):
+                    if frame.is_corrupt:
+                        raise DamagedVideoError(self.path, number, "it is damaged; get the file anew")
+                    yield resize(frame)
+        except FileNotFoundError:
+            raise VideoNotFoundError(self.path, None, "the file has vanished; put it back and run again") from None
+        except av.FFmpegError as error:
+            raise DamagedVideoError(
+                self.path, number + 1, f"cannot be decoded ({error.strerror}); get the file anew", error.errno
+            ) from None
+        if number + 1 != self._num_source_frames:
+            raise DamagedVideoError(
+                self.path,
+                None,
+                f"has {self._num_source_frames} frames by its packets, but {number + 1} come out; get the file anew",
+            )
+
+
+class _Resizer:
+    """Turns decoded frames upright, resizes them and makes them 8 bit 4:2:0; the size, format and colors of the
+    input may change on the way."""
+
+    def __init__(self, target: SourceFrames) -> None:
+        self._target = target
+        self._graph: av.filter.Graph | None = None
+        self._input: tuple[Any, ...] = ()
+
+    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
+        kind = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range))
+        if self._graph is None or kind != self._input:
+            self._graph, self._input = self._build(*kind), kind
+        frame.pts = None  # not looked at; the frame's number decides when it is shown
+        self._graph.push(frame)
+        resized: av.VideoFrame = self._graph.vpull()
+        return resized
+
+    def _build(self, width: int, height: int, pixel_format: str, colorspace: int, color_range: int) -> av.filter.Graph:
+        target = self._target
+        size = (target.width, target.height)
+        if target.rotation in (90, 270):
+            size = size[::-1]
+        turn = {0: [], 90: ["transpose=clock"], 180: ["hflip", "vflip"], 270: ["transpose=cclock"]}[target.rotation]
+        color_range_name = "full" if target.color_range == FULL_RANGE else "limited"
+        source = (
+            f"video_size={width}x{height}:pix_fmt={pixel_format}:time_base=1/1:"
+            f"colorspace={colorspace}:range={color_range}"
+        )
+        resize = (
+            f"{size[0]}:{size[1]}:flags=bicubic+accurate_rnd+full_chroma_int+bitexact:"
+            f"in_range={color_range_name}:out_range={color_range_name}"
+        )
+        if target.is_rgb:
+            resize = resize.replace(f"in_range={color_range_name}", "in_range=full") + ":out_color_matrix=bt601"
+        graph = av.filter.Graph()
+        graph.link_nodes(
+            graph.add("buffer", source),
+            graph.add("scale", resize),
+            *(graph.add(*step.split("=")) for step in (*turn, *(["hflip"] if target.is_mirrored else []))),
+            graph.add("format", "yuv420p"),
+            graph.add("buffersink"),
+        )
+        graph.configure()
+        return graph
+
+
+class JpegEncoder:
+    """Encodes frames of one size as JPEG, as `ffmpeg -q:v 2` does."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self._context = av.CodecContext.create("mjpeg", "w")
+        self._context.width, self._context.height, self._context.pix_fmt = width, height, "yuvj420p"
+        self._context.time_base = Fraction(1, 25)
+        self._context.qmin = self._context.qmax = 2
+        self._context.thread_count = 1
+        self._num_frames = 0
+
+    def __call__(self, frame: av.VideoFrame) -> bytes:
+        picture = frame.reformat(format="yuvj420p", dst_color_range=FULL_RANGE, interpolation="BICUBIC")
+        picture.pts, picture.time_base = self._num_frames, Fraction(1, 25)
+        picture.pict_type = PictureType.NONE
+        self._num_frames += 1
+        return b"".join(bytes(packet) for packet in self._context.encode(picture))
