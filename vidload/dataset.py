@@ -186,11 +186,11 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         """Decodes sample `index` of `epoch` into `out`, contiguous, of `dtype` and `sample_shape`. Raises VideoError."""
         batch = self.core_batch(pool, [index])
         batch.wait()
-        self.decode(batch, [index], epoch, out.unsqueeze(0))
+        sampling_errors = self.decode(batch, [index], epoch, out.unsqueeze(0))
         batch.wait()
-        (error,) = batch.errors()
-        if error is not None:
-            raise error
+        for error in (*sampling_errors, *batch.errors()):
+            if error is not None:
+                raise error
 
     def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
         """Starts finding the videos' packet indexes."""

@@ -280,6 +280,8 @@ class _Iterator:
                 sampler.set_epoch(epoch)
         generator = loader.generator
         self._generator = None if generator is None else generator.get_state().tolist()
+        if generator is not None:
+            torch.empty((), dtype=torch.int64).random_(generator=generator)  # DataLoader draws a seed for its workers first
         self._num_ahead = 0 if loader.num_workers == 0 else int(loader.prefetch_factor or 0)
         self._index_batches = _index_batches(loader, first_sample, first_batch)
         self._next_sample, self._next_batch = first_sample, first_batch

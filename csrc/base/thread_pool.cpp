@@ -13,10 +13,6 @@ ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads), process_(ge
 bool ThreadPool::is_usable() const { return num_threads_ == 0 || process_ == getpid(); }
 
 ThreadPool::~ThreadPool() {
-  if (!is_usable()) {
-    new std::vector<std::thread>(std::move(threads_));  // can be neither joined nor destroyed
-    return;
-  }
   {
     std::lock_guard<std::mutex> lock(mutex_);
     is_stopping_ = true;

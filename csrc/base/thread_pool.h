@@ -17,8 +17,8 @@ class ThreadPool {
   using Task = std::function<void(int thread)>;
 
   explicit ThreadPool(int num_threads);
-  // Waits for the tasks that are running; those still queued are dropped. In a forked child, where the threads do not exist,
-  // everything is left as it is.
+  // Waits for the tasks that are running; those still queued are dropped. Not to be called where is_usable() is false: it would wait
+  // for threads that do not exist.
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
