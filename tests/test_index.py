@@ -1,0 +1,177 @@
+"""The dataset's index file: written once, used by every process, never believed when a file has changed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vidload
+from vidload import DatasetIndex, VideoDataset, VideoLoader, build_index
+from vidload.cores import cgroup_cores
+from vidload.transforms import center_crop
+
+NAMES = ("h264", "hevc", "vp9", "mpeg4_packed_avi", "h264_ts")
+
+
+@pytest.fixture
+def folder(video, tmp_path: Path) -> Path:
+    for name in NAMES:
+        shutil.copy(video(name), tmp_path)
+    return tmp_path
+
+
+def paths_in(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.iterdir() if path.suffix in (".mp4", ".webm", ".avi", ".ts"))
+
+
+def loader_of(paths: list[str], index: object) -> VideoLoader:
+    vidload._core.clear_index_cache()
+    dataset = VideoDataset([(path, 0) for path in paths], clip="2x3x1", transform=center_crop(32), index=index)
+    return VideoLoader(dataset, batch_size=2, num_workers=1)
+
+
+def test_an_indexed_dataset_scans_no_file_and_gives_the_same_tensors(folder: Path) -> None:
+    summary = build_index(paths_in(folder), folder / "index.arrow")
+    assert (summary.num_files, summary.num_scanned, summary.failures) == (5, 5, ())
+    indexed, plain = loader_of(paths_in(folder), folder / "index.arrow"), loader_of(paths_in(folder), None)
+    ours = [clips.clone() for clips, _ in indexed]
+    assert indexed.stats()["num_files_scanned"] == 0
+    vidload._core.clear_index_cache()
+    assert all(torch.equal(one, other) for one, (other, _) in zip(ours, plain, strict=True))
+    assert plain.stats()["num_files_scanned"] == 5
+
+
+def test_a_packet_index_survives_its_bytes(folder: Path) -> None:
+    for path in paths_in(folder):
+        index = vidload._core.index_file(path)
+        again = vidload._core.PacketIndex.from_bytes(index.to_bytes())
+        assert again.to_bytes() == index.to_bytes()
+        assert np.array_equal(again.frame_packet, index.frame_packet)
+
+
+@pytest.mark.parametrize("cut", [0, 3, 7, 20, 200, -1])
+def test_a_damaged_packet_index_is_refused(cut: int, video) -> None:
+    data = vidload._core.index_file(video("h264")).to_bytes()
+    with pytest.raises(ValueError, match="index"):
+        vidload._core.PacketIndex.from_bytes(data[:cut])
+
+
+def test_a_changed_file_is_scanned_again(folder: Path, video) -> None:
+    build_index(paths_in(folder), folder / "index.arrow")
+    shutil.copy(video("h264_one_frame"), folder / "h264.mp4")
+    loader = loader_of(paths_in(folder), folder / "index.arrow")
+    for _ in loader:
+        pass
+    assert loader.stats()["num_files_scanned"] == 1
+    vidload._core.clear_index_cache()
+    summary = build_index(paths_in(folder), folder / "index.arrow")
+    assert summary.num_scanned == 1  # the others stood in the old index
+    rows = DatasetIndex(folder / "index.arrow").table.to_pylist()
+    assert {row["path"]: row["num_frames"] for row in rows}["h264.mp4"] == 1
+
+
+def test_a_file_that_changes_under_a_cached_index_is_noticed(folder: Path, video) -> None:
+    path = folder / "h264.mp4"
+    assert vidload.VideoReader(path).num_frames == 48
+    shutil.copy(video("h264_16_b_frames"), path)
+    assert vidload.VideoReader(path).num_frames == 60
+
+
+def test_unreadable_files_are_listed_with_reasons_and_stop_nothing(folder: Path) -> None:
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("no video")
+    paths = [*paths_in(folder), str(folder / "missing.mp4")]
+    summary = build_index(paths, folder / "index.arrow")
+    reasons = {Path(path).name: reason for path, reason in summary.failures}
+    assert reasons.keys() == {"empty.mp4", "text.mp4", "missing.mp4"}
+    assert "empty" in reasons["empty.mp4"] and "not a video" in reasons["text.mp4"]
+    table = DatasetIndex(folder / "index.arrow").table
+    assert table.num_rows == 8
+    assert sum(reason is not None for reason in table.column("reason").to_pylist()) == 3
+
+
+def test_videos_and_index_may_move_together(folder: Path, tmp_path_factory) -> None:
+    build_index(paths_in(folder), folder / "index.arrow")
+    moved = tmp_path_factory.mktemp("moved") / "videos"
+    shutil.copytree(folder, moved, copy_function=shutil.copy2)
+    loader = loader_of(paths_in(moved), moved / "index.arrow")
+    for _ in loader:
+        pass
+    assert loader.stats()["num_files_scanned"] == 0
+
+
+def test_videos_that_the_index_lacks_are_scanned_as_usual(folder: Path) -> None:
+    build_index(paths_in(folder)[:2], folder / "index.arrow")
+    loader = loader_of(paths_in(folder), folder / "index.arrow")
+    for _ in loader:
+        pass
+    assert loader.stats()["num_files_scanned"] == 3
+
+
+def test_an_interrupted_run_leaves_the_old_index(folder: Path, monkeypatch) -> None:
+    build_index(paths_in(folder), folder / "index.arrow")
+    before = (folder / "index.arrow").read_bytes()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vidload.index, "_row", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(paths_in(folder), folder / "index.arrow")
+    assert (folder / "index.arrow").read_bytes() == before
+    assert not list(folder.glob(".*part"))
+
+
+@pytest.mark.parametrize("content", [b"", b"something else", b"ARROW1\0\0" * 9])
+def test_a_file_that_is_no_index_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.arrow"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"wrong\.arrow: not an index"):
+        DatasetIndex(path)
+
+
+def test_an_index_can_be_pickled_with_its_dataset(folder: Path) -> None:
+    build_index(paths_in(folder), folder / "index.arrow")
+    dataset = loader_of(paths_in(folder), folder / "index.arrow").dataset
+    again = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(again[1][0], dataset[1][0])
+
+
+def test_the_cache_of_indexes_is_counted(video) -> None:
+    vidload._core.clear_index_cache()
+    assert vidload._core.index_cache_bytes() == 0
+    vidload.VideoReader(video("h264"))
+    assert 48 * 33 < vidload._core.index_cache_bytes() < 48 * 33 + 2000
+
+
+@pytest.mark.parametrize(
+    ("files", "membership", "cores"),
+    [
+        ({"cpu.max": "max 100000"}, "0::/\n", float("inf")),
+        ({"cpu.max": "150000 100000"}, "0::/\n", 1.5),
+        ({"a/cpu.max": "400000 100000", "a/b/cpu.max": "max 100000"}, "0::/a/b\n", 4.0),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, "3:cpu,cpuacct:/x\n", 2.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, "3:cpu:/\n", float("inf")),
+        ({}, "", float("inf")),
+    ],
+)
+def test_the_cpu_quota_of_a_container_is_read(files: dict, membership: str, cores: float, tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fs" / name).write_text(content)
+    (tmp_path / "cgroup").write_text(membership)
+    assert cgroup_cores(str(tmp_path / "fs"), str(tmp_path / "cgroup")) == cores
+
+
+def test_threads_default_to_this_ranks_share_of_the_cores(video, monkeypatch) -> None:
+    dataset = VideoDataset([(video("h264"), 0)], clip="1x1x1", transform=center_crop(16))
+    alone = VideoLoader(dataset).num_workers
+    assert 1 <= alone <= (os.cpu_count() or 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
+    assert VideoLoader(dataset).num_workers == 1
