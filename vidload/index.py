@@ -90,7 +90,10 @@ class DatasetIndex:
         return stored
 
     def lookup(self, paths: pa.StringArray) -> npt.NDArray[np.int64]:
-        """What the core needs of each path's entry, int64 [len(paths), 4]; rows of zeros for paths that are not in the index."""
+        """What the core needs of each path's entry, int64 [len(paths), 4]; rows of zeros for paths that are not in the index.
+
+        The rows hold addresses in this index's mapping: keep the index for as long as they are used.
+        """
         known = pa.array(_absolute(self._table.column("path").to_pylist(), self.path.parent))
         wanted = pa.array(_absolute(paths.to_pylist(), Path.cwd()))
         row = pc.fill_null(pc.index_in(wanted, value_set=known), -1).to_numpy(zero_copy_only=False)
@@ -138,7 +141,8 @@ def build_index(
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     unique = list(dict.fromkeys(_absolute(paths, Path.cwd())))
-    stored = _earlier_entries(target, unique)
+    earlier = _earlier_index(target)  # its mapping must last as long as the addresses below are used
+    stored = None if earlier is None else earlier.lookup(pa.array(unique, pa.string()))
     pool = _core.LoaderPool(available_cores() if num_workers is None else num_workers)
     folder = os.path.abspath(target.parent) + os.sep
     failures: list[tuple[str, str]] = []
@@ -165,9 +169,9 @@ def build_index(
     return IndexSummary(len(unique), pool.stats()["num_files_scanned"] + len(failures), tuple(failures))
 
 
-def _earlier_entries(target: Path, paths: list[str]) -> npt.NDArray[np.int64] | None:
+def _earlier_index(target: Path) -> DatasetIndex | None:
     try:
-        return DatasetIndex(target).lookup(pa.array(paths, pa.string()))
+        return DatasetIndex(target)
     except (OSError, ValueError):
         return None  # there is none, or none that this version can read: all files are scanned
 
