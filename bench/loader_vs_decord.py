@@ -1,0 +1,438 @@
+"""vidload against the loaders that people train with, in one run: clips per second, for two keyframe
+intervals and five clips.
+
+Every loader gives the same clips (same files, same frames, same crops; checked before anything is timed) as
+float32 NCTHW 224x224, normalized, in collated batches of 8, with the same number of workers (processes,
+threads for vidload and SPDL). Rounds are interleaved: in each round each loader loads the same clips, so what
+disturbs the machine disturbs all; medians and spreads are over rounds. Worker start and first-time work
+(vidload: indexing) are not timed, for anyone. Also: the floor (what a bare libavcodec loop over the needed
+packets costs) and vidload's efficiency against it, the cost of a clip outside C++, and peak memory.
+
+    python bench/peers.py --install && python bench/loader_vs_decord.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import build_data
+import numpy as np
+from peers import BATCH_SIZE, PACKAGES, SIZE, STD
+from timing import RESULTS, Rounds, geometric_mean, machine, markdown_table, ratio, write_json
+
+from vidload import VideoDataset, _core, transforms
+from vidload.annotations import find_videos
+
+CLIPS = ("1x1x3", "1x1x8", "32x2x1", "4x16x1", "8x8x1")
+TITLES = {
+    "vidload": "vidload",
+    "decord": "decord",
+    "torchcodec": "TorchCodec",
+    "pyav": "PyAV",
+    "opencv": "OpenCV",
+    "decord2": "decord2",
+    "spdl": "SPDL",
+}
+CLIPS_A_ROUND = 32  # 4 batches of 8: as many for each of 2 workers
+MAX_ROUNDS = 9
+MIN_ROUNDS = 2
+# Mean absolute difference, on the 0-255 scale, that two right answers may have: chroma is interpolated in other ways.
+MAX_DIFFERENCE = 4.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """A set of files with a kind of clip; job numbers [first, first + CLIPS_A_ROUND) are its round 0, and so
+    on."""
+
+    set_name: str
+    clip: str
+    first: int
+
+    def jobs(self, round_number: int, count: int = CLIPS_A_ROUND) -> list[int]:
+        start = self.first + round_number * CLIPS_A_ROUND
+        return [start, start + count]
+
+
+class Worker:
+    """A peer's process; see peers.py."""
+
+    def __init__(self, name: str, python: str, jobs_file: Path, num_workers: int) -> None:
+        self.name = name
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        if python != sys.executable:
+            environment["LD_LIBRARY_PATH"] = library_path(python)
+            environment.pop("PYTHONPATH", None)
+        script = str(Path(__file__).with_name("peers.py"))
+        self.process = subprocess.Popen(
+            [python, script, name, str(jobs_file), str(num_workers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if "BENCH_DEBUG" not in os.environ else None,
+            text=True,
+            env=environment,
+        )
+
+    def send(self, **command: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+
+    def receive(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else {"error": "the process died; BENCH_DEBUG=1 shows its messages"}
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        self.send(**command)
+        result = self.receive()
+        if "error" in result:
+            raise RuntimeError(f"{TITLES[self.name]}: {result['error']}")
+        return result
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def library_path(python: str) -> str:
+    """Where a virtual environment with pip's CUDA packages has its libraries: TorchCodec links some even for
+    the CPU."""
+    folders = Path(python).parent.parent.glob("lib/python*/site-packages/nvidia/*/lib")
+    return ":".join([*map(str, folders), os.environ.get("LD_LIBRARY_PATH", "")])
+
+
+def make_jobs(
+    sets: dict[str, list[str]], folder: Path, clips: list[str]
+) -> tuple[list[dict[str, Any]], list[Case]]:
+    """What every loader is to load: frames and crops drawn by VideoDataset, for MAX_ROUNDS rounds of every
+    case."""
+    jobs: list[dict[str, Any]] = []
+    cases = []
+    pool = _core.LoaderPool(0)
+    for set_name, files in sets.items():
+        # Whole rounds that use every file equally often: round r takes the r-th run of CLIPS_A_ROUND of the repeated list.
+        items = [(path, 0) for path in files] * CLIPS_A_ROUND
+        items_file = folder / f"{set_name}.json"
+        items_file.write_text(json.dumps(items))
+        for clip in clips:
+            dataset = VideoDataset(
+                items, clip=clip, transform=transforms.random_resized_crop(SIZE, antialias=False)
+            )
+            cases.append(Case(set_name, clip, len(jobs)))
+            for round_number in range(MAX_ROUNDS):
+                start = round_number * CLIPS_A_ROUND % len(items)
+                indices = list(range(start, start + CLIPS_A_ROUND))
+                batch = dataset.core_batch(pool, indices)
+                batch.wait()
+                for index, info in zip(indices, batch.infos(), strict=True):
+                    request = dataset.request(index, round_number, info)
+                    jobs.append(
+                        {
+                            "path": dataset.annotations.path(index),
+                            "frames": request.frames.tolist(),
+                            "clip_len": dataset.clip.clip_len,
+                            "box": request.views[0, 1:].astype(int).tolist(),
+                            "items": str(items_file),
+                            "clip": clip,
+                            "epoch": round_number,
+                            "index": index,
+                        }
+                    )
+    return jobs, cases
+
+
+def check_same(workers: dict[str, Worker], case: Case, folder: Path) -> dict[str, float]:
+    """Mean absolute difference of each loader's first batch from vidload's, on the 0-255 scale."""
+    batches = {}
+    for name, worker in workers.items():
+        file = folder / f"{name}.npy"
+        worker.ask(do="save", jobs=case.jobs(0, BATCH_SIZE), file=str(file))
+        batches[name] = np.load(file).astype(np.float32)
+        file.unlink()
+    ours = batches["vidload"]
+    differences = {}
+    for name, batch in batches.items():
+        if batch.shape != ours.shape:
+            raise RuntimeError(f"{TITLES[name]} gives {batch.shape}, vidload {ours.shape}")
+        # the worst clip: one wrong frame among many must not hide in the mean of all
+        differences[name] = float(
+            max(np.abs(a - b).mean() for a, b in zip(batch, ours, strict=True)) * STD.mean()
+        )
+    return differences
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    started = time.perf_counter()
+    sets = video_sets(args.data)
+    result: dict[str, Any] = {
+        "machine": machine(),
+        "num_workers": args.num_workers,
+        "clips_a_round": CLIPS_A_ROUND,
+    }
+    with tempfile.TemporaryDirectory(prefix="vidload_bench_") as temporary:
+        folder = Path(temporary)
+        jobs, cases = make_jobs(sets, folder, args.clips)
+        jobs_file = folder / "jobs.json"
+        jobs_file.write_text(json.dumps(jobs))
+        workers, result["versions"], result["missing"] = start_workers(args, jobs_file)
+        try:
+            for name, reason in result["missing"].items():
+                print(f"without {TITLES[name]}: {reason}", flush=True)
+            check = next((case for case in cases if case.clip == "8x8x1"), cases[0])
+            result["differences"] = check_same(workers, check, folder)
+            worst = max(result["differences"].values())
+            print(
+                f"all give the same clips (mean difference of the worst at most {worst:.1f} of 255)",
+                flush=True,
+            )
+            if worst > MAX_DIFFERENCE:
+                raise RuntimeError(f"these are not the same frames: {result['differences']}")
+            result["seconds"] = measure(workers, cases, args, started)
+            result["overhead_microseconds"] = {
+                case.clip: workers["vidload"].ask(do="overhead", jobs=case.jobs(0, 3 * CLIPS_A_ROUND))[
+                    "microseconds"
+                ]
+                for case in cases
+                if case.set_name == cases[-1].set_name
+            }
+        finally:
+            for worker in workers.values():
+                worker.close()
+        result["peak_megabytes"] = peak_memory(cases, jobs_file)
+    result["minutes"] = (time.perf_counter() - started) / 60
+    return result
+
+
+def video_sets(data: Path | None) -> dict[str, list[str]]:
+    """Files of each set: those built for this bench, or all videos of a folder of one's own."""
+    if data is not None:
+        files = find_videos(data)
+        if not files:
+            raise SystemExit(f"{data}: no videos in it")
+        return {data.resolve().name: files}
+    return {f"keyint {keyint}": find_videos(folder) for keyint, folder in build_data.build().items()}
+
+
+def start_workers(
+    args: argparse.Namespace, jobs_file: Path
+) -> tuple[dict[str, Worker], dict[str, str], dict[str, str]]:
+    """Starts all at once and warms each up in turn. Returns (workers, versions, reasons of the missing)."""
+    names = ["vidload", *args.peers]
+    pythons = {"torchcodec": args.torchcodec_python or sys.executable}
+    everyone = {
+        name: Worker(name, pythons.get(name, sys.executable), jobs_file, args.num_workers) for name in names
+    }
+    workers, versions, missing = {}, {}, {}
+    for name, worker in everyone.items():
+        worker.send(jobs=[0, BATCH_SIZE])
+        answer = worker.receive()
+        if "error" in answer:
+            missing[name] = answer["error"]
+            worker.close()
+        else:
+            workers[name], versions[name] = worker, answer["version"]
+    if "vidload" in missing:
+        raise SystemExit(f"vidload itself does not run: {missing['vidload']}")
+    return workers, versions, missing
+
+
+def measure(
+    workers: dict[str, Worker], cases: list[Case], args: argparse.Namespace, started: float
+) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Seconds of each round, by set, clip and loader; "floor" is one thread, "floor_together" as many as
+    workers at once."""
+    seconds: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for case in cases:  # every loader has opened every kind of clip once
+        workers["vidload"].ask(do="time", jobs=case.jobs(0, BATCH_SIZE))
+    for round_number in range(MAX_ROUNDS):
+        round_started = time.perf_counter()
+        for case in cases:
+            of_case = seconds.setdefault(case.set_name, {}).setdefault(case.clip, {})
+            jobs = case.jobs(round_number)
+            for name, worker in workers.items():
+                of_case.setdefault(name, []).append(worker.ask(do="time", jobs=jobs)["seconds"])
+            for name, num_threads in (("floor", 1), ("floor_together", args.num_workers)):
+                answer = workers["vidload"].ask(do="floor", jobs=jobs, num_threads=num_threads)
+                of_case.setdefault(name, []).append(answer["seconds"])
+        now = time.perf_counter()
+        print(f"round {round_number + 1} took {now - round_started:.0f} s", flush=True)
+        if round_number + 1 >= MIN_ROUNDS and now - started + (now - round_started) > 60 * args.minutes:
+            break
+    return seconds
+
+
+def peak_memory(cases: list[Case], jobs_file: Path) -> dict[str, float]:
+    """Peak resident memory in MB of a fresh process: 32x2x1 float32, batch 8, 2 ahead, 2 threads; and before
+    the first batch."""
+    case = next((case for case in cases if case.clip == "32x2x1"), None)
+    if case is None:
+        return {}
+    worker = Worker("vidload", sys.executable, jobs_file, 2)
+    worker.send(jobs=[0, 0])
+    worker.receive()
+    before = worker.ask(do="memory", jobs=[0, 0])["megabytes"]
+    for round_number in range(3):
+        worker.ask(do="time", jobs=case.jobs(round_number))
+    peak = worker.ask(do="memory", jobs=[0, 0])["megabytes"]
+    worker.close()
+    return {"peak": peak, "after_import": before}
+
+
+def rates(of_case: dict[str, list[float]], name: str) -> Rounds:
+    """Clips per second."""
+    return Rounds(tuple(CLIPS_A_ROUND / seconds for seconds in of_case[name]))
+
+
+def report(result: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    about = result["machine"]
+    lines = [
+        "# vidload against other loaders",
+        "",
+        f"{about['cpu']}, {about['cores']} cores, {result['num_workers']} workers; load at start {about['load_at_start']}.",
+        "Clips per second, median over rounds ± half the range; in brackets vidload's clips per second over theirs.",
+        "Versions: "
+        + ", ".join(f"{TITLES[name]} {version}" for name, version in result["versions"].items())
+        + ".",
+    ]
+    if result["missing"]:
+        lines.append(
+            "Missing: "
+            + ", ".join(f"{TITLES[name]} ({why})" for name, why in result["missing"].items())
+            + "."
+        )
+    for set_name, of_set in result["seconds"].items():
+        names = [name for name in TITLES if name in next(iter(of_set.values()))]
+        peers = [name for name in names if name != "vidload"]
+        others = [name for name in peers if name != "decord"]
+        ratios: dict[str, list[float]] = {name: [] for name in peers}
+        efficiencies: dict[str, list[float]] = {"floor": [], "floor_together": []}
+        rows = []
+        for clip, of_case in of_set.items():
+            ours = rates(of_case, "vidload")
+            row = [clip, str(ours)]
+            for name in peers:
+                theirs = rates(of_case, name)
+                ratios[name].append(ratio(ours, theirs))
+                row.append(f"{theirs} ({ratios[name][-1]:.2f}x)")
+            floor = Rounds(tuple(result["num_workers"] * rate for rate in rates(of_case, "floor").values))
+            efficiencies["floor"].append(ratio(ours, floor))
+            efficiencies["floor_together"].append(ratio(ours, rates(of_case, "floor_together")))
+            row += [f"{rates(of_case, 'floor')}", *(f"{values[-1]:.2f}" for values in efficiencies.values())]
+            rows.append(row)
+        rows.append(
+            ["geometric mean", ""]
+            + [f"{geometric_mean(ratios[name]):.2f}x" for name in peers]
+            + ["", *(f"{geometric_mean(values):.2f}" for values in efficiencies.values())]
+        )
+        num_rounds = len(next(iter(of_set.values()))["vidload"])
+        header = [f"{set_name}, {num_rounds} rounds", *(TITLES[name] for name in names)]
+        header += [
+            "floor, 1 thread",
+            f"of floor x {result['num_workers']}",
+            f"of {result['num_workers']} floors at once",
+        ]
+        lines += ["", markdown_table(header, rows), ""]
+        if peers:
+            best = [min(ratios[name][i] for name in peers) for i in range(len(of_set))]
+            lines.append(f"Worst clip against the best peer: {min(best):.2f}x.")
+        if others:
+            means = {name: geometric_mean(ratios[name]) for name in others}
+            strongest = min(means, key=lambda name: means[name])
+            lines.append(
+                f"Best peer but decord: {TITLES[strongest]}; vidload is {means[strongest]:.2f}x as fast."
+            )
+    overhead = result["overhead_microseconds"]
+    lines += [
+        "",
+        "A clip outside C++ (processor time of the calling thread, batch 8): "
+        + ", ".join(f"{clip} {value:.0f} µs" for clip, value in overhead.items())
+        + ".",
+    ]
+    if memory := result["peak_megabytes"]:
+        lines.append(
+            f"Peak memory (32x2x1 float32, batch 8, prefetch 2, 2 threads): {memory['peak']:.0f} MB, of which "
+            f"{memory['after_import']:.0f} MB are there before the first batch."
+        )
+    return "\n".join(lines) + f"\n\nMeasured in {result['minutes']:.1f} minutes.\n"
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Clips per second as bars, a panel for each set."""
+    from matplotlib.figure import Figure
+
+    sets = result["seconds"]
+    figure = Figure(figsize=(11, 3.6 * len(sets)), dpi=110, layout="constrained")
+    for axes, (set_name, of_set) in zip(
+        figure.subplots(len(sets), squeeze=False)[:, 0], sets.items(), strict=True
+    ):
+        names = [name for name in TITLES if name in next(iter(of_set.values()))]
+        width = 0.85 / len(names)
+        for k, name in enumerate(names):
+            measured = [rates(of_case, name) for of_case in of_set.values()]
+            medians = [rounds.median for rounds in measured]
+            errors = [
+                [rounds.median - min(rounds.values) for rounds in measured],
+                [max(rounds.values) - rounds.median for rounds in measured],
+            ]
+            places = np.arange(len(of_set)) + (k - (len(names) - 1) / 2) * width
+            color = "tab:red" if name == "vidload" else f"{0.35 + 0.5 * k / len(names):.2f}"
+            axes.bar(places, medians, width, yerr=errors, capsize=2, color=color, label=TITLES[name])
+        axes.set_xticks(np.arange(len(of_set)), list(of_set))
+        axes.set_ylabel("clips per second")
+        axes.set_title(
+            f"{set_name}: {result['num_workers']} workers on {result['machine']['cpu']}", fontsize=10
+        )
+        axes.legend(ncols=len(names), fontsize=8)
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, help="folder with videos of one's own (default: those of build_data.py)"
+    )
+    parser.add_argument("--clips", nargs="+", default=list(CLIPS), help="default: %(default)s")
+    parser.add_argument(
+        "--peers", nargs="*", default=list(PACKAGES), choices=list(PACKAGES), help="default: all"
+    )
+    parser.add_argument(
+        "--num-workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores"
+    )
+    parser.add_argument("--minutes", type=float, default=3.3, help="no round starts that would end later")
+    parser.add_argument(
+        "--torchcodec-python",
+        metavar="PATH",
+        help="Python of an environment with a torch that TorchCodec fits",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS / "loader_vs_decord", help="default: %(default)s.*"
+    )
+    args = parser.parse_args()
+    result = run(args)
+    text = report(result)
+    print("\n" + text)
+    write_json(args.output.with_suffix(".json"), result)
+    args.output.with_suffix(".md").write_text(text)
+    draw(result, args.output.with_suffix(".png"))
+    print(f"wrote {args.output}.json, .md and .png")
+
+
+if __name__ == "__main__":
+    main()

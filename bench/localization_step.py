@@ -1,0 +1,384 @@
+"""Training iterations of BSN and BMN at the published batch sizes, and the rate of their proposal stages.
+
+    python bench/localization_step.py                        # about 2 minutes on 2 cores
+    python bench/localization_step.py --device cuda --amp
+
+In: nothing; features are made up (400 channels x 100 positions, a .npy a video). Out: Markdown on stdout and
+localization_step.json. An iteration is everything from one batch to the next: reading and collating features,
+labels, forward, loss, backward, optimizer. Each row runs in a process of its own, so that its peak memory is
+its own: on the CPU resident memory above what was held before the model was made, on CUDA what torch
+allocated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from vidload.models import bmn, bsn, create, localization
+from vidload.models.localization_metrics import average_recall
+
+import vidload
+
+# s/iter and memory of MMAction2 0.24.1's last benchmark table and model zoo, and s/iter of the original code.
+PUBLISHED_ON = "V100 32 GB, Xeon Gold 6146, PyTorch 1.4; MMAction2's benchmark of August 2022: other hardware"
+PUBLISHED = {
+    "bsn_tem_400x100": {"batch": "16, 1 GPU", "mmaction2": "0.074 s, 43 MB", "original": "0.101 s"},
+    "bsn_pem_400x100": {"batch": "16, 1 GPU", "mmaction2": "0.040 s, 25 MB", "original": "0.040 s"},
+    "bmn_400x100": {"batch": "8 on each of 2 GPUs", "mmaction2": "3.27 s, 5412 MB", "original": "3.30 s"},
+}
+PROPOSALS_A_VIDEO = 500  # that PEM trains on
+
+
+# --- made-up data
+
+
+def random_segments(random: np.random.Generator) -> np.ndarray:
+    return np.sort(random.random((int(random.integers(1, 4)), 2)), axis=1)
+
+
+def random_scores(random: np.random.Generator, num_positions: int = 100) -> np.ndarray:
+    """Boundary scores with the rises and falls of a trained network's: float64 [3, T]."""
+    noise = random.random((3, num_positions + 4))
+    return np.stack([np.convolve(row, np.ones(5) / 5, mode="valid") ** 3 for row in noise])
+
+
+def feature_dataset(folder: Path, num_videos: int) -> vidload.FeatureDataset:
+    random = np.random.default_rng(0)
+    annotations = {}
+    for v in range(num_videos):
+        np.save(folder / f"v{v}.npy", random.normal(size=(100, 400)).astype(np.float32))
+        rows = [{"segment": segment.tolist(), "label": "x"} for segment in 100 * random_segments(random)]
+        facts = {"duration_second": 100.0, "duration_frame": 1600, "feature_frame": 1600}
+        annotations[f"v{v}"] = {**facts, "annotations": rows}
+    return vidload.FeatureDataset(annotations, folder)
+
+
+def proposal_dataset(num_videos: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """(features [500, 32], best IoU [500]) of each video, held in memory."""
+    random = np.random.default_rng(0)
+    samples = []
+    for _ in range(num_videos):
+        action, start, end = random_scores(random)
+        proposals = bsn.generate_proposals(start, end, top_k=PROPOSALS_A_VIDEO)
+        best_iou = bsn.proposal_overlaps(proposals, random_segments(random))[:, 0]
+        features = torch.from_numpy(bsn.proposal_features(action, proposals))
+        samples.append((features, torch.from_numpy(best_iou).float()))
+    return samples
+
+
+# --- training rows
+
+
+def endless(loader: DataLoader) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def training_row(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    device = torch.device(args.device)
+    held_before = memory_now(device)
+    torch.manual_seed(0)
+    model = create(name).to(device)
+    recipe = model.recipe
+    batch_size = args.batch_size or recipe.batch_size
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        if name == "bsn_pem_400x100":
+            samples = proposal_dataset(4 * batch_size)
+            options = {"collate_fn": lambda rows: tuple(map(torch.cat, zip(*rows, strict=True)))}
+        else:
+            samples = feature_dataset(Path(folder), 4 * batch_size)
+            options = {"collate_fn": vidload.collate_features}
+        loader = DataLoader(samples, batch_size, shuffle=True, drop_last=True, **options)
+        batches = endless(loader)
+
+        def step() -> float:
+            """Seconds that the data took."""
+            started = time.perf_counter()
+            inputs, targets, *_ = next(batches)
+            if name == "bsn_tem_400x100":
+                targets = bsn.tem_labels(targets)
+            elif name == "bmn_400x100":
+                targets = bmn.bmn_labels(targets)
+            data_seconds = time.perf_counter() - started
+            with torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
+                output = model(inputs.to(device, non_blocking=True))
+            if name == "bsn_tem_400x100":
+                loss = bsn.tem_loss(output, targets).total
+            elif name == "bsn_pem_400x100":
+                loss = bsn.pem_loss(output, targets)
+            else:
+                loss = bmn.bmn_loss(output, targets).total
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, recipe.max_grad_norm)
+            optimizer.step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            return data_seconds
+
+        reset_peak(device)
+        times, data_times = [], []
+        for k in range(args.warmup + args.max_steps):
+            started = time.perf_counter()
+            data_seconds = step()
+            if k >= args.warmup:
+                times.append(time.perf_counter() - started)
+                data_times.append(data_seconds)
+                if len(times) >= 5 and sum(times) >= args.seconds:
+                    break
+    return {
+        "model": name,
+        "batch_size": batch_size,
+        "num_steps": len(times),
+        "seconds": statistics.median(times),
+        "seconds_quartiles": np.percentile(times, [25, 75]).tolist(),
+        "data_seconds": statistics.median(data_times),
+        "peak_bytes": peak_memory(device) - held_before,
+    }
+
+
+# --- the layer that was made sparse
+
+
+def boundary_matching_row(form: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Forward and backward of boundary matching with its convolution, one video, as published or as it is
+    here."""
+    device = torch.device(args.device)
+    mask = bmn.boundary_matching_mask()
+    layer = bmn.BoundaryMatchingConv(256, 512, 32, mask).to(device)
+    mask = mask.view(100, -1).to(device) if form == "dense" else None
+    features = torch.randn(1, 256, 100, device=device, requires_grad=True)
+    gradient = torch.randn(1, 512, 100, 100, device=device)
+    held_before = memory_now(device)
+    reset_peak(device)
+
+    def run() -> None:
+        if mask is None:
+            output = layer(features)
+        else:
+            sampled = (features @ mask).view(1, 256, 32, 100, 100)
+            output = torch.nn.functional.conv3d(sampled, layer.weight, layer.bias).squeeze(2)
+        output.backward(gradient)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    times = timed(run, 2 if form == "dense" else 10)
+    return {
+        "form": form,
+        "seconds": statistics.median(times),
+        "peak_bytes": peak_memory(device) - held_before,
+    }
+
+
+# --- proposal stages
+
+
+def proposal_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Videos and proposals a second of each stage, NumPy on one thread."""
+    random = np.random.default_rng(0)
+    scores = [random_scores(random) for _ in range(20)]
+    proposals = [bsn.generate_proposals(start, end) for _, start, end in scores]
+    maps = [random.random((2, 100, 100)) for _ in scores]
+    bmn_proposals = [
+        bmn.bmn_proposals(m, start, end) for m, (_, start, end) in zip(maps, scores, strict=True)
+    ]
+    results = {
+        f"v{v}": localization.detections(rows, 100.0, bmn.BMN_SOFT_NMS)
+        for v, rows in enumerate(bmn_proposals)
+    }
+    truth = {v: [{"segment": s.tolist()} for s in 100 * random_segments(random)] for v in results}
+    stages: list[tuple[str, list[np.ndarray], Callable[[int], Any]]] = [
+        ("PGM: proposals, best 1000", proposals, lambda v: bsn.generate_proposals(*scores[v][1:])),
+        ("PGM: features", proposals, lambda v: bsn.proposal_features(scores[v][0], proposals[v])),
+        ("soft-NMS, BSN, to 100", proposals, lambda v: localization.soft_nms(proposals[v][:, [0, 1, 4]], bsn.BSN_SOFT_NMS)),
+        ("BMN: proposals from maps", bmn_proposals, lambda v: bmn.bmn_proposals(maps[v], *scores[v][1:])),
+        ("soft-NMS, BMN, to 100", bmn_proposals, lambda v: localization.soft_nms(bmn_proposals[v], bmn.BMN_SOFT_NMS)),
+    ]  # fmt: skip
+    rows = []
+    for stage, inputs, run in stages:
+        times = [statistics.median(timed(lambda v=v, run=run: run(v), 5)) for v in range(len(inputs))]
+        count = sum(map(len, inputs))
+        rows.append(
+            {
+                "stage": stage,
+                "proposals_a_video": count / len(inputs),
+                "seconds_a_video": sum(times) / len(times),
+            }
+        )
+    seconds = statistics.median(timed(lambda: average_recall(truth, results), 5)) / len(truth)
+    rows.append({"stage": "AR@AN", "proposals_a_video": 100.0, "seconds_a_video": seconds})
+    return rows
+
+
+# --- measuring
+
+
+def timed(run: Callable[[], Any], repeats: int) -> list[float]:
+    run()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def memory_now(device: torch.device) -> int:
+    return torch.cuda.memory_allocated() if device.type == "cuda" else _status("VmRSS:")
+
+
+def reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts again from here
+
+
+def peak_memory(device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated() if device.type == "cuda" else _status("VmHWM:")
+
+
+def in_own_process(job: str, arguments: list[str]) -> Any:
+    command = [sys.executable, __file__, "--job", job, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_job(args: argparse.Namespace) -> Any:
+    if args.job in PUBLISHED:
+        return training_row(args.job, args)
+    if args.job == "proposals":
+        return proposal_rows(args)
+    return boundary_matching_row(args.job, args)
+
+
+def machine(device: str) -> dict[str, Any]:
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    return {
+        "cpu": cpu,
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def markdown(report: dict[str, Any]) -> str:
+    facts = report["machine"]
+    where = f"{facts['cpu']}, {facts['threads']} threads" if facts["device"] == "cpu" else facts["device"]
+    lines = [
+        f"Training iterations on {where}, {report['dtype']}, PyTorch {facts['torch']}.",
+        f"The columns to the right were published for {PUBLISHED_ON}.",
+        "",
+        "| model | batch | s/iter (quartiles) | of it data | peak memory | MMAction2 | original code | their batch |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in report["training"]:
+        low, high = row["seconds_quartiles"]
+        published = PUBLISHED[row["model"]]
+        lines.append(
+            f"| {row['model']} | {row['batch_size']} | {row['seconds']:.3f} ({low:.3f}-{high:.3f}) "
+            f"| {row['data_seconds']:.3f} | {row['peak_bytes'] / 1e6:.0f} MB "
+            f"| {published['mmaction2']} | {published['original']} | {published['batch']} |"
+        )
+    if report["boundary_matching"]:
+        lines += [
+            "",
+            "| boundary matching and 3D convolution, one video, forward and backward | ms | peak memory |",
+        ]
+        lines.append("| --- | ---: | ---: |")
+        titles = {
+            "dense": "as published: dense product, then convolution",
+            "sparse": "reordered and sparse (used here)",
+        }
+        for row in report["boundary_matching"]:
+            lines.append(
+                f"| {titles[row['form']]} | {1e3 * row['seconds']:.1f} | {row['peak_bytes'] / 1e6:.0f} MB |"
+            )
+    lines += [
+        "",
+        "| stage (NumPy, one thread) | proposals a video | ms a video | proposals/s |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for row in report["proposals"]:
+        rate = row["proposals_a_video"] / row["seconds_a_video"]
+        count, milliseconds = row["proposals_a_video"], 1e3 * row["seconds_a_video"]
+        lines.append(f"| {row['stage']} | {count:.0f} | {milliseconds:.2f} | {rate:,.0f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")
+    parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
+    parser.add_argument("--batch-size", type=int, help="default: the published one of each model")
+    parser.add_argument(
+        "--seconds", type=float, default=15.0, help="of measuring a row (default: %(default)s)"
+    )
+    parser.add_argument("--max-steps", type=int, default=200)
+    parser.add_argument("--warmup", type=int, default=3, help="steps before measuring")
+    parser.add_argument("--models", nargs="+", default=list(PUBLISHED), choices=list(PUBLISHED))
+    parser.add_argument(
+        "--no-dense", action="store_true", help="leave out boundary matching as published (2 GB)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("localization_step.json"))
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.job:
+        print(json.dumps(run_job(args)))
+        return
+
+    arguments = sys.argv[1:]
+    report = {
+        "machine": machine(args.device),
+        "dtype": "bfloat16 autocast" if args.amp else "float32",
+        "published_on": PUBLISHED_ON,
+        "published": PUBLISHED,
+        "training": [in_own_process(name, arguments) for name in args.models],
+        "boundary_matching": []
+        if args.no_dense
+        else [in_own_process(form, arguments) for form in ("dense", "sparse")],
+        "proposals": in_own_process("proposals", [*arguments, "--threads", "1"]),
+    }
+    print(markdown(report))
+    args.output.write_text(json.dumps(report, indent=1))
+    print(f"\nwrote {args.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,376 @@
+"""The loaders that loader_vs_decord.py compares, each run as its own process so that their libraries cannot
+clash.
+
+In, as JSON lines on stdin: which jobs to load. Out, on stdout: seconds. A job is a video, its frames, and a
+crop: the same for every loader. Peers run as their users run them: a torch DataLoader with worker processes
+(SPDL: its own threads), one FFmpeg thread a decoder, crop and resize by OpenCV. This file runs in other
+environments too, so it imports vidload only for vidload itself.
+
+    python bench/peers.py --install     # decord, decord2, SPDL and OpenCV into bench/data/peers, each apart
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SIZE = 224
+BATCH_SIZE = 8
+MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+STD = np.array([58.395, 57.12, 57.375], np.float32)
+
+PEERS_FOLDER = Path(__file__).resolve().parent / "data" / "peers"
+# pip names of each peer, installed apart: decord2 is imported as "decord" too.
+PACKAGES = {
+    "decord": ["decord"],
+    "torchcodec": ["torchcodec"],
+    "pyav": ["av"],
+    "opencv": ["opencv-python-headless"],
+    "decord2": ["decord2"],
+    "spdl": ["spdl-core", "spdl-io"],
+}
+INSTALLED_APART = ("decord", "opencv", "decord2", "spdl")
+
+Frames = Any  # uint8 RGB [T, H, W, 3], or a list of [H, W, 3]
+ReadFrames = Callable[[str, list[int]], Frames]
+
+
+# ---- how each library reads frames
+
+
+def decord_reader() -> ReadFrames:
+    import decord
+
+    def read(path: str, frames: list[int]) -> Frames:
+        return decord.VideoReader(path, num_threads=1).get_batch(frames).asnumpy()
+
+    return read
+
+
+def torchcodec_reader() -> ReadFrames:
+    from torchcodec.decoders import VideoDecoder
+
+    def read(path: str, frames: list[int]) -> Frames:
+        # approximate seeking spares the scan that "exact" makes at each open; these files have a constant rate
+        decoder = VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="approximate")
+        return decoder.get_frames_at(frames).data.numpy()
+
+    return read
+
+
+def pyav_reader() -> ReadFrames:
+    import av
+
+    def read(path: str, frames: list[int]) -> Frames:
+        images: dict[int, np.ndarray] = {}
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            ticks = 1 / (stream.average_rate * stream.time_base)  # a frame, in time_base
+            previous = -1000
+            for wanted in sorted(set(frames)):
+                if wanted - previous > 24:  # nearer frames are reached sooner by decoding on
+                    container.seek(int(wanted * ticks), stream=stream)
+                    decoded = container.decode(stream)
+                for frame in decoded:
+                    if round(frame.pts / ticks) >= wanted:
+                        images[wanted] = frame.to_ndarray(format="rgb24")
+                        break
+                previous = wanted
+        return [images[i] for i in frames]
+
+    return read
+
+
+def opencv_reader() -> ReadFrames:
+    import cv2
+
+    def read(path: str, frames: list[int]) -> Frames:
+        capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        images: dict[int, np.ndarray] = {}
+        position = 0
+        for wanted in sorted(set(frames)):
+            if wanted - position > 24:  # nearer frames are reached sooner by decoding on
+                capture.set(cv2.CAP_PROP_POS_FRAMES, wanted)
+                position = wanted
+            while position < wanted:
+                capture.grab()
+                position += 1
+            _, image = capture.read()
+            images[wanted] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            position += 1
+        capture.release()
+        return [images[i] for i in frames]
+
+    return read
+
+
+def spdl_reader() -> ReadFrames:
+    import spdl.io
+
+    def read(path: str, frames: list[int]) -> Frames:
+        wanted = sorted(set(frames))
+        decoded = spdl.io.sample_decode_video(spdl.io.demux_video(path), wanted)
+        images = spdl.io.to_numpy(spdl.io.convert_frames(decoded))
+        if wanted == frames:
+            return images
+        return images[np.searchsorted(wanted, frames)]
+
+    return read
+
+
+READERS: dict[str, Callable[[], ReadFrames]] = {
+    "decord": decord_reader,
+    "torchcodec": torchcodec_reader,
+    "pyav": pyav_reader,
+    "opencv": opencv_reader,
+    "decord2": decord_reader,
+    "spdl": spdl_reader,
+}
+
+
+# ---- from frames to a batch
+
+
+def clip_of(job: dict[str, Any], read: ReadFrames) -> np.ndarray:
+    """float32 [C, T, H, W], or [V, C, T, H, W] where a sample has several clips."""
+    import cv2
+
+    frames, clip_len = job["frames"], job["clip_len"]
+    top, left, height, width, flip = job["box"]
+    clip = np.empty((len(frames) // clip_len, 3, clip_len, SIZE, SIZE), np.float32)
+    for i, frame in enumerate(read(job["path"], frames)):
+        image = cv2.resize(frame[top : top + height, left : left + width], (SIZE, SIZE))
+        if flip:
+            image = cv2.flip(image, 1)
+        image = image.astype(np.float32)
+        image -= MEAN
+        image *= 1 / STD
+        clip[i // clip_len, :, i % clip_len] = image.transpose(2, 0, 1)
+    return clip[0] if len(clip) == 1 else clip
+
+
+class Jobs:
+    """A map-style dataset."""
+
+    def __init__(self, jobs: list[dict[str, Any]], read: ReadFrames) -> None:
+        self.jobs, self.read = jobs, read
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def __getitem__(self, i: int) -> Any:
+        import torch
+
+        return torch.from_numpy(clip_of(self.jobs[i], self.read))
+
+
+class Chosen:
+    """A sampler whose indices change between epochs, so that worker processes persist."""
+
+    indices: range = range(0)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+
+def data_loader(name: str, jobs: list[dict[str, Any]], num_workers: int) -> Callable[[range], Any]:
+    """A torch DataLoader over a peer's reader; called with job numbers it gives batches."""
+    import cv2
+    import torch
+    from torch.utils.data import DataLoader
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    chosen = Chosen()
+    loader = DataLoader(
+        Jobs(jobs, READERS[name]()),
+        batch_size=BATCH_SIZE,
+        sampler=chosen,
+        num_workers=num_workers,
+        persistent_workers=True,
+    )
+
+    def batches(indices: range) -> Any:
+        chosen.indices = indices
+        return loader
+
+    return batches
+
+
+def spdl_loader(jobs: list[dict[str, Any]], num_workers: int) -> Callable[[range], Any]:
+    """SPDL's own pipeline of threads."""
+    import cv2
+    import torch
+    from spdl.pipeline import PipelineBuilder
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    read = READERS["spdl"]()
+
+    def batches(indices: range) -> Any:
+        pipeline = (
+            PipelineBuilder()
+            .add_source([jobs[i] for i in indices])
+            .pipe(
+                lambda job: torch.from_numpy(clip_of(job, read)),
+                concurrency=num_workers,
+                output_order="input",
+            )
+            .aggregate(BATCH_SIZE)
+            .pipe(torch.stack)
+            .add_sink(2)
+            .build(num_threads=num_workers)
+        )
+        with pipeline.auto_stop():
+            yield from pipeline.get_iterator()
+
+    return batches
+
+
+def vidload_loader(jobs: list[dict[str, Any]], num_workers: int) -> Callable[[range], Any]:
+    """VideoLoader; a job is found again by its dataset, epoch and index, so sampling is part of what is
+    timed."""
+    from vidload import VideoDataset, VideoLoader, transforms
+
+    loaders: dict[tuple[str, str], tuple[Chosen, VideoLoader]] = {}
+
+    def batches(indices: range) -> Any:
+        first = jobs[indices[0]]
+        key = (first["items"], first["clip"])
+        if key not in loaders:
+            dataset = VideoDataset(
+                [tuple(item) for item in json.loads(Path(first["items"]).read_text())],
+                clip=first["clip"],
+                # OpenCV's resize does not antialias, so for the same pixels this must not either
+                transform=transforms.random_resized_crop(SIZE, antialias=False),
+            )
+            chosen = Chosen()
+            loader = VideoLoader(dataset, BATCH_SIZE, sampler=chosen, num_workers=num_workers)
+            loaders[key] = chosen, loader
+        chosen, loader = loaders[key]
+        chosen.indices = range(first["index"], first["index"] + len(indices))
+        loader.set_epoch(first["epoch"])
+        return (clips for clips, _ in loader)
+
+    return batches
+
+
+# ---- what else is asked of vidload
+
+
+def floor_seconds(jobs: list[dict[str, Any]], num_threads: int) -> float:
+    """Seconds for the jobs by the bare loop in C++, `num_threads` of them at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from vidload import _core
+
+    spec = _core.TransformSpec(SIZE, SIZE, "float32", False, MEAN.tolist(), STD.tolist())
+    clips = [(job["path"], job["frames"], [float(value) for value in job["box"]]) for job in jobs]
+    shares = [clips[i::num_threads] for i in range(num_threads)]
+    with ThreadPoolExecutor(num_threads) as pool:
+        seconds = list(pool.map(lambda share: _core.time_floor(share, spec), shares))
+    return max(seconds)
+
+
+def overhead_microseconds(batches: Callable[[range], Any], indices: range) -> float:
+    """Processor time of the calling thread for each clip: sampling, submission, hand-over."""
+    start = time.thread_time()
+    for _ in batches(indices):
+        pass
+    return (time.thread_time() - start) / len(indices) * 1e6
+
+
+def peak_megabytes() -> float:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+# ---- the process
+
+
+def version(name: str) -> str:
+    """PackageNotFoundError if it is not installed; decord2 cannot be told from decord by importing it."""
+    if name == "vidload":
+        import vidload
+
+        return vidload.__version__
+    return metadata.version(PACKAGES[name][0])
+
+
+def serve(name: str, jobs_file: str, num_workers: int) -> None:
+    """Answers commands until stdin ends."""
+    # answers go to the real stdout; what libraries print goes to stderr
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(**message: Any) -> None:
+        print(json.dumps(message), file=answers, flush=True)
+
+    if name in INSTALLED_APART and (PEERS_FOLDER / name).is_dir():
+        sys.path.insert(0, str(PEERS_FOLDER / name))
+    if (PEERS_FOLDER / "opencv").is_dir() and name != "vidload":
+        sys.path.insert(0, str(PEERS_FOLDER / "opencv"))
+    jobs: list[dict[str, Any]] = json.loads(Path(jobs_file).read_text())
+    try:
+        found = version(name)
+        if name == "vidload":
+            batches = vidload_loader(jobs, num_workers)
+        elif name == "spdl":
+            batches = spdl_loader(jobs, num_workers)
+        else:
+            batches = data_loader(name, jobs, num_workers)
+        warm_up = json.loads(sys.stdin.readline())
+        for _ in batches(range(*warm_up["jobs"])):
+            pass
+    except Exception as error:  # whatever keeps a peer from working is told, and the others run
+        words = (
+            "not installed" if isinstance(error, metadata.PackageNotFoundError) else f"{error}".split("\n")[0]
+        )
+        answer(error=words)
+        return
+    answer(version=found)
+    for line in sys.stdin:
+        command = json.loads(line)
+        indices = range(*command["jobs"])
+        if command["do"] == "time":
+            start = time.perf_counter()
+            shapes = [tuple(batch.shape) for batch in batches(indices)]
+            seconds = time.perf_counter() - start
+            answer(seconds=seconds, num_clips=sum(shape[0] for shape in shapes))
+        elif command["do"] == "save":
+            pixels = [np.asarray(batch) for batch in batches(indices)]
+            np.save(command["file"], np.concatenate(pixels).astype(np.float16))
+            answer()
+        elif command["do"] == "floor":
+            answer(seconds=floor_seconds([jobs[i] for i in indices], command["num_threads"]))
+        elif command["do"] == "overhead":
+            answer(microseconds=overhead_microseconds(batches, indices))
+        elif command["do"] == "memory":
+            answer(megabytes=peak_megabytes())
+
+
+def install() -> None:
+    for name in INSTALLED_APART:
+        command = [sys.executable, "-m", "pip", "install", "--no-deps", "--upgrade", "--quiet"]
+        subprocess.run([*command, "--target", str(PEERS_FOLDER / name), *PACKAGES[name]], check=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--install"]:
+        install()
+    else:
+        serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
