@@ -11,7 +11,7 @@ import inspect
 import os
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ from vidload.index import DatasetIndex
 from vidload.random import sample_rng
 from vidload.sampling import ClipSpec, Sampler, clips_per_video
 from vidload.transforms import SpatialTransform
+
+if TYPE_CHECKING:
+    from vidload.dali import DaliBatch  # nvidia-dali is an extra
 
 _DTYPES = {
     torch.float32: "float32",
@@ -174,7 +177,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         clip = torch.empty(self.sample_shape, dtype=self.dtype)
         if not hasattr(_this_thread, "pool"):
             _this_thread.pool = _core.LoaderPool(0)
-        self.load_one(_this_thread.pool, index, self.epoch, clip)
+        self.load_one(self.core_batch(_this_thread.pool, [index]), index, self.epoch, clip)
         return clip, self.label(index)
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, Any]]:
@@ -182,9 +185,11 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
 
     # --- for the loader
 
-    def load_one(self, pool: _core.LoaderPool, index: int, epoch: int, out: torch.Tensor) -> None:
-        """Decodes sample `index` of `epoch` into `out`, contiguous, of `dtype` and `sample_shape`. Raises VideoError."""
-        batch = self.core_batch(pool, [index])
+    def load_one(self, batch: _core.Batch | DaliBatch, index: int, epoch: int, out: torch.Tensor) -> None:
+        """Decodes sample `index` of `epoch`, the only one of `batch`, into `out`, contiguous, of `dtype` and `sample_shape`.
+
+        Raises VideoError.
+        """
         batch.wait()
         sampling_errors = self.decode(batch, [index], epoch, out.unsqueeze(0))
         batch.wait()
@@ -197,7 +202,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         raise NotImplementedError
 
     def decode(
-        self, batch: _core.Batch, indices: Sequence[int], epoch: int, out: torch.Tensor
+        self, batch: _core.Batch | DaliBatch, indices: Sequence[int], epoch: int, out: torch.Tensor
     ) -> list[VideoError | None]:
         """Samples each video of an indexed `batch` and starts decoding into `out` [N, *sample_shape].
 

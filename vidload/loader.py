@@ -15,7 +15,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,7 +27,11 @@ from vidload.dataset import ClipDataset
 from vidload.errors import VideoError
 from vidload.random import sample_rng
 
+if TYPE_CHECKING:
+    from vidload.dali import DaliBatch, DaliDecoder  # nvidia-dali is an extra
+
 _ON_ERROR = ("raise", "skip", "substitute")
+_DECODERS = ("auto", "cpu", "nvdec", "dali")
 _MAX_SUBSTITUTES = 10
 _MAX_FAILURES_KEPT = 1000
 _STATE_VERSION = 1
@@ -48,6 +52,9 @@ class VideoLoader(DataLoader[Any]):
         on_error: what a video that cannot be decoded does. "raise": its VideoError is raised when its batch is due. "skip": the batch is
             smaller by it (not for several ranks: they would get out of step). "substitute": another video, chosen by (seed, epoch, index)
             alone, takes its place. Either way it is counted and listed in stats().
+        decoder: what makes the pixels. "cpu": libavcodec and the core's transform. "dali": NVIDIA DALI, of the same frames, boxes and
+            flips; videos that it cannot decode are decoded by libavcodec and resized by DALI (see vidload.dali). "auto": "cpu".
+        augment: for decoder="dali": the caller's own DALI operators on the cropped clips; see vidload.dali.dali_pipeline.
 
     Yields:
         (clips, labels) as default_collate would give them: clips [N, *dataset.sample_shape] of dataset.dtype, labels int64 [N].
@@ -77,13 +84,26 @@ class VideoLoader(DataLoader[Any]):
         pin_memory_device: str = "",
         in_order: bool = True,
         on_error: str = "raise",
+        decoder: str = "auto",
+        augment: Callable[[Any], Any] | None = None,
     ) -> None:
         _base_dataset(dataset)
         if on_error not in _ON_ERROR:
             raise ValueError(f"on_error {on_error!r} is not one of {', '.join(_ON_ERROR)}")
+        if decoder not in _DECODERS:
+            raise ValueError(f"decoder {decoder!r} is not one of {', '.join(_DECODERS)}")
+        if decoder == "nvdec":
+            raise ValueError("decoder 'nvdec' leaves its frames on the GPU, which needs device='cuda'")
+        if decoder == "dali":
+            import vidload.dali  # noqa: F401  tells what to install before any batch is wanted
+        elif augment is not None:
+            raise ValueError(f"augment holds DALI operators, which need decoder='dali', not {decoder!r}")
         if worker_init_fn is not None:
             warnings.warn("worker_init_fn is not called: VideoLoader decodes in threads", stacklevel=2)
         self.on_error = on_error
+        self.decoder = decoder
+        self.augment = augment
+        self._dali: DaliDecoder | None = None
         self.shuffle = shuffle
         if shuffle and sampler is None and batch_sampler is None and generator is None:
             sampler, shuffle = EpochSampler(dataset), None
@@ -128,6 +148,7 @@ class VideoLoader(DataLoader[Any]):
         base, _ = _base_dataset(self.dataset)
         if self._pool is None or not self._pool.is_usable:
             self._pool = _core.LoaderPool(self.num_workers)
+            self._dali = self._dali_decoder(base, self._pool) if self.decoder == "dali" else None
         state, self._resume = self._resume, None
         epoch = base.epoch if self._next_epoch is None else self._next_epoch
         first_sample = first_batch = 0
@@ -137,6 +158,18 @@ class VideoLoader(DataLoader[Any]):
                 self.generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
         self._next_epoch = epoch + 1
         return _Iterator(self, self._pool, epoch, first_sample, first_batch)
+
+    def _dali_decoder(self, dataset: ClipDataset, pool: _core.LoaderPool) -> DaliDecoder:
+        from vidload.dali import DaliDecoder
+
+        return DaliDecoder(
+            dataset,
+            pool,
+            batch_size=self.batch_size or 1,
+            num_threads=self.num_workers,
+            device=torch.device("cpu"),
+            augment=self.augment,
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration's epoch: sets the random numbers, and the order where the sampler has a set_epoch."""
@@ -153,6 +186,7 @@ class VideoLoader(DataLoader[Any]):
         num_packets_dropped (within what was decoded, by the plan), num_packets_skipped, bytes_read. Seconds summed over threads:
         index_seconds, read_seconds, decode_seconds, transform_seconds. wait_seconds: how long the caller waited for batches.
         memory_bytes: held for batches. failures: (dataset index, path, reason) of the first 1000 samples that failed.
+        dali_fallbacks: with decoder="dali", samples that libavcodec decoded for it, by reason.
         """
         stats = dict(_core.LoaderPool(0).stats() if self._pool is None else self._pool.stats())
         stats["num_batches"] = self._num_batches
@@ -160,6 +194,8 @@ class VideoLoader(DataLoader[Any]):
         stats["wait_seconds"] = self._wait_seconds
         stats["memory_bytes"] = self._memory.num_bytes
         stats["failures"] = list(self._failures)
+        if self.decoder == "dali":
+            stats["dali_fallbacks"] = {} if self._dali is None else dict(self._dali.fallbacks)
         return stats
 
     def _note_failure(self, index: int, error: VideoError) -> None:
@@ -249,7 +285,7 @@ def _num_replicas(loader: VideoLoader) -> int:
 class _Pending:
     """A batch on its way."""
 
-    def __init__(self, indices: list[int], batch: _core.Batch, next_sample: int, next_batch: int) -> None:
+    def __init__(self, indices: list[int], batch: _core.Batch | DaliBatch, next_sample: int, next_batch: int) -> None:
         self.indices = indices
         self.batch = batch
         self.next_sample = next_sample  # samples and batches of the epoch handed out once this one is
@@ -361,9 +397,13 @@ class _Iterator:
         indices = [self._base_index(index) for index in indices]
         self._next_sample += len(indices)
         self._next_batch += 1
-        batch = self._dataset.core_batch(self._pool, indices)
-        self._indexing.append(_Pending(indices, batch, self._next_sample, self._next_batch))
+        self._indexing.append(_Pending(indices, self._new_batch(indices), self._next_sample, self._next_batch))
         return True
+
+    def _new_batch(self, indices: list[int]) -> _core.Batch | DaliBatch:
+        if self._loader._dali is not None:
+            return self._loader._dali.batch(indices)
+        return self._dataset.core_batch(self._pool, indices)
 
     def _start_decoding(self, pending: _Pending) -> None:
         dataset = self._dataset
@@ -410,7 +450,7 @@ class _Iterator:
         for _ in range(_MAX_SUBSTITUTES):
             other = int(rng.random() * len(dataset))
             try:
-                dataset.load_one(self._pool, other, self._epoch, out)
+                dataset.load_one(self._new_batch([other]), other, self._epoch, out)
                 return other
             except VideoError as failed:
                 self._loader._note_failure(other, failed)
