@@ -6,17 +6,20 @@ import copy
 import gc
 import os
 import pickle
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, SequentialSampler, Subset, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    DistributedSampler,
+    Subset,
+    WeightedRandomSampler,
+)
 
 import vidload
 from vidload import FrameFolderDataset, VideoDataset, VideoError, VideoLoader

@@ -1,5 +1,10 @@
 """vidload: video clips straight into PyTorch training batches."""
 
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
 from vidload import sampling, transforms
 from vidload.dataset import FrameFolderDataset, VideoDataset
 from vidload.errors import (
@@ -10,6 +15,7 @@ from vidload.errors import (
     VideoError,
     VideoNotFoundError,
 )
+from vidload.feature_dataset import FeatureDataset
 from vidload.index import DatasetIndex, build_index
 from vidload.loader import VideoLoader
 from vidload.reader import ReadPlan, VideoReader
@@ -19,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DamagedVideoError",
     "DatasetIndex",
+    "FeatureDataset",
     "FrameFolderDataset",
     "FrameIndexError",
     "ReadPlan",
@@ -33,3 +40,11 @@ __all__ = [
     "sampling",
     "transforms",
 ]
+
+_LAZY_MODULES = ("dali", "models")  # imported when first asked for
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"vidload.{name}")
+    raise AttributeError(f"module 'vidload' has no attribute {name!r}")
