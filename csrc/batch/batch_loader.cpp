@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "cuda/nvdec_caps.h"
+#include "cuda/nvdec_decoder.h"
 #include "decode/picture_of_frame.h"
 #include "plan/decode_plan.h"
 
@@ -12,16 +14,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-size_t element_size(DType dtype) {
-  switch (dtype) {
-    case DType::uint8: return 1;
-    case DType::float16:
-    case DType::bfloat16: return 2;
-    case DType::float32: return 4;
-  }
-  return 0;
-}
 
 bool is_same(const TransformSpec& a, const TransformSpec& b) {
   return a.height == b.height && a.width == b.width && a.dtype == b.dtype && a.antialias == b.antialias && a.normalize == b.normalize &&
@@ -41,6 +33,7 @@ struct LoaderPool::Worker {
   std::vector<Resampler> resamplers;               // one a view, so that its tables last for the whole clip
   TransformSpec spec = {};
   JpegDecoder jpeg;
+  std::unique_ptr<DeviceTransform> device_transform;  // where batches are a GPU's
 
   static constexpr size_t kMaxDecoders = 4;
 
@@ -71,7 +64,11 @@ struct LoaderPool::Worker {
   }
 };
 
-LoaderPool::LoaderPool(int num_threads) {
+LoaderPool::LoaderPool(int num_threads, std::optional<CudaTarget> target) {
+  if (target) {
+    target_ = *target;
+    device_ = &CudaDevice::get(target_.device);
+  }
   for (int i = 0; i < std::max(num_threads, 1); ++i) workers_.push_back(std::make_unique<Worker>());
   threads_ = std::make_unique<ThreadPool>(num_threads);
 }
@@ -105,11 +102,21 @@ struct Batch::Shared {
   std::condition_variable done;
   size_t num_pending = 0;  // tasks submitted and not ended
 
+  std::unique_ptr<WriteOrder> order;  // where batches are a GPU's, once decode() was called
+  bool is_handed_over = false;
+
   using Step = void (Shared::*)(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
   void find_info(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
   void load(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
   void run(size_t sample, int thread, Step step);
+  void load_sample(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
+  template <typename Visit>
+  void for_each_place(size_t sample, int64_t frame, const PictureView& picture, Visit visit);
   void write(size_t sample, int64_t frame, const PictureView& picture, LoaderPool::Worker& worker, LoadStats& stats);
+  void write_to_device(size_t sample, int64_t frame, const PictureView& picture, PictureMemory memory, DeviceTransform& transform,
+                       LoadStats& stats);
+  bool load_by_nvdec(size_t sample, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times, LoadStats& stats);
+  void run_nvdec(size_t sample, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times, LoadStats& stats);
   void load_video(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
   void load_frames(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
 
@@ -180,14 +187,14 @@ void Batch::Shared::find_info(size_t sample, LoaderPool::Worker& worker, LoadSta
   stats.index_seconds += seconds_since(start);
 }
 
-// Writes a decoded picture to every place of the batch that wants it.
-void Batch::Shared::write(size_t sample, int64_t frame, const PictureView& picture, LoaderPool::Worker& worker, LoadStats& stats) {
-  const Clock::time_point start = Clock::now();
+// Calls visit(view, box, out) for every place of the batch that wants the frame.
+template <typename Visit>
+void Batch::Shared::for_each_place(size_t sample, int64_t frame, const PictureView& picture, Visit visit) {
   const DecodeRequest::Sample& wanted = request.samples[sample];
   const SampleInfo& info = infos[sample];
   // Boxes are in pixels of the first picture; a stream may change its size on the way.
   const double scale_x = double(picture.width) / double(info.width), scale_y = double(picture.height) / double(info.height);
-  const size_t item = element_size(request.spec.dtype);
+  const ptrdiff_t item = element_size(request.spec.dtype);
   for (size_t place = 0; place < wanted.frames.size(); ++place) {
     if (wanted.frames[place] != frame) continue;
     const int clip = int(place) / request.clip_len, frame_of_clip = int(place) % request.clip_len;
@@ -195,15 +202,93 @@ void Batch::Shared::write(size_t sample, int64_t frame, const PictureView& pictu
       if (wanted.views[view].clip != clip) continue;
       CropBox box = wanted.views[view].box;
       box.left *= scale_x, box.width *= scale_x, box.top *= scale_y, box.height *= scale_y;
-      const ptrdiff_t offset =
-          request.sample_stride * ptrdiff_t(sample) + request.view_stride * ptrdiff_t(view) + request.frame_stride * frame_of_clip;
-      Resampler& resampler = worker.resampler(request.spec, view);
-      resampler.set(picture, box);
-      resampler.run(picture, {request.out + offset * ptrdiff_t(item), request.channel_stride, request.row_stride, request.column_stride});
-      ++stats.num_frames;
+      const ptrdiff_t offset = request.sample_stride * ptrdiff_t(sample) + request.view_stride * ptrdiff_t(view) +
+                               request.frame_stride * frame_of_clip;
+      visit(view, box, OutputView{request.out + offset * item, request.channel_stride, request.row_stride, request.column_stride});
     }
   }
+}
+
+// Writes a picture that the CPU decoded to every place of the batch that wants it.
+void Batch::Shared::write(size_t sample, int64_t frame, const PictureView& picture, LoaderPool::Worker& worker, LoadStats& stats) {
+  if (pool->device()) return write_to_device(sample, frame, picture, PictureMemory::host, *worker.device_transform, stats);
+  const Clock::time_point start = Clock::now();
+  for_each_place(sample, frame, picture, [&](size_t view, const CropBox& box, const OutputView& out) {
+    Resampler& resampler = worker.resampler(request.spec, view);
+    resampler.set(picture, box);
+    resampler.run(picture, out);
+    ++stats.num_frames;
+  });
   stats.transform_seconds += seconds_since(start);
+}
+
+void Batch::Shared::write_to_device(size_t sample, int64_t frame, const PictureView& picture, PictureMemory memory,
+                                    DeviceTransform& transform, LoadStats& stats) {
+  const Clock::time_point start = Clock::now();
+  std::vector<DevicePlacement> placements;
+  for_each_place(sample, frame, picture, [&](size_t view, const CropBox& box, const OutputView& out) {
+    placements.push_back({view, box, out});
+  });
+  transform.run(request.spec, picture, memory, placements);
+  stats.num_frames += int64_t(placements.size());
+  stats.transform_seconds += seconds_since(start);
+}
+
+// Returns false, having counted why, if the CPU must decode the sample.
+bool Batch::Shared::load_by_nvdec(size_t sample, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times, LoadStats& stats) {
+  // See docs/gpu.md: the size from which NVDEC is expected to win is an estimate until it is measured.
+  constexpr int64_t kSmallPicture = 1280 * 720;
+  const CudaTarget& target = pool->target();
+  if (target.decoding == CudaDecoding::cpu) return false;
+  const PacketIndex& index = *infos[sample].index;
+  const int64_t num_frames = stats.num_frames;
+  try {
+    check_nvdec_takes(*pool->device(), index.stream, index.is_regular);
+    if (target.decoding == CudaDecoding::automatic && int64_t{index.stream.coded_width} * index.stream.coded_height < kSmallPicture) {
+      throw NvdecRefusal(Fallback::small_picture, "");
+    }
+    run_nvdec(sample, plan, reader, times, stats);
+    ++stats.num_nvdec_samples;
+    return true;
+  } catch (const NvdecRefusal& refusal) {
+    if (target.is_strict) {
+      throw VideoError(VideoErrorKind::unsupported, sources[sample].path, -1,
+                       std::string("NVDEC cannot decode it (") + fallback_name(refusal.reason()) + ": " + refusal.what() +
+                           "), and strict=True forbids to decode it on the CPU");
+    }
+    ++stats.num_fallbacks[size_t(refusal.reason())];
+    stats.num_frames = num_frames;
+    return false;
+  }
+}
+
+void Batch::Shared::run_nvdec(size_t sample, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times, LoadStats& stats) {
+  const StreamInfo& stream = infos[sample].index->stream;
+  NvdecPool& decoders = NvdecPool::of(*pool->device());
+  while (true) {
+    bool is_reused = false;
+    std::unique_ptr<NvdecDecoder> decoder = decoders.acquire(stream, &is_reused);
+    DeviceTransform& transform = decoder->transform();
+    const FrameSink sink = [&](const WantedFrame& wanted, const AVFrame& frame) {
+      write_to_device(sample, wanted.frame, picture_of_cuda_frame(frame, stream, sources[sample].path), PictureMemory::device, transform,
+                      stats);
+    };
+    try {
+      order->before_writes(transform.stream());
+      for (const Span& span : plan.spans) decoder->run(stream, span, reader, sink, times, &cancelled);
+      order->after_writes(transform.stream());
+      stats.num_nvdec_creations += decoder->take_num_creations();
+      decoders.release(std::move(decoder));
+      return;
+    } catch (const NvdecRefusal&) {
+      stats.num_nvdec_creations += decoder->take_num_creations();
+      decoders.forget(std::move(decoder));  // waits for what it has queued, so nobody writes beside the second attempt
+      if (!is_reused) throw;                // else a decoder of its own may do: other files may need fewer surfaces
+    } catch (...) {
+      decoders.forget(std::move(decoder));
+      throw;
+    }
+  }
 }
 
 void Batch::Shared::load_video(size_t sample, LoaderPool::Worker& worker, LoadStats& stats) {
@@ -223,6 +308,12 @@ void Batch::Shared::load_video(size_t sample, LoaderPool::Worker& worker, LoadSt
   const std::unique_ptr<ByteSource> source = open_file(path);
   PacketReader reader(*source, index);
   DecodeTimes times;
+  const auto add_times = [&] {
+    stats.bytes_read += reader.bytes_read();
+    stats.read_seconds += times.read_seconds;
+    stats.decode_seconds += times.decode_seconds;
+  };
+  if (pool->device() && load_by_nvdec(sample, plan, reader, times, stats)) return add_times();
   const Clock::time_point opening = Clock::now();
   Decoder& decoder = worker.decoder(index.stream, path);
   times.decode_seconds += seconds_since(opening);
@@ -235,9 +326,7 @@ void Batch::Shared::load_video(size_t sample, LoaderPool::Worker& worker, LoadSt
     worker.forget_decoder();
     throw;
   }
-  stats.bytes_read += reader.bytes_read();
-  stats.read_seconds += times.read_seconds;
-  stats.decode_seconds += times.decode_seconds;
+  add_times();
 }
 
 void Batch::Shared::load_frames(size_t sample, LoaderPool::Worker& worker, LoadStats& stats) {
@@ -269,6 +358,25 @@ void Batch::Shared::load_frames(size_t sample, LoaderPool::Worker& worker, LoadS
 
 void Batch::Shared::load(size_t sample, LoaderPool::Worker& worker, LoadStats& stats) {
   ++stats.num_samples;
+  const CudaDevice* device = pool->device();
+  if (!device) return load_sample(sample, worker, stats);
+  const CurrentContext current(*device);
+  if (!worker.device_transform) worker.device_transform = std::make_unique<DeviceTransform>(*device);
+  const CUstream stream = worker.device_transform->stream();
+  try {
+    order->before_writes(stream);
+    load_sample(sample, worker, stats);
+    order->after_writes(stream);
+  } catch (const VideoError&) {
+    order->after_writes(stream);  // part of a clip may be on its way
+    throw;
+  } catch (...) {
+    worker.device_transform.reset();  // waits for its stream; what state it was in nobody knows
+    throw;
+  }
+}
+
+void Batch::Shared::load_sample(size_t sample, LoaderPool::Worker& worker, LoadStats& stats) {
   if (infos[sample].index) {
     load_video(sample, worker, stats);
   } else {
@@ -293,7 +401,10 @@ Batch::~Batch() {
     return;
   }
   cancel();
-  wait(-1);
+  try {
+    wait(-1);
+  } catch (const CudaError&) {  // the process is ending, and the driver has gone before
+  }
 }
 
 void Batch::cancel() { shared_->cancelled.store(true); }
@@ -303,9 +414,18 @@ bool Batch::wait(double timeout_seconds) {
   const auto is_done = [this] { return shared_->num_pending == 0; };
   if (timeout_seconds < 0) {
     shared_->done.wait(lock, is_done);
-    return true;
+  } else if (!shared_->done.wait_for(lock, std::chrono::duration<double>(timeout_seconds), is_done)) {
+    return false;
   }
-  return shared_->done.wait_for(lock, std::chrono::duration<double>(timeout_seconds), is_done);
+  hand_over();
+  return true;
+}
+
+// Makes the consumer's stream wait for the writes that are queued.
+void Batch::hand_over() {
+  if (!shared_->order || shared_->is_handed_over) return;
+  shared_->is_handed_over = true;
+  shared_->order->finish(pool_->consumer());
 }
 
 const std::vector<SampleInfo>& Batch::infos() const { return shared_->infos; }
@@ -329,6 +449,7 @@ void Batch::decode(DecodeRequest request) {
     wanted.push_back(i);
   }
   Resampler check(request.spec);  // a bad spec is the caller's error, not every sample's
+  if (pool_->device()) shared_->order = std::make_unique<WriteOrder>(*pool_->device(), pool_->consumer());
   shared_->request = std::move(request);
   Shared::submit(shared_, wanted, &Shared::load, false);
 }

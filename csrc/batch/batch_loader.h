@@ -17,6 +17,8 @@
 #include "base/thread_pool.h"
 #include "batch/index_cache.h"
 #include "batch/load_stats.h"
+#include "cuda/device_transform.h"
+#include "cuda/write_order.h"
 #include "decode/decoder.h"
 #include "decode/jpeg_decoder.h"
 #include "transform/transform.h"
@@ -35,6 +37,14 @@ struct SampleInfo {
   int64_t num_frames = 0, width = 0, height = 0;  // as displayed
   double average_fps = 0, first_pts_seconds = 0;
   std::shared_ptr<const PacketIndex> index;  // null for a folder of frames
+};
+
+// Batches in the memory of a GPU.
+enum class CudaDecoding { automatic, cpu, nvdec };
+struct CudaTarget {
+  int device = 0;
+  CudaDecoding decoding = CudaDecoding::automatic;
+  bool is_strict = false;  // what NVDEC cannot decode fails, in place of falling back on the CPU
 };
 
 // What decode() writes, and where. Arrays are copied; `out` must stay valid until the batch is done or destroyed.
@@ -58,7 +68,8 @@ struct DecodeRequest {
 // The threads and what each keeps for reuse: open decoders, resampling tables, scratch memory.
 class LoaderPool {
  public:
-  explicit LoaderPool(int num_threads);
+  // With a `target`, `out` of every request is memory of that device. Throws CudaError if it cannot be used.
+  explicit LoaderPool(int num_threads, std::optional<CudaTarget> target = std::nullopt);
   ~LoaderPool();
 
   struct Worker;
@@ -67,7 +78,16 @@ class LoaderPool {
   void add_stats(const LoadStats& stats);
   LoadStats stats();
 
+  // The GPU, or null; and the stream on which the memory of batches is handed over and used.
+  const CudaDevice* device() const { return device_; }
+  const CudaTarget& target() const { return target_; }
+  void set_consumer(CUstream stream) { consumer_.store(stream); }
+  CUstream consumer() const { return consumer_.load(); }
+
  private:
+  CudaTarget target_;
+  const CudaDevice* device_ = nullptr;
+  std::atomic<CUstream> consumer_{nullptr};
   std::vector<std::unique_ptr<Worker>> workers_;
   std::mutex stats_mutex_;
   LoadStats stats_;
@@ -82,7 +102,8 @@ class Batch {
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
 
-  // False when the time is up before the tasks submitted so far (indexing, then decoding) are done. Negative: no limit.
+  // False when the time is up before the tasks submitted so far (indexing, then decoding) are done. Negative: no limit. For a GPU, done
+  // means queued: the pool's consumer stream has been made to wait for the rest.
   bool wait(double timeout_seconds);
   void cancel();
   // Valid after wait() gave true. A sample that failed has an error and must not be asked for in decode().
@@ -92,6 +113,7 @@ class Batch {
   void decode(DecodeRequest request);
 
  private:
+  void hand_over();
   struct Shared;  // lives until the last task ended
   std::shared_ptr<LoaderPool> pool_;
   std::shared_ptr<Shared> shared_;

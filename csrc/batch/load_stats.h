@@ -1,7 +1,10 @@
 // load_stats: what was done and how long each stage took, summed over threads.
 #pragma once
 
+#include <array>
 #include <cstdint>
+
+#include "cuda/fallback.h"
 
 namespace vidload {
 
@@ -11,6 +14,9 @@ struct LoadStats {
   int64_t num_frames = 0;         // pictures written to batches
   int64_t num_packets_decoded = 0, num_packets_dropped = 0, num_packets_skipped = 0;
   int64_t bytes_read = 0;
+  // Where clips go to a GPU.
+  int64_t num_nvdec_samples = 0, num_nvdec_creations = 0;
+  std::array<int64_t, kNumFallbacks> num_fallbacks = {};
   double index_seconds = 0, read_seconds = 0, decode_seconds = 0, transform_seconds = 0;
 
   void add(const LoadStats& other) {
@@ -18,6 +24,8 @@ struct LoadStats {
     num_frames += other.num_frames, num_packets_decoded += other.num_packets_decoded;
     num_packets_dropped += other.num_packets_dropped, num_packets_skipped += other.num_packets_skipped;
     bytes_read += other.bytes_read, index_seconds += other.index_seconds, read_seconds += other.read_seconds;
+    num_nvdec_samples += other.num_nvdec_samples, num_nvdec_creations += other.num_nvdec_creations;
+    for (size_t i = 0; i < num_fallbacks.size(); ++i) num_fallbacks[i] += other.num_fallbacks[i];
     decode_seconds += other.decode_seconds, transform_seconds += other.transform_seconds;
   }
 };

@@ -51,6 +51,13 @@ DType dtype_of(const std::string& name) {
   throw Error("dtype '" + name + "' is not one of uint8, float16, bfloat16, float32");
 }
 
+CudaDecoding cuda_decoding(const std::string& name) {
+  if (name == "auto") return CudaDecoding::automatic;
+  if (name == "cpu") return CudaDecoding::cpu;
+  if (name == "nvdec") return CudaDecoding::nvdec;
+  throw Error("decoder '" + name + "' is not one of auto, cpu, nvdec");
+}
+
 // A batch and the memory it writes to. The memory may go only after the batch has ended.
 struct OwnedBatch {
   OwnedBatch(std::shared_ptr<LoaderPool> pool, std::vector<SampleSource> sources) {
@@ -123,6 +130,13 @@ py::dict stats_dict(const LoadStats& stats) {
   result["num_packets_dropped"] = stats.num_packets_dropped;
   result["num_packets_skipped"] = stats.num_packets_skipped;
   result["bytes_read"] = stats.bytes_read;
+  result["num_nvdec_samples"] = stats.num_nvdec_samples;
+  result["num_nvdec_creations"] = stats.num_nvdec_creations;
+  py::dict fallbacks;
+  for (int i = 0; i < kNumFallbacks; ++i) {
+    if (stats.num_fallbacks[size_t(i)] > 0) fallbacks[fallback_name(Fallback(i))] = stats.num_fallbacks[size_t(i)];
+  }
+  result["fallbacks"] = fallbacks;
   result["index_seconds"] = stats.index_seconds;
   result["read_seconds"] = stats.read_seconds;
   result["decode_seconds"] = stats.decode_seconds;
@@ -145,7 +159,17 @@ void bind_loader(py::module_& module) {
            py::arg("height"), py::arg("width"), py::arg("dtype"), py::arg("antialias"), py::arg("mean"), py::arg("std"));
 
   py::class_<LoaderPool, std::shared_ptr<LoaderPool>>(module, "LoaderPool", "Decoding threads; 0 means the calling thread.")
-      .def(py::init<int>(), py::arg("num_threads"))
+      .def(py::init([](int num_threads, int device, const std::string& decoder, bool strict) {
+             std::optional<CudaTarget> target;
+             if (device >= 0) target = CudaTarget{device, cuda_decoding(decoder), strict};
+             py::gil_scoped_release release;
+             return std::make_shared<LoaderPool>(num_threads, target);
+           }),
+           py::arg("num_threads"), py::arg("device") = -1, py::arg("decoder") = "auto", py::arg("strict") = false,
+           "device: number of the GPU that batches are in the memory of, or -1. decoder: auto, cpu or nvdec, for a GPU.")
+      .def(
+          "set_consumer", [](LoaderPool& pool, uintptr_t stream) { pool.set_consumer(reinterpret_cast<CUstream>(stream)); },
+          py::arg("stream"), "The CUDA stream on which batches' memory is handed over and used; the default stream until then.")
       .def_property_readonly(
           "is_usable", [](LoaderPool& pool) { return pool.threads().is_usable(); },
           "False in a child that was forked after the threads started.")

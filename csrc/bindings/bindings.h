@@ -10,6 +10,7 @@ namespace vidload {
 void bind_index(pybind11::module_& module);
 void bind_reader(pybind11::module_& module);
 void bind_transform(pybind11::module_& module);
+void bind_cuda(pybind11::module_& module);
 void bind_loader(pybind11::module_& module);
 void bind_floor(pybind11::module_& module);
 

@@ -60,6 +60,7 @@ PYBIND11_MODULE(_core, module) {
   bind_index(module);
   bind_reader(module);
   bind_transform(module);
+  bind_cuda(module);
   bind_loader(module);
   bind_floor(module);
 }

@@ -1,0 +1,329 @@
+#include "cuda/nvdec_decoder.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <map>
+#include <utility>
+
+// FFmpeg's header wants cuda.h for three type names, which driver.h has declared.
+#define CUDA_VERSION 11000
+extern "C" {
+#include <libavutil/hwcontext.h>
+#include <libavutil/hwcontext_cuda.h>
+#include <libavutil/opt.h>
+#include <libavutil/pixdesc.h>
+}
+
+#include "base/error.h"
+#include "decode/picture_of_frame.h"
+
+namespace vidload {
+namespace {
+
+constexpr int64_t kNotWanted = 0xffffffff;  // stands for a packet's number; see Note [Getting the last frames out]
+constexpr int kMaxRestarts = 17;            // no decoder holds back more pictures than 16
+
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+struct BufferDeleter {
+  void operator()(AVBufferRef* buffer) const { av_buffer_unref(&buffer); }
+};
+using UniqueAVBuffer = std::unique_ptr<AVBufferRef, BufferDeleter>;
+
+// A software-named decoder with a CUDA hwaccel ("h264"), not one of FFmpeg's cuvid wrappers ("h264_cuvid").
+const AVCodec* find_codec(AVCodecID id) {
+  void* state = nullptr;
+  while (const AVCodec* codec = av_codec_iterate(&state)) {
+    if (codec->id != id || !av_codec_is_decoder(codec) || (codec->capabilities & AV_CODEC_CAP_HARDWARE)) continue;
+    for (int i = 0; const AVCodecHWConfig* config = avcodec_get_hw_config(codec, i); ++i) {
+      const bool takes_device = config->methods & AV_CODEC_HW_CONFIG_METHOD_HW_DEVICE_CTX;
+      if (takes_device && config->device_type == AV_HWDEVICE_TYPE_CUDA) return codec;
+    }
+  }
+  return nullptr;
+}
+
+// FFmpeg's device on our context and stream. Sharing the primary context through AV_CUDA_USE_PRIMARY_CONTEXT fails (FFmpeg 5.1) when
+// somebody else, such as torch, has started it with other flags.
+UniqueAVBuffer make_device(const CudaDevice& device, CUstream stream) {
+  UniqueAVBuffer buffer(av_hwdevice_ctx_alloc(AV_HWDEVICE_TYPE_CUDA));
+  if (!buffer) throw NvdecRefusal(Fallback::no_nvdec, "this FFmpeg was built without CUDA");
+  auto* cuda = static_cast<AVCUDADeviceContext*>(reinterpret_cast<AVHWDeviceContext*>(buffer->data)->hwctx);
+  cuda->cuda_ctx = device.context();
+  cuda->stream = stream;
+  const int code = av_hwdevice_ctx_init(buffer.get());
+  if (code < 0) throw NvdecRefusal(Fallback::no_nvdec, "FFmpeg cannot use this GPU (" + av_error_text(code) + ")");
+  return buffer;
+}
+
+bool is_self_contained(const StreamInfo& stream) { return stream.codec == "h264" || stream.codec == "hevc"; }
+
+}  // namespace
+
+PictureView picture_of_cuda_frame(const AVFrame& frame, const StreamInfo& stream, const std::string& path) {
+  const auto* frames = reinterpret_cast<const AVHWFramesContext*>(frame.hw_frames_ctx->data);
+  // The same frame under its format in device memory; no sample is read through it.
+  UniqueAVFrame plain(av_frame_alloc());
+  if (!plain) throw std::bad_alloc();
+  plain->format = frames->sw_format;
+  plain->width = frame.width;
+  plain->height = frame.height;
+  for (int i = 0; i < AV_NUM_DATA_POINTERS; ++i) plain->data[i] = frame.data[i], plain->linesize[i] = frame.linesize[i];
+  plain->colorspace = frame.colorspace;
+  plain->color_range = frame.color_range;
+  plain->chroma_location = frame.chroma_location;
+  plain->crop_left = frame.crop_left;  // libavcodec has cropped hardware frames only at the right and at the bottom
+  plain->crop_top = frame.crop_top;
+  av_frame_apply_cropping(plain.get(), AV_FRAME_CROP_UNALIGNED);
+  PictureView picture = picture_of_frame(*plain, stream, path);
+  // P016 stores any depth in the upper bits; what the values mean is what the stream says.
+  const AVPixFmtDescriptor* coded = av_pix_fmt_desc_get(av_get_pix_fmt(stream.pixel_format.c_str()));
+  if (picture.bytes_per_sample == 2 && coded && coded->comp[0].depth < 16) {
+    picture.bit_depth = coded->comp[0].depth;
+    picture.shift = 16 - picture.bit_depth;
+  }
+  return picture;
+}
+
+NvdecDecoder::NvdecDecoder(const CudaDevice& device, const StreamInfo& stream)
+    : device_(device),
+      stream_(stream),
+      transform_(std::make_unique<DeviceTransform>(device)),
+      packet_(av_packet_alloc()),
+      frame_(av_frame_alloc()) {
+  if (!packet_ || !frame_) throw std::bad_alloc();
+  const AVCodecDescriptor* descriptor = avcodec_descriptor_get_by_name(stream.codec.c_str());
+  const AVCodec* codec = descriptor ? find_codec(descriptor->id) : nullptr;
+  if (!codec) throw NvdecRefusal(Fallback::no_nvdec, "this FFmpeg has no NVDEC support for '" + stream.codec + "'");
+  context_.reset(avcodec_alloc_context3(codec));
+  if (!context_) throw std::bad_alloc();
+  const UniqueAVBuffer device_buffer = make_device(device, transform_->stream());
+  context_->hw_device_ctx = av_buffer_ref(device_buffer.get());
+  context_->opaque = this;
+  context_->get_format = choose_format;
+  context_->thread_count = 1;
+  context_->extra_hw_frames = 2;
+  context_->pkt_timebase = {1, 1};
+  context_->width = context_->coded_width = stream.coded_width;
+  context_->height = context_->coded_height = stream.coded_height;
+  context_->profile = stream.profile;
+  context_->level = stream.level;
+  context_->has_b_frames = stream.reorder_depth;
+  context_->color_primaries = AVColorPrimaries(stream.color_primaries);
+  context_->color_trc = AVColorTransferCharacteristic(stream.color_transfer);
+  context_->colorspace = AVColorSpace(stream.color_space);
+  context_->color_range = AVColorRange(stream.color_range);
+  context_->chroma_sample_location = AVChromaLocation(stream.chroma_location);
+  context_->field_order = AVFieldOrder(stream.field_order);
+  if (!is_self_contained(stream) && !stream.extradata.empty()) {
+    context_->extradata = static_cast<uint8_t*>(av_mallocz(stream.extradata.size() + AV_INPUT_BUFFER_PADDING_SIZE));
+    if (!context_->extradata) throw std::bad_alloc();
+    std::memcpy(context_->extradata, stream.extradata.data(), stream.extradata.size());
+    context_->extradata_size = int(stream.extradata.size());
+  }
+  const int code = avcodec_open2(context_.get(), codec, nullptr);
+  if (code < 0) {
+    throw NvdecRefusal(Fallback::create_failed, "cannot open the '" + stream.codec + "' decoder (" + av_error_text(code) + ")");
+  }
+  context_->flags |= AV_CODEC_FLAG_OUTPUT_CORRUPT;  // as Decoder does, for keyframes that are no IDR
+}
+
+NvdecDecoder::~NvdecDecoder() {
+  cuda_driver().synchronize_stream(transform_->stream());
+  context_.reset();  // uses the stream
+}
+
+bool NvdecDecoder::fits(const StreamInfo& stream) const {
+  const StreamInfo &a = stream_, &b = stream;
+  return a.codec == b.codec && a.pixel_format == b.pixel_format && a.coded_width == b.coded_width && a.coded_height == b.coded_height &&
+         a.profile == b.profile && a.level == b.level && a.color_primaries == b.color_primaries && a.color_transfer == b.color_transfer &&
+         a.color_space == b.color_space && a.color_range == b.color_range && a.chroma_location == b.chroma_location &&
+         a.field_order == b.field_order && a.reorder_depth == b.reorder_depth && (is_self_contained(a) || a.extradata == b.extradata);
+}
+
+AVPixelFormat NvdecDecoder::choose_format(AVCodecContext* context, const AVPixelFormat* offered) {
+  auto* self = static_cast<NvdecDecoder*>(context->opaque);
+  for (; *offered != AV_PIX_FMT_NONE; ++offered) {
+    if (*offered != AV_PIX_FMT_CUDA) continue;
+    ++self->num_creations_;
+    self->has_chosen_ = true;
+    return AV_PIX_FMT_CUDA;
+  }
+  // Either CUDA was never offered for this stream, or the decoder could not be made and libavcodec asks again without it.
+  if (self->has_chosen_) --self->num_creations_;
+  self->is_refused_ = true;
+  return AV_PIX_FMT_NONE;
+}
+
+void NvdecDecoder::fail(int code) {
+  if (is_refused_ && has_chosen_) throw NvdecRefusal(Fallback::create_failed, "the driver made no decoder for it");
+  if (is_refused_) throw NvdecRefusal(Fallback::no_nvdec, "this FFmpeg has no NVDEC support for '" + stream_.codec + "' of this kind");
+  if (code == AVERROR_EXTERNAL) throw NvdecRefusal(Fallback::map_failed, "the driver failed on a picture");
+  throw NvdecRefusal(Fallback::decode_failed, "NVDEC gave not all frames (" + av_error_text(code) + ")");
+}
+
+void NvdecDecoder::send(const std::vector<uint8_t>& bytes, int64_t pts, bool is_keyframe, DecodeTimes& times) {
+  packet_->data = const_cast<uint8_t*>(bytes.data());  // not reference counted: avcodec_send_packet copies it
+  packet_->size = int(bytes.size());
+  packet_->pts = pts;
+  packet_->dts = AV_NOPTS_VALUE;
+  packet_->flags = is_keyframe ? AV_PKT_FLAG_KEY : 0;
+  const double before = now_seconds();
+  const int code = avcodec_send_packet(context_.get(), packet_.get());
+  times.decode_seconds += now_seconds() - before;
+  packet_->data = nullptr;
+  packet_->size = 0;
+  if (code < 0) fail(code);
+}
+
+void NvdecDecoder::receive(const Span& span, const FrameSink& sink, DecodeTimes& times) {
+  while (true) {
+    const double before = now_seconds();
+    const int code = avcodec_receive_frame(context_.get(), frame_.get());
+    times.decode_seconds += now_seconds() - before;
+    if (code == AVERROR(EAGAIN) || code == AVERROR_EOF) return;
+    if (code < 0) fail(code);
+    const int64_t packet = frame_->pts & 0xffffffff;
+    const bool is_of_span = frame_->pts != AV_NOPTS_VALUE && frame_->pts >> 32 == generation_ && packet != kNotWanted;
+    if (is_of_span && frame_->decode_error_flags && packet >= span.first_trusted) fail(AVERROR_INVALIDDATA);
+    const auto found = std::lower_bound(span.wanted.begin(), span.wanted.end(), packet,
+                                        [](const WantedFrame& wanted, int64_t value) { return wanted.packet < value; });
+    if (is_of_span && found != span.wanted.end() && found->packet == packet) {
+      const auto place = size_t(found - span.wanted.begin());
+      if (!is_delivered_[place]) --num_missing_;
+      is_delivered_[place] = true;
+      sink(*found, *frame_);
+    }
+    av_frame_unref(frame_.get());  // its surface is the decoder's again; the stream's order protects what the sink has queued
+  }
+}
+
+void NvdecDecoder::run(const StreamInfo& stream, const Span& span, PacketReader& reader, const FrameSink& sink, DecodeTimes& times,
+                       const std::atomic<bool>* cancelled) {
+  AnnexB annex_b(stream);
+  ++generation_;
+  num_missing_ = span.wanted.size();
+  is_delivered_.assign(span.wanted.size(), false);
+  restart_.clear();
+  const int64_t tag = generation_ << 32;
+
+  reader.begin(span.packets);
+  for (size_t i = 0; i < span.packets.size(); ++i) {
+    if (cancelled && cancelled->load(std::memory_order_relaxed)) {
+      must_flush_ = true;
+      throw VideoError(VideoErrorKind::cancelled, reader.name(), -1, "cancelled");
+    }
+    const double before = now_seconds();
+    reader.read(i, packet_.get());
+    const std::vector<uint8_t>& bytes = annex_b.convert(packet_->data, packet_->size, i == 0);
+    const bool is_keyframe = packet_->flags & AV_PKT_FLAG_KEY;
+    av_packet_unref(packet_.get());
+    times.read_seconds += now_seconds() - before;
+    if (i == 0) {
+      if (annex_b.starts_anew()) restart_ = bytes;
+      if (generation_ > 1 && (must_flush_ || restart_.empty())) avcodec_flush_buffers(context_.get());
+      must_flush_ = false;
+    }
+    send(bytes, tag | span.packets[i], is_keyframe, times);
+    receive(span, sink, times);
+  }
+  for (int i = 0; i < kMaxRestarts && num_missing_ > 0 && !restart_.empty(); ++i) {
+    send(restart_, tag | kNotWanted, true, times);
+    receive(span, sink, times);
+  }
+  if (num_missing_ > 0) {
+    must_flush_ = true;
+    avcodec_send_packet(context_.get(), nullptr);
+    receive(span, sink, times);
+  }
+  if (num_missing_ > 0) fail(AVERROR_INVALIDDATA);
+}
+
+// Note [Getting the last frames out]
+// A decoder holds pictures back until it knows their order of presentation. Draining it is the usual way to get them, but a drained
+// decoder must be flushed before it goes on, and on flushing libavcodec 5.1 makes a new NVDEC decoder for H.264, which costs as much as
+// decoding 50 pictures. So the span's own first packet, if it starts decoding anew, is sent again: each such picture pushes out one that
+// was held back. Its own frames carry kNotWanted and are passed over. Where that does not help, the decoder is drained after all.
+
+NvdecPool& NvdecPool::of(const CudaDevice& device) {
+  static auto* mutex = new std::mutex;
+  static auto* pools = new std::map<int, NvdecPool*>;  // never freed: a process that is ending may have no driver any more
+  std::lock_guard<std::mutex> lock(*mutex);
+  NvdecPool*& pool = (*pools)[device.ordinal()];
+  if (!pool) pool = new NvdecPool(device);
+  return *pool;
+}
+
+std::unique_ptr<NvdecDecoder> NvdecPool::acquire(const StreamInfo& stream, bool* is_reused) {
+  std::unique_ptr<NvdecDecoder> evicted;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (true) {
+      const auto found = std::find_if(idle_.begin(), idle_.end(), [&](const auto& decoder) { return decoder->fits(stream); });
+      if (found != idle_.end()) {
+        std::unique_ptr<NvdecDecoder> decoder = std::move(*found);
+        idle_.erase(found);
+        *is_reused = true;
+        return decoder;
+      }
+      if (num_alive_ < max_decoders_) {
+        ++num_alive_;
+        break;
+      }
+      if (!idle_.empty()) {
+        evicted = std::move(idle_.back());  // its place is taken over
+        idle_.pop_back();
+        break;
+      }
+      returned_.wait(lock);
+    }
+  }
+  evicted.reset();
+  *is_reused = false;
+  try {
+    return std::make_unique<NvdecDecoder>(device_, stream);
+  } catch (...) {
+    forget(nullptr);
+    throw;
+  }
+}
+
+void NvdecPool::release(std::unique_ptr<NvdecDecoder> decoder) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    idle_.push_front(std::move(decoder));
+  }
+  returned_.notify_all();
+}
+
+void NvdecPool::forget(std::unique_ptr<NvdecDecoder> decoder) {
+  decoder.reset();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    --num_alive_;
+  }
+  returned_.notify_all();
+}
+
+void NvdecPool::set_max_decoders(int count) {
+  std::list<std::unique_ptr<NvdecDecoder>> surplus;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    max_decoders_ = std::max(count, 1);
+    while (num_alive_ > max_decoders_ && !idle_.empty()) {
+      surplus.splice(surplus.end(), idle_, std::prev(idle_.end()));
+      --num_alive_;
+    }
+  }
+  returned_.notify_all();
+}
+
+int NvdecPool::num_decoders() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return num_alive_;
+}
+
+}  // namespace vidload
