@@ -36,10 +36,8 @@ Value named(const char* what, const std::string& name, const std::array<std::pai
 }
 
 DType dtype_named(const std::string& name) {
-  static const std::array<std::pair<const char*, DType>, 4> table{{{"uint8", DType::uint8},
-                                                                   {"float16", DType::float16},
-                                                                   {"bfloat16", DType::bfloat16},
-                                                                   {"float32", DType::float32}}};
+  static const std::array<std::pair<const char*, DType>, 4> table{
+      {{"uint8", DType::uint8}, {"float16", DType::float16}, {"bfloat16", DType::bfloat16}, {"float32", DType::float32}}};
   return named("dtype", name, table);
 }
 
@@ -54,8 +52,7 @@ ColorMatrix matrix_named(const std::string& name) {
 }
 
 ColorRange range_named(const std::string& name) {
-  static const std::array<std::pair<const char*, ColorRange>, 2> table{
-      {{"limited", ColorRange::limited}, {"full", ColorRange::full}}};
+  static const std::array<std::pair<const char*, ColorRange>, 2> table{{{"limited", ColorRange::limited}, {"full", ColorRange::full}}};
   return named("color_range", name, table);
 }
 
@@ -92,8 +89,8 @@ class Pictures {
       if (array.ndim() != 3 && !is_interleaved) {
         throw Error("planes must be arrays [T, height, width] or, for interleaved chroma, [T, height, width, 2]");
       }
-      if (array.dtype().kind() != 'u' || (array.itemsize() != 1 && array.itemsize() != 2) ||
-          array.itemsize() != arrays[0].itemsize() || array.shape(0) != arrays[0].shape(0)) {
+      if (array.dtype().kind() != 'u' || (array.itemsize() != 1 && array.itemsize() != 2) || array.itemsize() != arrays[0].itemsize() ||
+          array.shape(0) != arrays[0].shape(0)) {
         throw Error("planes must all be uint8 or all uint16, and hold the same number of pictures");
       }
       for (int channel = 0; channel < (is_interleaved ? 2 : 1); ++channel) {
@@ -288,11 +285,11 @@ py::tuple coefficients(const std::string& color_matrix, const std::string& color
 void bind_transform(py::module_& module) {
   using namespace pybind11::literals;
   using Functions = decltype(WithRequest(&request));
-  const auto arguments = std::make_tuple(
-      "planes"_a, py::kw_only(), "box"_a, "flip"_a = false, "height"_a, "width"_a, "dtype"_a = "float32", "antialias"_a = true,
-      "mean"_a = py::none(), "std"_a = py::none(), "channels_last"_a = false, "color_matrix"_a = "bt601",
-      "color_range"_a = "limited", "bit_depth"_a = 8, "shift"_a = 0, "chroma_scale"_a = Numbers{1, 1},
-      "chroma_offset"_a = Numbers{0.5, 0.5}, "rotation"_a = 0, "hflip"_a = false, "out"_a = py::none());
+  const auto arguments = std::make_tuple("planes"_a, py::kw_only(), "box"_a, "flip"_a = false, "height"_a, "width"_a, "dtype"_a = "float32",
+                                         "antialias"_a = true, "mean"_a = py::none(), "std"_a = py::none(), "channels_last"_a = false,
+                                         "color_matrix"_a = "bt601", "color_range"_a = "limited", "bit_depth"_a = 8, "shift"_a = 0,
+                                         "chroma_scale"_a = Numbers{1, 1}, "chroma_offset"_a = Numbers{0.5, 0.5}, "rotation"_a = 0,
+                                         "hflip"_a = false, "out"_a = py::none());
   std::apply(
       [&](const auto&... common) {
         module.def("transform_planes", &Functions::transform_planes, common..., "cpu_level"_a = py::none(),
@@ -319,11 +316,14 @@ Returns (descriptors uint8 [T, bytes], tap tables they point to, out). Planes, t
   module.def("color_coefficients", &coefficients, "color_matrix"_a, "color_range"_a, "bit_depth"_a = 8, "num_planes"_a = 3,
              "Weights [3, 3] and offsets [3] from stored plane values to R, G, B on the 0-255 scale.");
   module.def("cpu_level", [] { return std::string(cpu_level_name(cpu_level())); }, "The vector instructions in use.");
-  module.def("supported_cpu_levels", [] {
-    std::vector<std::string> names;
-    for (CpuLevel level : supported_cpu_levels()) names.emplace_back(cpu_level_name(level));
-    return names;
-  }, "The levels this machine can run, lowest first.");
+  module.def(
+      "supported_cpu_levels",
+      [] {
+        std::vector<std::string> names;
+        for (CpuLevel level : supported_cpu_levels()) names.emplace_back(cpu_level_name(level));
+        return names;
+      },
+      "The levels this machine can run, lowest first.");
 }
 
 }  // namespace vidload

@@ -17,9 +17,13 @@ struct AlignedAllocator {
   T* allocate(size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), kAlignment)); }
   void deallocate(T* memory, size_t) { ::operator delete(memory, kAlignment); }
   template <typename Other>
-  bool operator==(const AlignedAllocator<Other>&) const { return true; }
+  bool operator==(const AlignedAllocator<Other>&) const {
+    return true;
+  }
   template <typename Other>
-  bool operator!=(const AlignedAllocator<Other>&) const { return false; }
+  bool operator!=(const AlignedAllocator<Other>&) const {
+    return false;
+  }
 };
 
 template <typename T>

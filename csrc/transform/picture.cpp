@@ -19,8 +19,7 @@ static void mirror(PictureView& picture) {
     plane.pixel_stride_bytes = -plane.pixel_stride_bytes;
   }
   if (picture.num_planes < 3) return;
-  picture.chroma_offset_x =
-      mirrored_offset(picture.width, picture.planes[1].width, picture.chroma_scale_x, picture.chroma_offset_x);
+  picture.chroma_offset_x = mirrored_offset(picture.width, picture.planes[1].width, picture.chroma_scale_x, picture.chroma_offset_x);
 }
 
 static void transpose(PictureView& picture) {

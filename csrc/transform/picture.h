@@ -15,19 +15,19 @@ enum class ColorMatrix { bt601, bt709, bt2020, fcc, smpte240m, rgb };  // rgb: p
 enum class ColorRange { limited, full };
 
 struct PlaneView {
-  const uint8_t* data;             // the plane's sample at display (0, 0)
-  ptrdiff_t row_stride_bytes;      // from a sample to the one below it
-  ptrdiff_t pixel_stride_bytes;    // from a sample to the one right of it: 2 for NV12's chroma, 4 for P010's
-  int width, height;               // samples
+  const uint8_t* data;           // the plane's sample at display (0, 0)
+  ptrdiff_t row_stride_bytes;    // from a sample to the one below it
+  ptrdiff_t pixel_stride_bytes;  // from a sample to the one right of it: 2 for NV12's chroma, 4 for P010's
+  int width, height;             // samples
 };
 
 struct PictureView {
-  int width, height;               // luma samples
-  int num_planes;                  // 1 (gray) or 3
-  PlaneView planes[3];             // Y, U, V, or G, B, R
-  int bytes_per_sample;            // 1 or 2 (little endian)
-  int bit_depth;                   // 8 to 16
-  int shift;                       // right shift that makes a stored sample a value of bit_depth bits: 6 for P010, else 0
+  int width, height;                        // luma samples
+  int num_planes;                           // 1 (gray) or 3
+  PlaneView planes[3];                      // Y, U, V, or G, B, R
+  int bytes_per_sample;                     // 1 or 2 (little endian)
+  int bit_depth;                            // 8 to 16
+  int shift;                                // right shift that makes a stored sample a value of bit_depth bits: 6 for P010, else 0
   double chroma_scale_x, chroma_scale_y;    // luma samples per chroma sample: 1, 2 or 4
   double chroma_offset_x, chroma_offset_y;  // center of chroma sample 0 in luma pixels (pixel k spans [k, k + 1]); see Note [Chroma siting]
   ColorMatrix matrix;

@@ -62,8 +62,7 @@ void resample_taps(const ResampleAxis& axis, ResampleTaps& taps) {
   for (int i = 0; i < axis.num_outputs; ++i) {
     const double center = axis.first_center + i * axis.step;
     double* out = &weights[static_cast<size_t>(i) * widest];
-    windows[i] = axis.antialias ? triangle_window(center, radius, axis.source_size, out)
-                                : bilinear_window(center, axis.source_size, out);
+    windows[i] = axis.antialias ? triangle_window(center, radius, axis.source_size, out) : bilinear_window(center, axis.source_size, out);
     num_taps = std::max(num_taps, windows[i].size);
   }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "transform/aligned_vector.h"
+
 namespace vidload {
 
 // Output i looks at the plane's coordinate first_center + i * step, where sample k spans [k, k + 1].
@@ -20,7 +21,7 @@ struct ResampleAxis {
 // inside the plane. Taps an output does not need have weight 0, at either end.
 struct ResampleTaps {
   int source_size = 0, num_outputs = 0, num_taps = 0;
-  int stride = 0;               // num_outputs rounded up to kOutputPadding; the padding repeats the last start with weight 0
+  int stride = 0;                // num_outputs rounded up to kOutputPadding; the padding repeats the last start with weight 0
   AlignedVector<int32_t> start;  // [stride]
   AlignedVector<float> weight;   // [num_taps, stride]
 };

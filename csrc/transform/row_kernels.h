@@ -25,9 +25,9 @@ struct VerticalPass {
   const float* const* rows[3];  // rows[plane][tap]: kOutputPadding-padded float rows
   const float* weights[3];      // weights[plane][tap]
   const ColorCoefficients* color;
-  const float *scale, *bias;    // [3]: step 4 of Note [The arithmetic]
-  void* out;                    // element (channel 0, this row, column 0)
-  ptrdiff_t channel_stride;     // planar only
+  const float *scale, *bias;  // [3]: step 4 of Note [The arithmetic]
+  void* out;                  // element (channel 0, this row, column 0)
+  ptrdiff_t channel_stride;   // planar only
 };
 
 // Two source rows of one plane size and where their outputs go. A single row comes twice.

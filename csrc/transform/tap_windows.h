@@ -8,9 +8,9 @@
 
 namespace vidload {
 
-constexpr int kBlockOutputs = 16;                // outputs computed together...
+constexpr int kBlockOutputs = 16;                 // outputs computed together...
 constexpr int kBlockWindows = kBlockOutputs / 4;  // ...four to a window
-constexpr int kWindowBytes = 16;                 // what one byte shuffle can reach
+constexpr int kWindowBytes = 16;                  // what one byte shuffle can reach
 constexpr int kShuffleBytes = 4 * kBlockOutputs;
 
 // See Note [Windows].

@@ -103,9 +103,9 @@ const uint8_t* Resampler::State::contiguous_row(const PictureView& picture, int 
 
 // Two rows of equal taps into their rings.
 void Resampler::State::resample_pair(const PictureView& picture, int plane_a, int row_a, int plane_b, int row_b) {
-  const RowPair rows{{contiguous_row(picture, plane_a, row_a, contiguous_rows[0]),
-                      contiguous_row(picture, plane_b, row_b, contiguous_rows[1])},
-                     {rings[plane_a].row(row_a), rings[plane_b].row(row_b)}};
+  const RowPair rows{
+      {contiguous_row(picture, plane_a, row_a, contiguous_rows[0]), contiguous_row(picture, plane_b, row_b, contiguous_rows[1])},
+      {rings[plane_a].row(row_a), rings[plane_b].row(row_b)}};
   kernels.horizontal[plan.bytes_per_sample() - 1](rows, plan.shift(), {plan.taps(plane_a).horizontal, windows[plane_a > 0]});
 }
 

@@ -13,9 +13,7 @@ struct Avx512 {
   static Floats broadcast(float value) { return _mm512_set1_ps(value); }
   static Floats load(const float* from) { return _mm512_loadu_ps(from); }
   static void store(float* to, Floats v) { _mm512_storeu_ps(to, v); }
-  static void halves(Floats v, __m256& low, __m256& high) {
-    low = _mm512_castps512_ps256(v), high = _mm512_extractf32x8_ps(v, 1);
-  }
+  static void halves(Floats v, __m256& low, __m256& high) { low = _mm512_castps512_ps256(v), high = _mm512_extractf32x8_ps(v, 1); }
 
   static Floats multiply_add(Floats factor, Floats x, Floats sum) { return _mm512_fmadd_ps(factor, x, sum); }
   static Floats clamp_to_255(Floats v) { return _mm512_min_ps(_mm512_max_ps(v, _mm512_setzero_ps()), _mm512_set1_ps(255.0f)); }

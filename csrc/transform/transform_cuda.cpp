@@ -44,15 +44,13 @@ void write_tap_table(const TransformPlan& plan, void* table) {
   });
 }
 
-PictureDescriptor picture_descriptor(const TransformPlan& plan, const PictureView& picture, const OutputView& out,
-                                     const void* tap_table) {
+PictureDescriptor picture_descriptor(const TransformPlan& plan, const PictureView& picture, const OutputView& out, const void* tap_table) {
   plan.check(picture, out);
   TapsDescriptor axes[4] = {};  // luma x, luma y, chroma x, chroma y
   TapsDescriptor* axis = axes;
   for_each_axis(plan, [&](const ResampleTaps& taps, size_t offset) {
     const uint8_t* at = static_cast<const uint8_t*>(tap_table) + offset;
-    *axis++ = {reinterpret_cast<const int32_t*>(at), reinterpret_cast<const float*>(at + start_bytes(taps)), taps.num_taps,
-               taps.stride};
+    *axis++ = {reinterpret_cast<const int32_t*>(at), reinterpret_cast<const float*>(at + start_bytes(taps)), taps.num_taps, taps.stride};
   });
 
   PictureDescriptor descriptor{};
@@ -113,9 +111,9 @@ const char* transform_kernel_name(DType dtype) {
 #if defined(VIDLOAD_CUDA_FATBIN)
 
 // The assembler copies the file in; nothing need be generated, and the bytes stay out of the compiler.
-#define VIDLOAD_EMBED(symbol, file)                                                                     \
-  asm(".pushsection .rodata\n.balign 16\n.hidden " #symbol "_begin\n.globl " #symbol "_begin\n" #symbol \
-      "_begin:\n.incbin \"" file "\"\n.hidden " #symbol "_end\n.globl " #symbol "_end\n" #symbol "_end:\n.byte 0\n.popsection\n");
+#define VIDLOAD_EMBED(symbol, file)                                                                                                \
+  asm(".pushsection .rodata\n.balign 16\n.hidden " #symbol "_begin\n.globl " #symbol "_begin\n" #symbol "_begin:\n.incbin \"" file \
+      "\"\n.hidden " #symbol "_end\n.globl " #symbol "_end\n" #symbol "_end:\n.byte 0\n.popsection\n");
 
 VIDLOAD_EMBED(vidload_fatbin, VIDLOAD_CUDA_FATBIN)
 VIDLOAD_EMBED(vidload_ptx, VIDLOAD_CUDA_PTX)

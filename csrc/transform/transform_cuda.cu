@@ -14,10 +14,10 @@ __device__ __forceinline__ void transform_pictures(const PictureDescriptor* __re
 }  // namespace vidload
 
 // descriptors is (pictures) of vidload::PictureDescriptor
-#define VIDLOAD_TRANSFORM_KERNEL(dtype)                                                                                   \
-  extern "C" __global__ void __launch_bounds__(vidload::kBlockWidth* vidload::kBlockHeight)                               \
-      vidload_transform_##dtype(const vidload::PictureDescriptor* __restrict__ descriptors) {                             \
-    vidload::transform_pictures<vidload::DType::dtype>(descriptors);                                                      \
+#define VIDLOAD_TRANSFORM_KERNEL(dtype)                                                       \
+  extern "C" __global__ void __launch_bounds__(vidload::kBlockWidth* vidload::kBlockHeight)   \
+      vidload_transform_##dtype(const vidload::PictureDescriptor* __restrict__ descriptors) { \
+    vidload::transform_pictures<vidload::DType::dtype>(descriptors);                          \
   }
 
 VIDLOAD_TRANSFORM_KERNEL(uint8)

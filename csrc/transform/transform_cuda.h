@@ -49,8 +49,7 @@ void write_tap_table(const TransformPlan& plan, void* table);
 
 // Describes one picture. Planes, out and tap_table are pointers of the device; nothing is read through them. Throws Error if
 // the picture is not like the plan's.
-PictureDescriptor picture_descriptor(const TransformPlan& plan, const PictureView& picture, const OutputView& out,
-                                     const void* tap_table);
+PictureDescriptor picture_descriptor(const TransformPlan& plan, const PictureView& picture, const OutputView& out, const void* tap_table);
 
 // "vidload_transform_uint8" and so on.
 const char* transform_kernel_name(DType dtype);

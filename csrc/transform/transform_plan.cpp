@@ -31,10 +31,9 @@ Geometry::Geometry(const PictureView& picture)
 }
 
 bool Geometry::operator==(const Geometry& other) const {
-  return width == other.width && height == other.height && num_planes == other.num_planes &&
-         chroma_width == other.chroma_width && chroma_height == other.chroma_height &&
-         bytes_per_sample == other.bytes_per_sample && bit_depth == other.bit_depth && shift == other.shift &&
-         chroma_scale_x == other.chroma_scale_x && chroma_scale_y == other.chroma_scale_y &&
+  return width == other.width && height == other.height && num_planes == other.num_planes && chroma_width == other.chroma_width &&
+         chroma_height == other.chroma_height && bytes_per_sample == other.bytes_per_sample && bit_depth == other.bit_depth &&
+         shift == other.shift && chroma_scale_x == other.chroma_scale_x && chroma_scale_y == other.chroma_scale_y &&
          chroma_offset_x == other.chroma_offset_x && chroma_offset_y == other.chroma_offset_y && matrix == other.matrix &&
          range == other.range;
 }
@@ -46,8 +45,8 @@ static void check_spec(const TransformSpec& spec) {
   }
   for (int c = 0; spec.normalize && c < 3; ++c) {
     if (!std::isfinite(spec.mean[c]) || !std::isfinite(spec.std[c]) || spec.std[c] <= 0) {
-      throw Error("TransformSpec: mean " + text(spec.mean[c]) + " and std " + text(spec.std[c]) + " of channel " +
-                  std::to_string(c) + "; mean must be finite and std positive");
+      throw Error("TransformSpec: mean " + text(spec.mean[c]) + " and std " + text(spec.std[c]) + " of channel " + std::to_string(c) +
+                  "; mean must be finite and std positive");
     }
   }
 }
@@ -83,8 +82,8 @@ static void check_geometry(const PictureView& picture) {
 }
 
 static void check_box(const CropBox& box) {
-  if (!std::isfinite(box.top) || !std::isfinite(box.left) || !(box.height > 0) || !(box.width > 0) ||
-      !std::isfinite(box.height) || !std::isfinite(box.width)) {
+  if (!std::isfinite(box.top) || !std::isfinite(box.left) || !(box.height > 0) || !(box.width > 0) || !std::isfinite(box.height) ||
+      !std::isfinite(box.width)) {
     throw Error("crop box (top " + text(box.top) + ", left " + text(box.left) + ", height " + text(box.height) + ", width " +
                 text(box.width) + ") must be finite, its height and width positive");
   }
@@ -98,8 +97,8 @@ TransformPlan::TransformPlan(const TransformSpec& spec) : spec_(spec) {
   }
 }
 
-static ResampleAxis resample_axis(double box_start, double box_length, int num_outputs, double scale, double offset,
-                                  int source_size, bool antialias, bool flip) {
+static ResampleAxis resample_axis(double box_start, double box_length, int num_outputs, double scale, double offset, int source_size,
+                                  bool antialias, bool flip) {
   const double step = box_length / num_outputs;
   return {source_size, (box_start + 0.5 * step - offset) / scale + 0.5, step / scale, num_outputs, antialias, flip};
 }
@@ -108,8 +107,8 @@ bool TransformPlan::set(const PictureView& picture, const CropBox& box) {
   check_geometry(picture);
   check_box(box);
   const Geometry geometry(picture);
-  const bool same_box = box_.top == box.top && box_.left == box.left && box_.height == box.height && box_.width == box.width &&
-                        box_.flip == box.flip;
+  const bool same_box =
+      box_.top == box.top && box_.left == box.left && box_.height == box.height && box_.width == box.width && box_.flip == box.flip;
   if (is_set_ && same_box && geometry_ == geometry) return false;
 
   is_set_ = false;
@@ -118,11 +117,9 @@ bool TransformPlan::set(const PictureView& picture, const CropBox& box) {
     const bool is_luma = p == 0;
     const double scale_x = is_luma ? 1.0 : geometry.chroma_scale_x, scale_y = is_luma ? 1.0 : geometry.chroma_scale_y;
     const double offset_x = is_luma ? 0.5 : geometry.chroma_offset_x, offset_y = is_luma ? 0.5 : geometry.chroma_offset_y;
-    resample_taps(resample_axis(box.left, box.width, spec_.width, scale_x, offset_x, picture.planes[p].width, spec_.antialias,
-                                box.flip),
+    resample_taps(resample_axis(box.left, box.width, spec_.width, scale_x, offset_x, picture.planes[p].width, spec_.antialias, box.flip),
                   taps_[p].horizontal);
-    resample_taps(resample_axis(box.top, box.height, spec_.height, scale_y, offset_y, picture.planes[p].height,
-                                spec_.antialias, false),
+    resample_taps(resample_axis(box.top, box.height, spec_.height, scale_y, offset_y, picture.planes[p].height, spec_.antialias, false),
                   taps_[p].vertical);
   }
   geometry_ = geometry;

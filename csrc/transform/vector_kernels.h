@@ -155,7 +155,7 @@ constexpr int blend_mask(int n, int result, int channel) {
 struct InterleaveTables {
   alignas(32) int8_t bytes[3][16], words[3][32];  // [channel]: shuffles of 16 bytes, of 8 words in each half
   alignas(32) int32_t floats[3][8];
-  alignas(16) int8_t is_channel[3][3][16];        // [result][channel]: bytes to take
+  alignas(16) int8_t is_channel[3][3][16];  // [result][channel]: bytes to take
 };
 
 constexpr InterleaveTables interleave_tables() {

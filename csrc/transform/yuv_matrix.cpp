@@ -27,8 +27,8 @@ ColorCoefficients color_coefficients(ColorMatrix matrix, ColorRange range, int b
   const double max_value = static_cast<double>((1 << bit_depth) - 1);
   const bool is_full = range == ColorRange::full;
   const double black = is_full ? 0.0 : 16.0 * depth_scale;
-  const double luma_gain = 255.0 / (is_full ? max_value : 219.0 * depth_scale);     // stored Y to 0-255
-  const double chroma_gain = 255.0 / (is_full ? max_value : 224.0 * depth_scale);   // stored U, V to -127.5-127.5
+  const double luma_gain = 255.0 / (is_full ? max_value : 219.0 * depth_scale);    // stored Y to 0-255
+  const double chroma_gain = 255.0 / (is_full ? max_value : 224.0 * depth_scale);  // stored U, V to -127.5-127.5
   const double chroma_center = 128.0 * depth_scale;
 
   double weight[3][3] = {};
