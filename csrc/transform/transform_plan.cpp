@@ -44,7 +44,8 @@ static void check_spec(const TransformSpec& spec) {
                 "; height and width must be at least 1");
   }
   for (int c = 0; spec.normalize && c < 3; ++c) {
-    if (!std::isfinite(spec.mean[c]) || !std::isfinite(spec.std[c]) || spec.std[c] <= 0) {
+    // Below 1e-30 the scale 1 / std would leave what a float holds.
+    if (!std::isfinite(spec.mean[c]) || !std::isfinite(spec.std[c]) || !(spec.std[c] >= 1e-30f)) {
       throw Error("TransformSpec: mean " + text(spec.mean[c]) + " and std " + text(spec.std[c]) + " of channel " + std::to_string(c) +
                   "; mean must be finite and std positive");
     }

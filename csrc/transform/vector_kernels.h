@@ -18,11 +18,11 @@ namespace {
 constexpr int kStep = 16;  // outputs or pixels done together
 static_assert(kStep == kBlockOutputs && kOutputPadding % kStep == 0, "tables and rows come in whole steps");
 
-// A level L has a type L::Floats of sixteen floats, a type L::Window of sixteen times the bytes four outputs may need, and:
-//   Floats broadcast(float), load(const float*), multiply_add(Floats factor, Floats x, Floats sum), clamp_to_255(Floats);
+// A level L has the types Floats (sixteen of them), Window (16 bytes of the row for every four outputs) and Shuffle, and
+//   Floats broadcast(float), load(const float*), multiply_add(factor, x, sum), clamp_to_255(Floats);
 //   void store(float*, Floats), halves(Floats, __m256& low, __m256& high);
-//   Window load_window(row, offsets), Floats samples<Sample>(Window, shuffle, shift_count), gather<...>: see horizontal;
-//   __m128i to_uint8(Floats); __m256i to_float16(Floats), to_bfloat16(Floats): all rounding to nearest even.
+//   Window load_window(row, offsets); Shuffle load_shuffle(bytes); Floats samples<Sample>(Window, Shuffle, shift_count);
+//   __m128i to_uint8(Floats); __m256i to_float16(Floats), to_bfloat16(Floats), rounding to nearest even.
 
 // ---- horizontal ----
 
