@@ -49,6 +49,10 @@ MIN_ROUNDS = 2
 MAX_DIFFERENCE = 4.0
 
 
+# set -> clip -> loader -> one {"wall": s, "cpu": s} a round
+Seconds = dict[str, dict[str, dict[str, list[dict[str, float]]]]]
+
+
 @dataclass(frozen=True)
 class Case:
     """A set of files with a kind of clip; job numbers [first, first + CLIPS_A_ROUND) are its round 0, and so
@@ -99,6 +103,13 @@ class Worker:
             raise RuntimeError(f"{TITLES[self.name]}: {result['error']}")
         return result
 
+    def timed(self, **command: Any) -> dict[str, float]:
+        """Wall and processor seconds of a command; the latter sum over the process and its worker
+        processes."""
+        before = cpu_seconds(self.process.pid)
+        seconds = self.ask(**command)["seconds"]
+        return {"wall": seconds, "cpu": cpu_seconds(self.process.pid) - before}
+
     def close(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
@@ -106,6 +117,14 @@ class Worker:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process with all its threads, past ones too, and its children; in steps of 10 ms."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(cpu_seconds(int(child)) for child in children)
 
 
 def library_path(python: str) -> str:
@@ -252,10 +271,9 @@ def start_workers(
 
 def measure(
     workers: dict[str, Worker], cases: list[Case], args: argparse.Namespace, started: float
-) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """Seconds of each round, by set, clip and loader; "floor" is one thread, "floor_together" as many as
-    workers at once."""
-    seconds: dict[str, dict[str, dict[str, list[float]]]] = {}
+) -> Seconds:
+    """Seconds of each round; "floor" is one thread, "floor_together" as many as workers at once."""
+    seconds: Seconds = {}
     for case in cases:  # every loader has opened every kind of clip once
         workers["vidload"].ask(do="time", jobs=case.jobs(0, BATCH_SIZE))
     for round_number in range(MAX_ROUNDS):
@@ -264,10 +282,10 @@ def measure(
             of_case = seconds.setdefault(case.set_name, {}).setdefault(case.clip, {})
             jobs = case.jobs(round_number)
             for name, worker in workers.items():
-                of_case.setdefault(name, []).append(worker.ask(do="time", jobs=jobs)["seconds"])
+                of_case.setdefault(name, []).append(worker.timed(do="time", jobs=jobs))
             for name, num_threads in (("floor", 1), ("floor_together", args.num_workers)):
-                answer = workers["vidload"].ask(do="floor", jobs=jobs, num_threads=num_threads)
-                of_case.setdefault(name, []).append(answer["seconds"])
+                taken = workers["vidload"].timed(do="floor", jobs=jobs, num_threads=num_threads)
+                of_case.setdefault(name, []).append(taken)
         now = time.perf_counter()
         print(f"round {round_number + 1} took {now - round_started:.0f} s", flush=True)
         if round_number + 1 >= MIN_ROUNDS and now - started + (now - round_started) > 60 * args.minutes:
@@ -292,9 +310,14 @@ def peak_memory(cases: list[Case], jobs_file: Path) -> dict[str, float]:
     return {"peak": peak, "after_import": before}
 
 
-def rates(of_case: dict[str, list[float]], name: str) -> Rounds:
+def rates(of_case: dict[str, list[dict[str, float]]], name: str) -> Rounds:
     """Clips per second."""
-    return Rounds(tuple(CLIPS_A_ROUND / seconds for seconds in of_case[name]))
+    return Rounds(tuple(CLIPS_A_ROUND / seconds["wall"] for seconds in of_case[name]))
+
+
+def cpu_milliseconds(of_case: dict[str, list[dict[str, float]]], name: str) -> Rounds:
+    """Processor time of a clip."""
+    return Rounds(tuple(1000 * seconds["cpu"] / CLIPS_A_ROUND for seconds in of_case[name]))
 
 
 def report(result: dict[str, Any]) -> str:
@@ -356,6 +379,7 @@ def report(result: dict[str, Any]) -> str:
             lines.append(
                 f"Best peer but decord: {TITLES[strongest]}; vidload is {means[strongest]:.2f}x as fast."
             )
+        lines += ["", cpu_table(set_name, of_set, names)]
     overhead = result["overhead_microseconds"]
     lines += [
         "",
@@ -369,6 +393,23 @@ def report(result: dict[str, Any]) -> str:
             f"{memory['after_import']:.0f} MB are there before the first batch."
         )
     return "\n".join(lines) + f"\n\nMeasured in {result['minutes']:.1f} minutes.\n"
+
+
+def cpu_table(set_name: str, of_set: dict[str, dict[str, list[dict[str, float]]]], names: list[str]) -> str:
+    """Processor time, which other programs on the machine disturb less than clips per second."""
+    rows = []
+    ratios: dict[str, list[float]] = {name: [] for name in [*names[1:], "floor"]}
+    for clip, of_case in of_set.items():
+        ours = cpu_milliseconds(of_case, "vidload")
+        row = [clip, f"{ours.median:.1f}"]
+        for name, values in ratios.items():
+            theirs = cpu_milliseconds(of_case, name)
+            values.append(ratio(theirs, ours))
+            row.append(f"{theirs.median:.1f} ({values[-1]:.2f}x)")
+        rows.append(row)
+    rows.append(["geometric mean", "", *(f"{geometric_mean(values):.2f}x" for values in ratios.values())])
+    header = [f"{set_name}, processor ms a clip", *(TITLES[name] for name in names), "floor"]
+    return markdown_table(header, rows)
 
 
 def draw(result: dict[str, Any], path: Path) -> None:

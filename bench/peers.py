@@ -333,8 +333,8 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
             batches = spdl_loader(jobs, num_workers)
         else:
             batches = data_loader(name, jobs, num_workers)
-        warm_up = json.loads(sys.stdin.readline())
-        for _ in batches(range(*warm_up["jobs"])):
+        warm_up = range(*json.loads(sys.stdin.readline())["jobs"])
+        for _ in batches(warm_up) if warm_up else ():
             pass
     except Exception as error:  # whatever keeps a peer from working is told, and the others run
         words = (

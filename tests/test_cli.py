@@ -12,6 +12,7 @@ import time
 import av
 import numpy as np
 import pytest
+import torch
 from videos import make_video
 
 import vidload
@@ -262,9 +263,13 @@ def test_images_are_shown_from_first_to_last(num_images, most, shown):
 # ---- info
 
 
-def test_info_names_the_versions(capsys):
+def test_info_names_versions_decoders_and_machine(capsys):
     assert run("info") == 0
-    assert vidload.__version__ in capsys.readouterr().out
+    lines = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["vidload"] == vidload.__version__
+    assert f"torch {torch.__version__}" in lines["packages"]
+    assert "libavcodec" in lines["ffmpeg"] and "h264" in lines["decoders"]
+    assert _core.cpu_level() in lines["processor"] and "cores" in lines["processor"]
 
 
 def read_png(path):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import platform
+from collections.abc import Iterator
+from importlib import metadata
 
 import vidload
+from vidload import _core
+from vidload.cores import affinity_cores, available_cores
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "info",
         help="print versions, decoders and machine, for bug reports",
-        description="Prints what vidload found here: its version, FFmpeg's, the decoders, the cores. "
+        description="Prints what vidload found here: versions, FFmpeg's decoders, the processor, GPUs. "
         "Paste it into a bug report.",
         epilog="example: vidload info",
     )
@@ -19,5 +24,46 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    print(vidload.info())
+    for name, value in facts():
+        print(f"{name:<10} {value}")
     return 0
+
+
+def facts() -> Iterator[tuple[str, str]]:
+    """(name, value) of everything worth knowing when something does not work."""
+    versions = _core.versions()
+    yield "vidload", vidload.__version__
+    yield "python", f"{platform.python_version()}, {platform.platform()}"
+    yield "packages", ", ".join(f"{name} {_version(name)}" for name in ("torch", "numpy", "pyarrow", "av"))
+    yield (
+        "ffmpeg",
+        f"{versions['ffmpeg']} (libavcodec {versions['libavcodec']}, libavformat {versions['libavformat']})",
+    )
+    yield (
+        "decoders",
+        ", ".join(
+            codec + ("" if name == codec else f" by {name}" if name else " none")
+            for codec, name in versions["decoders"].items()
+        ),
+    )
+    yield (
+        "processor",
+        f"{_core.cpu_level()} (of {', '.join(_core.supported_cpu_levels())}), {available_cores()} cores for "
+        f"this process ({affinity_cores()} by affinity)",
+    )
+    yield "gpu", ", ".join(_gpus()) or "none that torch can use"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
