@@ -85,7 +85,7 @@ def predict(model: bmn.BMN, dataset: vidload.FeatureDataset, batch_size: int, de
     """Result entries of every video."""
     model.eval()
     results = {}
-    loader = DataLoader(dataset, batch_size=batch_size, collate_fn=vidload.collate_features)
+    loader = DataLoader(dataset, batch_size=batch_size, collate_fn=vidload.FeatureDataset.collate)
     for features, _, video_indices in loader:
         with torch.no_grad():
             outputs = [output.cpu() for output in model(features.to(device))]
@@ -144,7 +144,7 @@ def main() -> None:
         for subset in ("training", "validation")
     )
     loader = DataLoader(
-        train_set, args.batch_size, shuffle=True, drop_last=True, collate_fn=vidload.collate_features
+        train_set, args.batch_size, shuffle=True, drop_last=True, collate_fn=vidload.FeatureDataset.collate
     )
 
     hidden = {name: int(width * args.width) for name, width in (("1d", 256), ("2d", 128), ("3d", 512))}

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from vidload.errors import UnreadableVideoError, VideoNotFoundError
-from vidload.feature_dataset import FeatureDataset, collate_features, read_features, rescale_features
+from vidload.feature_dataset import FeatureDataset, read_features, rescale_features
 
 SMALL = {"temporal_dim": 8, "feat_dim": 3}
 
@@ -308,7 +308,7 @@ def test_an_unknown_on_error_and_an_index_out_of_range_are_refused(folder):
 def test_a_data_loader_batches_videos_with_different_numbers_of_segments(folder, num_workers):
     annotations = three(a=entry([(1, 2), (3, 4)]), b=entry())
     dataset = FeatureDataset(annotations, folder, **SMALL)
-    (batch,) = DataLoader(dataset, batch_size=3, num_workers=num_workers, collate_fn=collate_features)
+    (batch,) = DataLoader(dataset, batch_size=3, num_workers=num_workers, collate_fn=dataset.collate)
     assert batch.features.shape == (3, 3, 8)
     assert [len(segments) for segments in batch.segments] == [2, 0, 1]
     assert batch.video_indices.tolist() == [0, 1, 2]

@@ -2,8 +2,8 @@
 localizers.
 
 In: a folder with one CSV or .npy file a video, and annotations as ActivityNet or MMAction2 write them. Out:
-samples for a torch DataLoader with `collate_features`. Making features from video is `vidload features`;
-labels and losses belong to the localizers, vidload.models.bsn and bmn.
+samples for a torch DataLoader with `FeatureDataset.collate`. Making features from video is `vidload
+features`; labels and losses belong to the localizers, vidload.models.bsn and bmn.
 """
 
 from __future__ import annotations
@@ -47,12 +47,6 @@ class FeatureBatch(NamedTuple):
     video_indices: torch.Tensor
 
 
-def collate_features(samples: Sequence[FeatureSample]) -> FeatureBatch:
-    """Samples to a batch, `collate_fn` for a DataLoader: videos have different numbers of segments."""
-    features, segments, indices = zip(*samples, strict=True)
-    return FeatureBatch(torch.stack(features), list(segments), torch.tensor(indices))
-
-
 @dataclass(frozen=True)
 class FeatureVideo:
     """What is known of a video.
@@ -82,7 +76,7 @@ class FeatureDataset(Dataset[FeatureSample]):
     """Features and segments of annotated videos.
 
         dataset = vidload.FeatureDataset("anet_train.json", "cuhk_mean_100")
-        loader = DataLoader(dataset, batch_size=16, shuffle=True, collate_fn=vidload.collate_features)
+        loader = DataLoader(dataset, batch_size=16, shuffle=True, collate_fn=dataset.collate)
 
     Feature files are `NAME.npy` (float [snippets, feat_dim]) or `NAME.csv` (a header line, then one line a
     snippet with feat_dim columns), `v_NAME` also being tried. They are rescaled in time to `temporal_dim`
@@ -169,6 +163,12 @@ class FeatureDataset(Dataset[FeatureSample]):
             segments = torch.from_numpy(self._training_segments(video)[0])
             return FeatureSample(features, segments, place % len(self))
         raise ValueError(f"no feature file of {len(self)} can be read; the first failure: {self.failures[0]}")
+
+    @staticmethod
+    def collate(samples: Sequence[FeatureSample]) -> FeatureBatch:
+        """Samples to a batch, for a DataLoader's `collate_fn`: videos have different numbers of segments."""
+        features, segments, indices = zip(*samples, strict=True)
+        return FeatureBatch(torch.stack(features), list(segments), torch.tensor(indices))
 
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
         """`{NAME: [{"segment": [start, end] in seconds, "label"}]}`, what the metrics take."""
@@ -272,7 +272,8 @@ def rescale_features(snippets: NDArray[np.float32], temporal_dim: int) -> torch.
 def read_facts(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The settings and the videos of a features.jsonl: one JSON object a line, later lines of a video count.
 
-    Both empty if there is no such file. A last line that was cut off is left out. ValueError for anything else.
+    Both empty if there is no such file. A last line that was cut off is left out. ValueError for anything
+    else.
     """
     settings: dict[str, Any] = {}
     videos: dict[str, dict[str, Any]] = {}
@@ -305,7 +306,8 @@ def _feature_file(folder: Path, name: str) -> str:
 def _read_annotations(
     annotations: str | os.PathLike[str] | Mapping[str, Any] | None, folder: Path
 ) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Where they come from, for messages; and each video's entry, with what features.jsonl knows filled in."""
+    """Where they come from, for messages; and each video's entry, with what features.jsonl knows filled
+    in."""
     facts_path = folder / FACTS_FILE
     facts = read_facts(facts_path)[1]
     if annotations is None:

@@ -160,7 +160,9 @@ class FeatureExtractor:
         for error in batch.errors():
             if error is not None:
                 raise error
-        batch.decode(spec, 1, runs, views, out.data_ptr(), (sample, frame, frame, channel, row, column), out)
+        batch.decode(
+            spec, 1, [*runs], [*views], out.data_ptr(), (sample, frame, frame, channel, row, column), out
+        )
         return batch, out
 
 
@@ -172,7 +174,7 @@ def snippet_frames(num_frames: int, clip_len: int, window: int, stride: int) -> 
     """
     first = np.arange(max(1, num_frames // stride))[:, None] * stride + (stride - window) // 2
     within = ((2 * np.arange(clip_len) + 1) * window) // (2 * clip_len)
-    return np.clip(first + within, 0, num_frames - 1)
+    return np.asarray(np.clip(first + within, 0, num_frames - 1))
 
 
 def _whole_gops(wanted: NDArray[np.int64], keyframes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
