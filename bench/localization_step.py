@@ -4,17 +4,16 @@
     python bench/localization_step.py --device cuda --amp
 
 In: nothing; features are made up (400 channels x 100 positions, a .npy a video). Out: Markdown on stdout and
-localization_step.json. An iteration is everything from one batch to the next: reading and collating features,
-labels, forward, loss, backward, optimizer. Each row runs in a process of its own, so that its peak memory is
-its own: on the CPU resident memory above what was held before the model was made, on CUDA what torch
-allocated.
+bench/results/localization_step.json. An iteration is everything from one batch to the next: reading and
+collating features, labels, forward, loss, backward, optimizer. Each row runs in a process of its own, so that
+its peak memory is its own: on the CPU resident memory above what was held before the model was made, on CUDA
+what torch allocated.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timing
 import torch
 from torch.utils.data import DataLoader
 from vidload.models import bmn, bsn, create, localization
@@ -103,7 +103,7 @@ def training_row(name: str, args: argparse.Namespace) -> dict[str, Any]:
             options = {"collate_fn": lambda rows: tuple(map(torch.cat, zip(*rows, strict=True)))}
         else:
             samples = feature_dataset(Path(folder), 4 * batch_size)
-            options = {"collate_fn": vidload.collate_features}
+            options = {"collate_fn": vidload.FeatureDataset.collate}
         loader = DataLoader(samples, batch_size, shuffle=True, drop_last=True, **options)
         batches = endless(loader)
 
@@ -275,66 +275,44 @@ def run_job(args: argparse.Namespace) -> Any:
     return boundary_matching_row(args.job, args)
 
 
-def machine(device: str) -> dict[str, Any]:
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
-    return {
-        "cpu": cpu,
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
 def markdown(report: dict[str, Any]) -> str:
     facts = report["machine"]
     where = f"{facts['cpu']}, {facts['threads']} threads" if facts["device"] == "cpu" else facts["device"]
-    lines = [
-        f"Training iterations on {where}, {report['dtype']}, PyTorch {facts['torch']}.",
-        f"The columns to the right were published for {PUBLISHED_ON}.",
-        "",
-        "| model | batch | s/iter (quartiles) | of it data | peak memory | MMAction2 | original code | their batch |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    parts = [
+        f"Training iterations on {where}, {report['dtype']}, PyTorch {facts['torch']}.\n"
+        f"The three columns on the right were published for {PUBLISHED_ON}.",
     ]
+    rows = []
     for row in report["training"]:
         low, high = row["seconds_quartiles"]
-        published = PUBLISHED[row["model"]]
-        lines.append(
-            f"| {row['model']} | {row['batch_size']} | {row['seconds']:.3f} ({low:.3f}-{high:.3f}) "
-            f"| {row['data_seconds']:.3f} | {row['peak_bytes'] / 1e6:.0f} MB "
-            f"| {published['mmaction2']} | {published['original']} | {published['batch']} |"
+        measured = (
+            f"{row['seconds']:.3f} ({low:.3f}-{high:.3f})",
+            f"{row['data_seconds']:.3f}",
+            f"{row['peak_bytes'] / 1e6:.0f} MB",
         )
+        published = PUBLISHED[row["model"]]
+        theirs = (published["mmaction2"], published["original"], published["batch"])
+        rows.append((row["model"], str(row["batch_size"]), *measured, *theirs))
+    head = ("model", "batch", "s/iter (quartiles)", "of it data", "peak memory")
+    parts.append(timing.markdown_table((*head, "MMAction2", "original code", "their batch"), rows))
     if report["boundary_matching"]:
-        lines += [
-            "",
-            "| boundary matching and 3D convolution, one video, forward and backward | ms | peak memory |",
-        ]
-        lines.append("| --- | ---: | ---: |")
         titles = {
             "dense": "as published: dense product, then convolution",
-            "sparse": "reordered and sparse (used here)",
+            "sparse": "reordered and sparse, as here",
         }
-        for row in report["boundary_matching"]:
-            lines.append(
-                f"| {titles[row['form']]} | {1e3 * row['seconds']:.1f} | {row['peak_bytes'] / 1e6:.0f} MB |"
-            )
-    lines += [
-        "",
-        "| stage (NumPy, one thread) | proposals a video | ms a video | proposals/s |",
-        "| --- | ---: | ---: | ---: |",
-    ]
+        rows = [
+            (titles[row["form"]], f"{1e3 * row['seconds']:.1f}", f"{row['peak_bytes'] / 1e6:.0f} MB")
+            for row in report["boundary_matching"]
+        ]
+        head = ("boundary matching and 3D convolution, one video, forward and backward", "ms", "peak memory")
+        parts.append(timing.markdown_table(head, rows))
+    rows = []
     for row in report["proposals"]:
-        rate = row["proposals_a_video"] / row["seconds_a_video"]
-        count, milliseconds = row["proposals_a_video"], 1e3 * row["seconds_a_video"]
-        lines.append(f"| {row['stage']} | {count:.0f} | {milliseconds:.2f} | {rate:,.0f} |")
-    return "\n".join(lines)
+        count, seconds = row["proposals_a_video"], row["seconds_a_video"]
+        rows.append((row["stage"], f"{count:.0f}", f"{1e3 * seconds:.2f}", f"{count / seconds:,.0f}"))
+    head = ("stage (NumPy, one thread)", "proposals a video", "ms a video", "proposals/s")
+    parts.append(timing.markdown_table(head, rows))
+    return "\n\n".join(parts)
 
 
 def main() -> None:
@@ -354,7 +332,7 @@ def main() -> None:
     parser.add_argument(
         "--no-dense", action="store_true", help="leave out boundary matching as published (2 GB)"
     )
-    parser.add_argument("--output", type=Path, default=Path("localization_step.json"))
+    parser.add_argument("--output", type=Path, default=timing.RESULTS / "localization_step.json")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.threads:
@@ -364,8 +342,14 @@ def main() -> None:
         return
 
     arguments = sys.argv[1:]
+    device = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
     report = {
-        "machine": machine(args.device),
+        "machine": {
+            **timing.machine(),
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        },
         "dtype": "bfloat16 autocast" if args.amp else "float32",
         "published_on": PUBLISHED_ON,
         "published": PUBLISHED,
@@ -376,7 +360,7 @@ def main() -> None:
         "proposals": in_own_process("proposals", [*arguments, "--threads", "1"]),
     }
     print(markdown(report))
-    args.output.write_text(json.dumps(report, indent=1))
+    timing.write_json(args.output, report)
     print(f"\nwrote {args.output}")
 
 
