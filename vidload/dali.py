@@ -13,6 +13,7 @@ import os
 import threading
 import time
 import warnings
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -428,16 +429,17 @@ class DaliDecoder:
         self._waiting: deque[DaliBatch] = deque()  # being read and decoded
         self._fed: deque[DaliBatch] = deque()  # in the pipeline, in this order
         self._lock = threading.RLock()
-        self._process = os.getpid()
+        _decoders.add(self)
 
     def __del__(self) -> None:
-        if os.getpid() != self._process:
-            # The threads that its destructor would join were not forked with it.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._pipeline))
-            return
         self._pipeline = None  # waits for what runs; only then may its inputs go
         self._fed.clear()
         self._readers.shutdown(wait=False, cancel_futures=True)
+
+    def abandon(self) -> None:
+        """In a forked child: lets go of a pipeline whose threads were not forked with it, without the destructor that would join them."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._pipeline))
+        self._pipeline = None
 
     def batch(self, indices: Sequence[int]) -> DaliBatch:
         """Starts finding the videos' packet indexes."""
@@ -530,6 +532,17 @@ class DaliDecoder:
             for sample in batch.samples:
                 sample.wait()
             self._feed(batch)
+
+
+_decoders: weakref.WeakSet[DaliDecoder] = weakref.WeakSet()
+
+
+def _abandon_pipelines() -> None:
+    for decoder in list(_decoders):
+        decoder.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_pipelines)
 
 
 class DaliBatch:
