@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Subset, default_collate
 
-from vidload import _core
+from vidload import _core, cuda
 from vidload.cores import available_cores
+from vidload.cuda import cuda_device
 from vidload.dataset import ClipDataset
 from vidload.errors import VideoError
 from vidload.random import sample_rng
@@ -52,6 +53,10 @@ class VideoLoader(DataLoader[Any]):
         on_error: what a video that cannot be decoded does. "raise": its VideoError is raised when its batch is due. "skip": the batch is
             smaller by it (not for several ranks: they would get out of step). "substitute": another video, chosen by (seed, epoch, index)
             alone, takes its place. Either way it is counted and listed in stats().
+        device: where the clips shall be: "cpu" (or None), or a GPU such as "cuda" or "cuda:1". On a GPU, batches are ordered with the
+            work of the caller's current stream, before and after; the host does not wait.
+        strict: for a GPU: a video that `decoder` cannot decode there fails, in place of being decoded on the CPU. stats() counts
+            such videos by reason.
         decoder: what makes the pixels. "cpu": libavcodec and the core's transform. "dali": NVIDIA DALI, of the same frames, boxes and
             flips; videos that it cannot decode are decoded by libavcodec and resized by DALI (see vidload.dali). "auto": "cpu".
         augment: for decoder="dali": the caller's own DALI operators on the cropped clips; see vidload.dali.dali_pipeline.
@@ -84,7 +89,9 @@ class VideoLoader(DataLoader[Any]):
         pin_memory_device: str = "",
         in_order: bool = True,
         on_error: str = "raise",
+        device: str | int | torch.device | None = None,
         decoder: str = "auto",
+        strict: bool = False,
         augment: Callable[[Any], Any] | None = None,
     ) -> None:
         _base_dataset(dataset)
@@ -92,7 +99,8 @@ class VideoLoader(DataLoader[Any]):
             raise ValueError(f"on_error {on_error!r} is not one of {', '.join(_ON_ERROR)}")
         if decoder not in _DECODERS:
             raise ValueError(f"decoder {decoder!r} is not one of {', '.join(_DECODERS)}")
-        if decoder == "nvdec":
+        gpu = cuda_device(device)
+        if decoder == "nvdec" and gpu is None:
             raise ValueError("decoder 'nvdec' leaves its frames on the GPU, which needs device='cuda'")
         if decoder == "dali":
             import vidload.dali  # noqa: F401  tells what to install before any batch is wanted
@@ -101,7 +109,9 @@ class VideoLoader(DataLoader[Any]):
         if worker_init_fn is not None:
             warnings.warn("worker_init_fn is not called: VideoLoader decodes in threads", stacklevel=2)
         self.on_error = on_error
+        self.device = torch.device("cpu") if gpu is None else gpu
         self.decoder = decoder
+        self.strict = strict
         self.augment = augment
         self._dali: DaliDecoder | None = None
         self.shuffle = shuffle
@@ -117,7 +127,7 @@ class VideoLoader(DataLoader[Any]):
         self._num_batches = 0
         self._failures: list[tuple[int, str, str]] = []
         self._num_failures = 0
-        self._memory = _Memory()
+        self._memory = _Memory(gpu)
         options: dict[str, Any] = {
             "prefetch_factor": prefetch_factor,
             "persistent_workers": persistent_workers,
@@ -147,7 +157,9 @@ class VideoLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         base, _ = _base_dataset(self.dataset)
         if self._pool is None or not self._pool.is_usable:
-            self._pool = _core.LoaderPool(self.num_workers)
+            ordinal = self.device.index if self.device.type == "cuda" and self.decoder != "dali" else -1
+            decoder = self.decoder if ordinal >= 0 else "cpu"
+            self._pool = _core.LoaderPool(self.num_workers, ordinal, decoder, self.strict)
             self._dali = self._dali_decoder(base, self._pool) if self.decoder == "dali" else None
         state, self._resume = self._resume, None
         epoch = base.epoch if self._next_epoch is None else self._next_epoch
@@ -167,8 +179,9 @@ class VideoLoader(DataLoader[Any]):
             pool,
             batch_size=self.batch_size or 1,
             num_threads=self.num_workers,
-            device=torch.device("cpu"),
+            device=self.device,
             augment=self.augment,
+            is_strict=self.strict,
         )
 
     def set_epoch(self, epoch: int) -> None:
@@ -186,6 +199,8 @@ class VideoLoader(DataLoader[Any]):
         num_packets_dropped (within what was decoded, by the plan), num_packets_skipped, bytes_read. Seconds summed over threads:
         index_seconds, read_seconds, decode_seconds, transform_seconds. wait_seconds: how long the caller waited for batches.
         memory_bytes: held for batches. failures: (dataset index, path, reason) of the first 1000 samples that failed.
+        For a GPU: num_nvdec_samples (decoded by NVDEC), num_nvdec_creations (NVDEC decoders made), fallbacks (samples that the CPU
+        decoded though "nvdec" or "auto" was asked for, by reason; see docs/gpu.md), staging_bytes: (device, pinned) bytes of the process.
         dali_fallbacks: with decoder="dali", samples that libavcodec decoded for it, by reason.
         """
         stats = dict(_core.LoaderPool(0).stats() if self._pool is None else self._pool.stats())
@@ -194,6 +209,7 @@ class VideoLoader(DataLoader[Any]):
         stats["wait_seconds"] = self._wait_seconds
         stats["memory_bytes"] = self._memory.num_bytes
         stats["failures"] = list(self._failures)
+        stats["staging_bytes"] = _core.cuda_memory_held()
         if self.decoder == "dali":
             stats["dali_fallbacks"] = {} if self._dali is None else dict(self._dali.fallbacks)
         return stats
@@ -346,6 +362,7 @@ class _Iterator:
                     raise StopIteration
                 pending = self._decoding[0]
                 timeout = self._loader.timeout
+                self._name_consumer()
                 if not pending.batch.wait(timeout if timeout > 0 else -1.0):
                     raise RuntimeError(f"VideoLoader timed out: a batch was not ready after {timeout} seconds")
                 self._decoding.popleft()
@@ -405,8 +422,15 @@ class _Iterator:
             return self._loader._dali.batch(indices)
         return self._dataset.core_batch(self._pool, indices)
 
+    def _name_consumer(self) -> None:
+        """Tells the core which stream's work batches are ordered with."""
+        device = self._loader.device
+        if device.type == "cuda":
+            self._pool.set_consumer(cuda.current_stream(device))
+
     def _start_decoding(self, pending: _Pending) -> None:
         dataset = self._dataset
+        self._name_consumer()
         shape = (len(pending.indices), *dataset.sample_shape)
         pending.clips = self._loader._memory.take(shape, dataset.dtype, self._loader.pin_memory)
         pending.errors = dataset.decode(pending.batch, pending.indices, self._epoch, pending.clips)
@@ -500,31 +524,37 @@ def _index_batches(loader: VideoLoader, first_sample: int, first_batch: int) -> 
 class _Memory:
     """Batch buffers, used again once nobody holds a tensor in them: fresh memory of this size costs more than writing it.
 
-    A buffer is a NumPy array; the tensors made from it hold a reference to it, so its reference count tells when the last one is gone.
+    A buffer is a NumPy array, or a cuda.DeviceBuffer; the tensors made from it hold a reference to it, so its reference count tells when
+    the last one is gone.
     """
 
     _NUM_OWN_REFERENCES = 3  # the list's, the loop variable's, and getrefcount's argument
 
-    def __init__(self) -> None:
-        self._buffers: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
+    def __init__(self, gpu: torch.device | None = None) -> None:
+        self._gpu = gpu
+        self._buffers: list[np.ndarray[Any, np.dtype[np.uint8]] | cuda.DeviceBuffer] = []
 
     @property
     def num_bytes(self) -> int:
         return sum(buffer.nbytes for buffer in self._buffers)
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> torch.Tensor:
-        if pinned and torch.cuda.is_available():
+        if pinned and self._gpu is None and torch.cuda.is_available():
             return torch.empty(shape, dtype=dtype, pin_memory=True)  # torch keeps a cache of its own for these
         size = int(np.prod(shape)) * dtype.itemsize
         for buffer in self._buffers:
             if buffer.nbytes >= size and sys.getrefcount(buffer) == self._NUM_OWN_REFERENCES:
-                return torch.from_numpy(buffer)[:size].view(dtype).view(shape)
+                return _tensor_of(buffer)[:size].view(dtype).view(shape)
         # Buffers too small for this batch and free are of no more use.
         self._buffers = [
             buffer
             for buffer in self._buffers
             if buffer.nbytes >= size or sys.getrefcount(buffer) > self._NUM_OWN_REFERENCES
         ]
-        buffer = np.empty(size, np.uint8)
-        self._buffers.append(buffer)
-        return torch.from_numpy(buffer).view(dtype).view(shape)
+        fresh = np.empty(size, np.uint8) if self._gpu is None else cuda.DeviceBuffer(size, self._gpu)
+        self._buffers.append(fresh)
+        return _tensor_of(fresh).view(dtype).view(shape)
+
+
+def _tensor_of(buffer: np.ndarray[Any, np.dtype[np.uint8]] | cuda.DeviceBuffer) -> torch.Tensor:
+    return torch.from_numpy(buffer) if isinstance(buffer, np.ndarray) else buffer.tensor()

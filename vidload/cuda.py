@@ -1,0 +1,62 @@
+"""GPU memory and streams as the loader and the reader need them: buffers allocated by torch, handed out again and again.
+
+The core writes to the addresses given here, ordered after and before the work of the stream named here; it neither links nor imports
+torch. Nothing in this file starts CUDA before the first buffer is wanted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from vidload import _core
+
+
+def cuda_device(device: str | int | torch.device | None) -> torch.device | None:
+    """The GPU that `device` names, with its number; None for the CPU ("cpu" or None).
+
+    Raises:
+        ValueError: it names something else.
+        RuntimeError: this machine or this build cannot use a GPU.
+    """
+    if device is None:
+        return None
+    named = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
+    if named.type == "cpu":
+        return None
+    if named.type != "cuda":
+        raise ValueError(f"device {str(named)!r} is neither 'cpu' nor a CUDA device such as 'cuda' or 'cuda:1'")
+    if not _core.has_cuda_kernels():
+        raise RuntimeError(f"device={str(named)!r}: this build of vidload has no CUDA kernels; rebuild it where nvcc is installed")
+    problem = _core.why_no_cuda_driver()
+    if problem:
+        raise RuntimeError(f"device={str(named)!r}: {problem}")
+    if named.index is None:
+        named = torch.device("cuda", current_device())
+    return named
+
+
+def current_device() -> int:
+    return torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+
+
+def current_stream(device: torch.device) -> int:
+    """The handle of the stream that the caller's work on `device` is queued on."""
+    return int(torch.cuda.current_stream(device).cuda_stream)
+
+
+class DeviceBuffer:
+    """A block of GPU memory. Tensors made from it hold a reference to it, as those of a NumPy array do."""
+
+    def __init__(self, nbytes: int, device: torch.device) -> None:
+        self._memory = torch.empty(nbytes, dtype=torch.uint8, device=device)
+        self.nbytes = nbytes
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {"shape": (self.nbytes,), "typestr": "|u1", "data": (self._memory.data_ptr(), False), "version": 2}
+
+    def tensor(self) -> torch.Tensor:
+        """uint8 [nbytes]."""
+        return torch.as_tensor(self, device=self._memory.device)
