@@ -62,3 +62,36 @@ def test_cpu_decoded_clips_on_the_gpu_equal_the_cpu_loaders(h264_files, dtype, l
     made, loader = batches(data, device="cuda", decoder="cpu")
     assert_same(made, expected)
     assert loader.stats()["num_samples"] == 4
+
+
+def assert_nothing_left(loader: vidload.VideoLoader) -> None:
+    """No surface mapped, no context current, nothing launched without one."""
+    assert Stub.context_depth() == 0
+    assert Stub.counter("pushed_contexts") == 0
+    assert Stub.counter("mapped_surfaces") == 0
+    assert Stub.counter("launches_without_context") == 0
+
+
+NVDEC_VIDEOS = [
+    "h264",
+    "h264_no_b_frames",
+    "h264_16_b_frames",
+    "h264_b_pyramid_normal",
+    "h264_star",
+]
+
+
+@pytest.mark.parametrize("name", NVDEC_VIDEOS)
+@on_stub_gpu
+def test_nvdec_clips_equal_the_cpu_loaders(video, name):
+    data = dataset([video(name)] * 4, clip="3x5x2", layout="NVCTHW")
+    expected, _ = batches(data)
+    Stub.add_videos([video(name)])
+    Stub.set_lazy()
+    made, loader = batches(data, device="cuda", decoder="nvdec")
+    stats = loader.stats()
+    assert stats["fallbacks"] == {}
+    assert stats["num_nvdec_samples"] == 4
+    assert Stub.counter("unknown_pictures") == 0
+    assert_same(made, expected)
+    assert_nothing_left(loader)
