@@ -3,10 +3,11 @@
 namespace vidload {
 namespace {
 
-constexpr uint8_t kStartCode[4] = {0, 0, 0, 1};
+// Three bytes: a fourth, zero, would be taken for the end of the NAL unit before and handed to NVDEC with it.
+constexpr uint8_t kStartCode[3] = {0, 0, 1};
 
 void append_nal(std::vector<uint8_t>& out, const uint8_t* data, size_t size) {
-  out.insert(out.end(), kStartCode, kStartCode + 4);
+  out.insert(out.end(), kStartCode, kStartCode + 3);
   out.insert(out.end(), data, data + size);
 }
 

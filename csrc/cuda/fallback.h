@@ -13,6 +13,7 @@ enum class Fallback {
   depth,          // more bits than this GPU decodes
   too_small,
   too_large,
+  odd_size,       // an odd width or height: where NVDEC would put the chroma is not specified
   irregular,      // packets and frames do not correspond one to one (packed AVI, field pairs)
   create_failed,  // the driver made no decoder
   map_failed,     // the driver failed on a picture

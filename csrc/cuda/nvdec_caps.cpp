@@ -104,6 +104,7 @@ void check_nvdec_takes(const CudaDevice& device, const StreamInfo& stream, bool 
     throw NvdecRefusal(Fallback::too_small, size + " is less than this GPU decodes (" + std::to_string(caps->min_width) + "x" +
                                                 std::to_string(caps->min_height) + ")");
   }
+  if (width % 2 != 0 || height % 2 != 0) throw NvdecRefusal(Fallback::odd_size, size + " is odd");
   const int macroblocks = ((width + 15) / 16) * ((height + 15) / 16);
   if (width > caps->max_width || height > caps->max_height || macroblocks > caps->max_macroblocks) {
     throw NvdecRefusal(Fallback::too_large, size + " is more than this GPU decodes (" + std::to_string(caps->max_width) + "x" +

@@ -224,7 +224,10 @@ void NvdecDecoder::run(const StreamInfo& stream, const Span& span, PacketReader&
     times.read_seconds += now_seconds() - before;
     if (i == 0) {
       if (annex_b.starts_anew()) restart_ = bytes;
-      if (generation_ > 1 && (must_flush_ || restart_.empty())) avcodec_flush_buffers(context_.get());
+      if (generation_ > 1 && (must_flush_ || restart_.empty())) {
+        transform_->synchronize();  // libavcodec 5.1 makes a new NVDEC decoder then; the old one's surfaces may still be read
+        avcodec_flush_buffers(context_.get());
+      }
       must_flush_ = false;
     }
     send(bytes, tag | span.packets[i], is_keyframe, times);

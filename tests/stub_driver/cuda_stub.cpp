@@ -134,6 +134,11 @@ void post(CUstream handle, std::function<void()> work) {
   if (!is_lazy) drain(stream, stream.tail);
 }
 
+void finish(CUstream handle) {
+  Stream& stream = stream_of(handle);
+  drain(stream, stream.tail);
+}
+
 uint8_t* reachable(CUdeviceptr memory) {
   return reinterpret_cast<uint8_t*>(memory >= kArenaBegin && memory < kArenaEnd ? memory + kAlias : memory);
 }

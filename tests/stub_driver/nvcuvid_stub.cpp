@@ -227,7 +227,7 @@ namespace {
 
 struct Output {
   CUdeviceptr memory = 0;
-  bool is_mapped = false;
+  bool is_mapped = false, is_used = false;
   CUstream stream = nullptr;
 };
 
@@ -290,7 +290,7 @@ STUB_API cuvidCreateDecoder(void** handle, CreateInfo* info) {
   decoder->surfaces.resize(info->num_surfaces);
   decoder->outputs.resize(info->num_outputs);
   decoder->pitch = (info->target_width * (info->output_format == 1 ? 2 : 1) + 511) / 512 * 512;
-  decoder->bytes = decoder->pitch * info->target_height * 3 / 2;
+  decoder->bytes = decoder->pitch * ((info->target_height + 1) / 2 * 3);
   for (Output& output : decoder->outputs) output.memory = stub::allocate(decoder->bytes);
   *handle = decoder;
   stub::count("decoders_created", 1);
@@ -301,6 +301,7 @@ STUB_API cuvidCreateDecoder(void** handle, CreateInfo* info) {
 STUB_API cuvidDestroyDecoder(void* handle) {
   auto* decoder = static_cast<Decoder*>(handle);
   for (const Output& output : decoder->outputs) {
+    if (output.is_used) stub::finish(output.stream);  // freeing device memory waits for its users, as the driver does
     if (output.is_mapped) stub::count("mapped_surfaces", -1), stub::count("surfaces_never_unmapped", 1);
     stub::release(output.memory);
   }
@@ -341,7 +342,7 @@ STUB_API cuvidMapVideoFrame64(void* handle, int index, unsigned long long* memor
   if (size_t(index) >= decoder->surfaces.size()) return kInvalidValue;
   for (Output& output : decoder->outputs) {
     if (output.is_mapped) continue;
-    output.is_mapped = true;
+    output.is_mapped = output.is_used = true;
     output.stream = parameters->output_stream;
     stub::count("mapped_surfaces", 1);
     stub::post(output.stream, [to = output.memory, pitch = decoder->pitch, width = int(decoder->info.target_width),

@@ -29,6 +29,9 @@ STUB_EXPORT bool has_context();
 // Runs at once, or with lazy streams when something waits for it.
 STUB_EXPORT void post(CUstream stream, std::function<void()> work);
 
+// Runs all that is queued on the stream.
+STUB_EXPORT void finish(CUstream stream);
+
 // Device memory lies where host access faults; this is where the stub itself reaches it. Other addresses stay as they are.
 STUB_EXPORT uint8_t* reachable(CUdeviceptr memory);
 STUB_EXPORT CUdeviceptr allocate(size_t bytes);
