@@ -143,7 +143,7 @@ def _renamed(state: Mapping[str, Tensor]) -> tuple[str, dict[str, tuple[str, Ten
             return re.sub(r"\[([abc])\]", lambda m: str("abc".index(m[1]) + 1), name)
 
         return "pyslowfast", {key: (finished(_first_match(key, _PYSLOWFAST)), v) for key, v in state.items()}
-    if "conv1.weight" in state:
+    if {"conv1.weight", "bn1.weight"} <= state.keys():
         return "torchvision", {key: (_first_match(key, _TORCHVISION), v) for key, v in state.items()}
     return "mmaction2", {key: (key, v) for key, v in state.items()}
 

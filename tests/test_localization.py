@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from vidload.models import bmn, bsn, create, list_models, localization
+from vidload.models import bmn, bsn, create, list_models, load_checkpoint, localization
 from vidload.models.localization import SoftNMS
 
 FIXTURES = Path(__file__).parent / "fixtures" / "localization"
@@ -80,6 +80,17 @@ def test_state_dict_has_the_keys_order_shapes_and_dtypes_of_mmaction2_checkpoint
     assert parameters == dict(model.named_parameters()).keys()
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert trainable == expected["parameters_trainable"]
+
+
+@pytest.mark.parametrize("name", LOCALIZERS)
+def test_checkpoints_of_localizers_load_whole(name, tmp_path):
+    small = SMALL_BMN if name == "bmn_400x100" else {}
+    saved, fresh = filled(create(name, **small)), create(name, **small)
+    torch.save({"state_dict": saved.state_dict()}, tmp_path / "weights.pth")
+    report = load_checkpoint(fresh, tmp_path / "weights.pth")
+    assert (report.source, report.missing, report.unused) == ("mmaction2", (), ())
+    for key, value in fresh.state_dict().items():
+        assert torch.equal(value, saved.state_dict()[key]), key
 
 
 def test_tem_output_agrees_with_mmaction2():
