@@ -14,6 +14,7 @@ packets costs) and vidload's efficiency against it, the cost of a clip outside C
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import build_data
+import dali_rows
 import numpy as np
 from peers import BATCH_SIZE, PACKAGES, SIZE, STD
 from timing import RESULTS, Rounds, geometric_mean, machine, markdown_table, ratio, write_json
@@ -232,6 +234,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for worker in workers.values():
                 worker.close()
         result["peak_megabytes"] = peak_memory(cases, jobs_file)
+    if args.dali:
+        result["dali"] = dali_rows.measure(args.num_workers, num_rounds=2)
     result["minutes"] = (time.perf_counter() - started) / 60
     return result
 
@@ -392,6 +396,8 @@ def report(result: dict[str, Any]) -> str:
             f"Peak memory (32x2x1 float32, batch 8, prefetch 2, 2 threads): {memory['peak']:.0f} MB, of which "
             f"{memory['after_import']:.0f} MB are there before the first batch."
         )
+    if "dali" in result:
+        lines += ["", dali_rows.report(result["dali"]).rstrip()]
     return "\n".join(lines) + f"\n\nMeasured in {result['minutes']:.1f} minutes.\n"
 
 
@@ -457,6 +463,13 @@ def main() -> None:
         "--num-workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores"
     )
     parser.add_argument("--minutes", type=float, default=3.3, help="no round starts that would end later")
+    parser.add_argument(
+        "--dali",
+        action=argparse.BooleanOptionalAction,
+        default=importlib.util.find_spec("nvidia") is not None
+        and importlib.util.find_spec("nvidia.dali") is not None,
+        help="add the rows of dali_rows.py, about a minute; default: where DALI is installed",
+    )
     parser.add_argument(
         "--torchcodec-python",
         metavar="PATH",
