@@ -51,7 +51,7 @@ MIN_ROUNDS = 2
 MAX_DIFFERENCE = 4.0
 
 
-# set -> clip -> loader -> one {"wall": s, "cpu": s} a round
+# set -> clip -> loader -> one {"wall": s, "cpu": s, "clips": n} a round
 Seconds = dict[str, dict[str, dict[str, list[dict[str, float]]]]]
 
 
@@ -64,9 +64,10 @@ class Case:
     clip: str
     first: int
 
-    def jobs(self, round_number: int, count: int = CLIPS_A_ROUND) -> list[int]:
+    def jobs(self, round_number: int, count: int = CLIPS_A_ROUND, step: int = 1) -> list[int]:
+        """The arguments of a range of job numbers."""
         start = self.first + round_number * CLIPS_A_ROUND
-        return [start, start + count]
+        return [start, start + count, step]
 
 
 class Worker:
@@ -110,7 +111,8 @@ class Worker:
         processes."""
         before = cpu_seconds(self.process.pid)
         seconds = self.ask(**command)["seconds"]
-        return {"wall": seconds, "cpu": cpu_seconds(self.process.pid) - before}
+        cpu = cpu_seconds(self.process.pid) - before
+        return {"wall": seconds, "cpu": cpu, "clips": len(range(*command["jobs"]))}
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -288,7 +290,8 @@ def measure(
             for name, worker in workers.items():
                 of_case.setdefault(name, []).append(worker.timed(do="time", jobs=jobs))
             for name, num_threads in (("floor", 1), ("floor_together", args.num_workers)):
-                taken = workers["vidload"].timed(do="floor", jobs=jobs, num_threads=num_threads)
+                every_second = case.jobs(round_number, step=2)
+                taken = workers["vidload"].timed(do="floor", jobs=every_second, num_threads=num_threads)
                 of_case.setdefault(name, []).append(taken)
         now = time.perf_counter()
         print(f"round {round_number + 1} took {now - round_started:.0f} s", flush=True)
@@ -316,12 +319,12 @@ def peak_memory(cases: list[Case], jobs_file: Path) -> dict[str, float]:
 
 def rates(of_case: dict[str, list[dict[str, float]]], name: str) -> Rounds:
     """Clips per second."""
-    return Rounds(tuple(CLIPS_A_ROUND / seconds["wall"] for seconds in of_case[name]))
+    return Rounds(tuple(seconds["clips"] / seconds["wall"] for seconds in of_case[name]))
 
 
 def cpu_milliseconds(of_case: dict[str, list[dict[str, float]]], name: str) -> Rounds:
     """Processor time of a clip."""
-    return Rounds(tuple(1000 * seconds["cpu"] / CLIPS_A_ROUND for seconds in of_case[name]))
+    return Rounds(tuple(1000 * seconds["cpu"] / seconds["clips"] for seconds in of_case[name]))
 
 
 def report(result: dict[str, Any]) -> str:
@@ -462,7 +465,7 @@ def main() -> None:
     parser.add_argument(
         "--num-workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores"
     )
-    parser.add_argument("--minutes", type=float, default=3.3, help="no round starts that would end later")
+    parser.add_argument("--minutes", type=float, default=3.6, help="no round starts that would end later")
     parser.add_argument(
         "--dali",
         action=argparse.BooleanOptionalAction,
