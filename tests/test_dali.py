@@ -273,6 +273,18 @@ def test_errors_come_with_their_batch_and_name_the_file(items, tmp_path: Path) -
         next(iterator)
 
 
+def test_a_sampler_that_leaves_the_video_is_an_error_and_not_a_black_picture(video) -> None:
+    for frame in (48, -1):
+        dataset = VideoDataset(
+            [(video("vp9"), 0)],
+            clip="2x1x1",
+            transform=center_crop(32, 40),
+            sampling=lambda *_, frame=frame: np.array([[0, frame]]),
+        )
+        with pytest.raises(vidload.FrameIndexError, match=rf"vp9\.webm: frame_index {frame} is out of range \[0, 48\)"):
+            next(iter(VideoLoader(dataset, decoder="dali", num_workers=1)))
+
+
 def test_skip_and_substitute_happen_before_dali_and_choose_what_the_core_path_chooses(items, tmp_path: Path) -> None:
     dataset = VideoDataset(with_bad_files(items, tmp_path), clip="2x1x1", transform=center_crop(32, 40), seed=2)
     for on_error, num_labels in (("skip", 10), ("substitute", 12)):
@@ -407,6 +419,13 @@ def test_own_operators_see_cropped_rgb_and_come_before_flip_and_normalization(it
     dataset.set_epoch(0)
     ((inverted, _),) = VideoLoader(dataset, 3, num_workers=1, decoder="dali", augment=lambda clips: clips ^ 255)
     assert torch.equal(inverted, 255 - clips)
+
+
+def test_the_example_runs_and_tells_what_vidload_decoded() -> None:
+    example = Path(__file__).parents[1] / "examples" / "dali_augment.py"
+    done = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, timeout=120)
+    assert "batch 4: clips float32 [8, 3, 16, 64, 64]" in done.stdout, done.stderr
+    assert "decoded by vidload for DALI: {'codec h264': 32}" in done.stdout
 
 
 # --- on a GPU

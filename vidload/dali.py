@@ -28,7 +28,13 @@ from torch.utils.data import BatchSampler, Dataset, SequentialSampler
 from vidload import _core
 from vidload.cores import available_cores
 from vidload.dataset import ClipDataset, Request
-from vidload.errors import UnreadableVideoError, UnsupportedVideoError, VideoError, VideoNotFoundError
+from vidload.errors import (
+    FrameIndexError,
+    UnreadableVideoError,
+    UnsupportedVideoError,
+    VideoError,
+    VideoNotFoundError,
+)
 from vidload.loader import EpochSampler, _base_dataset
 
 try:
@@ -215,7 +221,12 @@ def _graph(
         )
     encoded, frames, pixels, is_encoded, order, boxes, flips, labels = nodes
     if is_encoded:
-        video = fn.decoders.video(encoded, frames=frames, device="mixed" if device == "gpu" else "cpu")
+        video = fn.decoders.video(
+            encoded,
+            frames=frames,
+            pad_mode="none",  # a frame that is not there is an error, not a black picture
+            device="mixed" if device == "gpu" else "cpu",
+        )
     else:
         video = pixels.gpu() if device == "gpu" else pixels
     crops = [
@@ -326,7 +337,12 @@ class _Sample:
         """Begins to read the file for DALI, or to decode it here; returns the reason for the latter."""
         self._request = request
         assert self.info is not None
-        reason = unsupported_reason(self.info[4], device)
+        num_frames, *_, index = self.info
+        outside = request.frames[(request.frames < 0) | (request.frames >= num_frames)]
+        if len(outside) > 0:
+            self._error = FrameIndexError(self._path, None, f"frame_index {outside[0]} is out of range [0, {num_frames})")
+            return None
+        reason = unsupported_reason(index, device)
         if reason is None:
             self._bytes = readers.submit(np.fromfile, self._path, np.uint8)
         elif is_strict:
