@@ -202,6 +202,18 @@ def test_stats_count_what_the_core_decoded_and_why(dataset) -> None:
     assert loader.stats()["dali_fallbacks"] == {"codec h264": 2, "codec hevc": 1, "colors other than BT.601": 1}
 
 
+def test_strict_makes_errors_of_what_dali_cannot_decode(dataset) -> None:
+    loader = VideoLoader(dataset, 4, decoder="dali", strict=True, on_error="skip", num_workers=1)
+    decoded = {list(MEAN_DIFFERENCE)[label] for _, labels in loader for label in labels.tolist()}
+    assert decoded == {"vp9_444", "vp9_444_full_range", "mjpeg_444_odd", "mjpeg_avi", "vp9", "vp8"}
+    reasons = [reason for _, _, reason in loader.stats()["failures"]]
+    assert "DALI cannot decode this video (codec h264), and strict=True forbids" in reasons[0]
+    dataset.set_epoch(0)
+    loader = VideoLoader(dataset, 10, decoder="dali", strict=True, num_workers=1)
+    with pytest.raises(vidload.UnsupportedVideoError, match="codec h264"):
+        next(iter(loader))
+
+
 def test_a_batch_on_which_dali_fails_is_decoded_by_the_core(dataset, monkeypatch) -> None:
     expected = epoch_of(VideoLoader(dataset, 5, decoder="dali", num_workers=1))
     monkeypatch.setitem(dali._CODECS, "cpu", ("h264", "vp9", "vp8", "mjpeg"))  # a lie: DALI knows no H.264 on the CPU

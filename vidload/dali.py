@@ -506,6 +506,7 @@ class DaliDecoder:
                 source=None,
                 prefetch_queue_depth=1,  # schedule_run runs this many batches when first called; later ones queue up all the same
             )
+            self._pipeline.build()
         batch.inputs = list(zip(*(batch.samples[place].inputs() for place in batch.places), strict=True))
         self._fed.append(batch)
         try:

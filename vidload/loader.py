@@ -55,8 +55,8 @@ class VideoLoader(DataLoader[Any]):
             alone, takes its place. Either way it is counted and listed in stats().
         device: where the clips shall be: "cpu" (or None), or a GPU such as "cuda" or "cuda:1". On a GPU, batches are ordered with the
             work of the caller's current stream, before and after; the host does not wait.
-        strict: for a GPU: a video that `decoder` cannot decode there fails, in place of being decoded on the CPU. stats() counts
-            such videos by reason.
+        strict: for a GPU, and for decoder="dali": a video that `decoder` cannot decode there fails, in place of being decoded on the CPU.
+            stats() counts such videos by reason.
         decoder: what makes the pixels. "cpu": libavcodec and the core's transform. "dali": NVIDIA DALI, of the same frames, boxes and
             flips; videos that it cannot decode are decoded by libavcodec and resized by DALI (see vidload.dali). "auto": "cpu".
         augment: for decoder="dali": the caller's own DALI operators on the cropped clips; see vidload.dali.dali_pipeline.
