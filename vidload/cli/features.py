@@ -174,13 +174,13 @@ def _sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-def _stamp(path: str) -> list[Any]:
-    """What tells whether a video changed; a missing one has none."""
+def _stamp(path: str) -> list[int]:
+    """What tells whether a video changed: size and time of writing; nothing of a missing one."""
     try:
         status = os.stat(path)
     except OSError:
-        return [os.path.abspath(path), None, None]
-    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+        return []
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _write_features(path: Path, features: Any) -> None:
