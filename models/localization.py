@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,16 +187,13 @@ def detections(
 def write_results(path: str | os.PathLike[str], results: Mapping[str, Sequence[Detection]]) -> None:
     """Write `{video: [{"score", "segment"}]}` as ActivityNet's evaluation reads it; aside, then renamed."""
     path = Path(path)
-    document = {"version": "VERSION 1.3", "results": results, "external_data": {}}
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    text = json.dumps({"version": "VERSION 1.3", "results": results, "external_data": {}})
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(document, file)
-        os.chmod(aside, 0o644)  # mkstemp makes it private
+        aside.write_text(text)
         os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def read_results(path: str | os.PathLike[str]) -> dict[str, list[Detection]]:
