@@ -351,11 +351,15 @@ def bmn_proposals(confidence_map: ArrayLike, start_scores: ArrayLike, end_scores
 # Note [Boundary matching]
 # As published, features P [C, T] are multiplied by the sample mask M [T, (n, d, s)], which gives a tensor of
 # C * 32 * T * T numbers (327 MB a video at T = 100), on which the convolution W [out, C, n] works. Both steps
-# are linear, so their order can change:     sum_c,n W[o,c,n] sum_t P[c,t] M[t,n,d,s] = sum_t,n (sum_c
-# W[o,c,n] P[c,t]) M[t,n,d,s] The inner sum has out * 32 * T numbers (6.5 MB) and takes 0.4 G multiply-adds a
-# video instead of 8.2 + 41.9 G; the outer one is a product with M seen as a [(d, s), (t, n)] matrix, 1.5 % of
-# which is not zero (477 thousand entries): 0.24 G. Forward of one video on two cores of an AMD EPYC, float32,
-# PyTorch 2.13: as published 1520 ms; reordered and dense 375 ms (133 ms when taken duration by duration);
-# with torch.sparse CSR 61 ms; with embedding_bag 17 ms. embedding_bag also works in half precision and under
-# torch.compile. Its own gradient would scatter, so the gradient is the same product with the transposed
-# matrix. `python bench/localization_step.py` measures the published form beside this one.
+# are linear, so their order can change:
+#
+#     sum_c,n W[o,c,n] sum_t P[c,t] M[t,n,d,s] = sum_t,n (sum_c W[o,c,n] P[c,t]) M[t,n,d,s]
+#
+# The inner sum has out * 32 * T numbers (6.5 MB) and takes 0.4 G multiply-adds a video instead of
+# 8.2 + 41.9 G; the outer one is a product with M seen as a [(d, s), (t, n)] matrix, 1.5 % of which is not zero
+# (477 thousand entries): 0.24 G. Forward of one video on two free cores of an AMD EPYC, float32, PyTorch 2.13:
+# as published 1520 ms; reordered and dense 375 ms (133 ms duration by duration); with torch.sparse CSR 61 ms;
+# with embedding_bag 17 ms. embedding_bag also works in half precision and under torch.compile. Its own
+# gradient would scatter, so the gradient is the same product with the transposed matrix.
+#
+# `python bench/localization_step.py` measures the published form beside this one.
