@@ -359,7 +359,7 @@ def bmn_proposals(confidence_map: ArrayLike, start_scores: ArrayLike, end_scores
 # 8.2 + 41.9 G; the outer one is a product with M seen as a [(d, s), (t, n)] matrix, 1.5 % of which is not zero
 # (477 thousand entries): 0.24 G. Forward of one video on two free cores of an AMD EPYC, float32, PyTorch 2.13:
 # as published 1520 ms; reordered and dense 375 ms (133 ms duration by duration); with torch.sparse CSR 61 ms;
-# with embedding_bag 17 ms. embedding_bag also works in half precision and under torch.compile. Its own
+# with embedding_bag 17 ms. embedding_bag also works in bfloat16 and under torch.compile. Its own
 # gradient would scatter, so the gradient is the same product with the transposed matrix.
 #
 # `python bench/localization_step.py` measures the published form beside this one.
