@@ -66,7 +66,7 @@ def test_cpu_decoded_clips_on_the_gpu_equal_the_cpu_loaders(h264_files, dtype, l
     assert loader.stats()["num_samples"] == 4
 
 
-def assert_nothing_left(loader: vidload.VideoLoader) -> None:
+def assert_nothing_left() -> None:
     """No surface mapped, no context current, nothing launched without one."""
     assert Stub.context_depth() == 0
     assert Stub.counter("pushed_contexts") == 0
@@ -113,7 +113,7 @@ def test_nvdec_clips_equal_the_cpu_loaders(video, name):
     assert stats["num_nvdec_samples"] == 4
     assert Stub.counter("unknown_pictures") == 0
     assert_same(made, expected)
-    assert_nothing_left(loader)
+    assert_nothing_left()
 
 
 @on_stub_gpu
@@ -142,7 +142,7 @@ def test_200_clips_of_one_size_take_one_nvdec_decoder_a_thread(video):
     assert_same(made, expected)
     assert loader.stats()["num_nvdec_samples"] == 200
     assert loader.stats()["num_nvdec_creations"] == Stub.counter("decoders_created") <= 2
-    assert_nothing_left(loader)
+    assert_nothing_left()
 
 
 @on_stub_gpu
@@ -230,7 +230,7 @@ def test_a_failing_decoder_costs_no_clip(h264_files, function, nth, reason):
     if reason is not None:
         assert set(fallbacks) == {reason}
     assert sum(fallbacks.values()) == 4 - loader.stats()["num_nvdec_samples"]
-    assert_nothing_left(loader)
+    assert_nothing_left()
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_failing_driver_call_is_an_error_and_the_loader_recovers(h264_files, f
         for _ in loader:
             pass
     except (vidload.VideoError, RuntimeError) as error:
-        assert "CUDA: cannot" in str(error)  # noqa: PT017  the call may also come after all is done
+        assert "CUDA: cannot" in str(error)
     Stub.succeed()
     loader.set_epoch(0)
     made = [Stub.read(clips) for clips, _ in loader]
@@ -339,7 +339,7 @@ def test_threads_under_random_delays_make_the_same_batches(h264_files, decoder):
     Stub.set_delays(300)
     made, loader = batches(data, batch_size=4, num_workers=6, prefetch_factor=3, device="cuda", decoder=decoder)
     assert_same(made, expected)
-    assert_nothing_left(loader)
+    assert_nothing_left()
 
 
 @on_stub_gpu
@@ -404,3 +404,34 @@ def test_other_devices_are_refused(h264_files, device):
 def test_nvdec_needs_a_gpu(h264_files):
     with pytest.raises(ValueError, match="needs device='cuda'"):
         vidload.VideoLoader(dataset(h264_files), decoder="nvdec")
+
+
+# --- VideoReader
+
+
+@pytest.mark.parametrize("decoder", ["cpu", "nvdec"])
+@on_stub_gpu
+def test_reader_frames_on_the_gpu_equal_those_on_the_cpu(video, decoder):
+    path = video("h264_rotated_90")
+    Stub.add_videos([path])
+    wanted = [40, 3, 3, 17, -1]
+    expected = vidload.VideoReader(path).get_frames_at(wanted)
+    Stub.set_lazy()
+    frames = vidload.VideoReader(path, device="cuda", decoder=decoder).get_frames_at(wanted)
+    assert torch.equal(Stub.read(frames), torch.from_numpy(expected))
+    assert (Stub.counter("decoders_created") > 0) == (decoder == "nvdec")
+    assert_nothing_left()
+
+
+@on_stub_gpu
+def test_reader_of_bytes_gives_frames_on_the_gpu_too(video):
+    data = Path(video("vp9")).read_bytes()
+    frames = vidload.VideoReader(data, device="cuda")[10:13]
+    assert torch.equal(Stub.read(frames), torch.from_numpy(vidload.VideoReader(data)[10:13]))
+
+
+@on_stub_gpu
+def test_a_strict_reader_fails_where_nvdec_cannot(video):
+    reader = vidload.VideoReader(video("h264_422"), device="cuda", decoder="nvdec", strict=True)
+    with pytest.raises(vidload.UnsupportedVideoError, match="NVDEC cannot decode it \\(chroma"):
+        reader.get_frames_at([0])

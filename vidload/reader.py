@@ -6,6 +6,7 @@ are read and decoded. Batches for training are vidload.VideoLoader's work.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from vidload import _core
+from vidload import _core, cuda
+from vidload.cuda import cuda_device
 
 # H.273 numbers, as FFmpeg's AVCOL_* constants have them.
 _COLOR_MATRICES = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
@@ -46,6 +49,8 @@ class VideoReader:
 
     Args:
         source: a path, or the bytes of a video file (``bytes``, ``bytearray``, ``memoryview``, a uint8 array), which are kept, not copied.
+        device: where frames shall be: "cpu" (or None), or a GPU such as "cuda" or "cuda:1"; get_frames_at then gives torch tensors there.
+        decoder: for a GPU: "nvdec", "cpu", or "auto" (NVDEC from 720p on). What NVDEC cannot decode, the CPU does, unless `strict`.
 
     Raises:
         VideoError: (a subclass that says why) the file is missing, is no video, or its codec is not supported.
@@ -53,7 +58,22 @@ class VideoReader:
     Safe to share between threads; calls take turns.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | bytes | bytearray | memoryview | npt.NDArray[np.uint8]) -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | bytes | bytearray | memoryview | npt.NDArray[np.uint8],
+        *,
+        device: str | int | torch.device | None = None,
+        decoder: str = "auto",
+        strict: bool = False,
+    ) -> None:
+        gpu = cuda_device(device)
+        self.device = torch.device("cpu") if gpu is None else gpu
+        self.decoder = decoder
+        self.strict = strict
+        if decoder not in ("auto", "cpu", "nvdec"):
+            raise ValueError(f"decoder {decoder!r} is not one of auto, cpu, nvdec")
+        if decoder == "nvdec" and gpu is None:
+            raise ValueError("decoder 'nvdec' leaves its frames on the GPU, which needs device='cuda'")
         if isinstance(source, (str, os.PathLike)):
             self._reader: _core.VideoReader | None = _core.VideoReader(os.fspath(source))
             self.name = os.fspath(source)
@@ -179,14 +199,26 @@ class VideoReader:
         array = array.astype(np.int64)
         return np.where(array < 0, array + self.num_frames, array) if (array < 0).any() else array
 
-    def get_frames_at(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+    def get_frames_at(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Any:
         """Frames by index (any order, repeats allowed, negative ones count from the end): uint8 RGB [len(indices), height, width, 3].
+
+        An array; with a GPU as `device` a torch.Tensor there, in order with the caller's current stream. Other libraries take the tensor
+        without a copy by its `__dlpack__` or `__cuda_array_interface__`.
 
         Raises:
             FrameIndexError: an index that the video does not have.
             DamagedVideoError: a frame, or one it depends on, is damaged.
         """
-        return self._open().read_rgb(self._indices(indices))
+        reader = self._open()
+        if self.device.type == "cpu":
+            return reader.read_rgb(self._indices(indices))
+        frames = self._indices(indices)
+        shape = (len(frames), self.height, self.width, 3)
+        out = cuda.DeviceBuffer(math.prod(shape), self.device).tensor().view(shape)
+        ordinal, stream = int(self.device.index), cuda.current_stream(self.device)
+        if len(frames) > 0:
+            reader.read_rgb_to_device(frames, ordinal, self.decoder, self.strict, out.data_ptr(), stream)
+        return out
 
     def __getitem__(self, index: int | slice) -> npt.NDArray[np.uint8]:
         """``reader[i]``: uint8 RGB [height, width, 3]; ``reader[a:b:c]``: [T, height, width, 3]."""

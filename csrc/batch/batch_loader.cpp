@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "cuda/nvdec_caps.h"
 #include "cuda/nvdec_decoder.h"
 #include "decode/picture_of_frame.h"
 #include "plan/decode_plan.h"
@@ -33,7 +32,7 @@ struct LoaderPool::Worker {
   std::vector<Resampler> resamplers;               // one a view, so that its tables last for the whole clip
   TransformSpec spec = {};
   JpegDecoder jpeg;
-  std::unique_ptr<DeviceTransform> device_transform;  // where batches are a GPU's
+  UniqueDeviceTransform device_transform;  // where batches are a GPU's
 
   static constexpr size_t kMaxDecoders = 4;
 
@@ -73,12 +72,7 @@ LoaderPool::LoaderPool(int num_threads, std::optional<CudaTarget> target) {
   threads_ = std::make_unique<ThreadPool>(num_threads);
 }
 
-LoaderPool::~LoaderPool() {
-  if (threads_->is_usable()) return;
-  // A forked child: the threads are gone, and what they were using may be half changed. All of it is leaked.
-  threads_.release();
-  new std::vector<std::unique_ptr<Worker>>(std::move(workers_));
-}
+LoaderPool::~LoaderPool() { threads_.reset(); }
 
 void LoaderPool::add_stats(const LoadStats& stats) {
   std::lock_guard<std::mutex> lock(stats_mutex_);
@@ -116,7 +110,6 @@ struct Batch::Shared {
   void write_to_device(size_t sample, int64_t frame, const PictureView& picture, PictureMemory memory, DeviceTransform& transform,
                        LoadStats& stats);
   bool load_by_nvdec(size_t sample, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times, LoadStats& stats);
-  void run_nvdec(size_t sample, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times, LoadStats& stats);
   void load_video(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
   void load_frames(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
 
@@ -236,18 +229,18 @@ void Batch::Shared::write_to_device(size_t sample, int64_t frame, const PictureV
 
 // Returns false, having counted why, if the CPU must decode the sample.
 bool Batch::Shared::load_by_nvdec(size_t sample, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times, LoadStats& stats) {
-  // See docs/gpu.md: the size from which NVDEC is expected to win is an estimate until it is measured.
-  constexpr int64_t kSmallPicture = 1280 * 720;
   const CudaTarget& target = pool->target();
   if (target.decoding == CudaDecoding::cpu) return false;
   const PacketIndex& index = *infos[sample].index;
   const int64_t num_frames = stats.num_frames;
+  const NvdecSink sink = [&](const WantedFrame& wanted, const PictureView& picture, DeviceTransform& transform) {
+    write_to_device(sample, wanted.frame, picture, PictureMemory::device, transform, stats);
+  };
   try {
-    check_nvdec_takes(*pool->device(), index.stream, index.is_regular);
     if (target.decoding == CudaDecoding::automatic && int64_t{index.stream.coded_width} * index.stream.coded_height < kSmallPicture) {
       throw NvdecRefusal(Fallback::small_picture, "");
     }
-    run_nvdec(sample, plan, reader, times, stats);
+    decode_by_nvdec(*pool->device(), index, plan, reader, *order, sink, times, &cancelled, &stats.num_nvdec_creations);
     ++stats.num_nvdec_samples;
     return true;
   } catch (const NvdecRefusal& refusal) {
@@ -259,35 +252,6 @@ bool Batch::Shared::load_by_nvdec(size_t sample, const DecodePlan& plan, PacketR
     ++stats.num_fallbacks[size_t(refusal.reason())];
     stats.num_frames = num_frames;
     return false;
-  }
-}
-
-void Batch::Shared::run_nvdec(size_t sample, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times, LoadStats& stats) {
-  const StreamInfo& stream = infos[sample].index->stream;
-  NvdecPool& decoders = NvdecPool::of(*pool->device());
-  while (true) {
-    bool is_reused = false;
-    std::unique_ptr<NvdecDecoder> decoder = decoders.acquire(stream, &is_reused);
-    DeviceTransform& transform = decoder->transform();
-    const FrameSink sink = [&](const WantedFrame& wanted, const AVFrame& frame) {
-      write_to_device(sample, wanted.frame, picture_of_cuda_frame(frame, stream, sources[sample].path), PictureMemory::device, transform,
-                      stats);
-    };
-    try {
-      order->before_writes(transform.stream());
-      for (const Span& span : plan.spans) decoder->run(stream, span, reader, sink, times, &cancelled);
-      order->after_writes(transform.stream());
-      stats.num_nvdec_creations += decoder->take_num_creations();
-      decoders.release(std::move(decoder));
-      return;
-    } catch (const NvdecRefusal&) {
-      stats.num_nvdec_creations += decoder->take_num_creations();
-      decoders.forget(std::move(decoder));  // waits for what it has queued, so nobody writes beside the second attempt
-      if (!is_reused) throw;                // else a decoder of its own may do: other files may need fewer surfaces
-    } catch (...) {
-      decoders.forget(std::move(decoder));
-      throw;
-    }
   }
 }
 
@@ -361,7 +325,7 @@ void Batch::Shared::load(size_t sample, LoaderPool::Worker& worker, LoadStats& s
   const CudaDevice* device = pool->device();
   if (!device) return load_sample(sample, worker, stats);
   const CurrentContext current(*device);
-  if (!worker.device_transform) worker.device_transform = std::make_unique<DeviceTransform>(*device);
+  if (!worker.device_transform) worker.device_transform = make_device_transform(*device);
   const CUstream stream = worker.device_transform->stream();
   try {
     order->before_writes(stream);

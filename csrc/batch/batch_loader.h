@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "batch/index_cache.h"
+#include "batch/cuda_target.h"
 #include "batch/load_stats.h"
 #include "cuda/device_transform.h"
 #include "cuda/write_order.h"
@@ -37,14 +38,6 @@ struct SampleInfo {
   int64_t num_frames = 0, width = 0, height = 0;  // as displayed
   double average_fps = 0, first_pts_seconds = 0;
   std::shared_ptr<const PacketIndex> index;  // null for a folder of frames
-};
-
-// Batches in the memory of a GPU.
-enum class CudaDecoding { automatic, cpu, nvdec };
-struct CudaTarget {
-  int device = 0;
-  CudaDecoding decoding = CudaDecoding::automatic;
-  bool is_strict = false;  // what NVDEC cannot decode fails, in place of falling back on the CPU
 };
 
 // What decode() writes, and where. Arrays are copied; `out` must stay valid until the batch is done or destroyed.

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "batch/index_cache.h"
+#include "cuda/nvdec_decoder.h"
 #include "decode/open_video.h"
 #include "decode/picture_of_frame.h"
 #include "transform/transform.h"
@@ -57,6 +58,63 @@ void VideoReader::read_rgb(const std::vector<int64_t>& frames, uint8_t* out) {
       if (frames[i] == frame) resampler.run(picture, {out + ptrdiff_t(i) * frame_size, 1, ptrdiff_t{3} * width, 3});
     }
   });
+}
+
+void VideoReader::read_rgb(const std::vector<int64_t>& frames, const CudaTarget& target, uint8_t* out, CUstream consumer) {
+  const StreamInfo& stream = index_->stream;
+  const DecodePlan plan = this->plan(frames);
+  const CudaDevice& device = CudaDevice::get(target.device);
+  std::lock_guard<std::mutex> lock(device_mutex_);
+  const CurrentContext current(device);
+  TransformSpec spec = {};
+  spec.height = stream.height();
+  spec.width = stream.width();
+  spec.dtype = DType::uint8;
+  spec.antialias = true;
+  const ptrdiff_t frame_size = ptrdiff_t{3} * spec.height * spec.width;
+  WriteOrder order(device, consumer);
+  const auto write = [&](int64_t frame, const PictureView& picture, PictureMemory memory, DeviceTransform& transform) {
+    std::vector<DevicePlacement> placements;
+    const CropBox box{0, 0, double(picture.height), double(picture.width), false};
+    for (size_t i = 0; i < frames.size(); ++i) {
+      if (frames[i] == frame) placements.push_back({0, box, {out + ptrdiff_t(i) * frame_size, 1, ptrdiff_t{3} * spec.width, 3}});
+    }
+    transform.run(spec, picture, memory, placements);
+  };
+  const bool is_small = int64_t{stream.coded_width} * stream.coded_height < kSmallPicture;
+  bool is_done = false;
+  if (target.decoding == CudaDecoding::nvdec || (target.decoding == CudaDecoding::automatic && !is_small)) {
+    try {
+      PacketReader reader(*source_, *index_);
+      DecodeTimes times;
+      int64_t num_creations = 0;
+      const NvdecSink sink = [&](const WantedFrame& wanted, const PictureView& picture, DeviceTransform& transform) {
+        write(wanted.frame, picture, PictureMemory::device, transform);
+      };
+      decode_by_nvdec(device, *index_, plan, reader, order, sink, times, nullptr, &num_creations);
+      is_done = true;
+    } catch (const NvdecRefusal& refusal) {
+      if (target.is_strict) {
+        throw VideoError(VideoErrorKind::unsupported, source_->name(), -1,
+                         std::string("NVDEC cannot decode it (") + fallback_name(refusal.reason()) + ": " + refusal.what() + ")");
+      }
+    }
+  }
+  if (!is_done) {
+    if (transform_ && transform_->device().ordinal() != target.device) transform_.reset();
+    if (!transform_) transform_ = make_device_transform(device);
+    order.before_writes(transform_->stream());
+    try {
+      read_pictures(frames, [&](int64_t frame, const AVFrame& decoded) {
+        write(frame, picture_of_frame(decoded, stream, source_->name()), PictureMemory::host, *transform_);
+      });
+    } catch (...) {
+      transform_.reset();  // waits for what is queued: the memory it writes to may go
+      throw;
+    }
+    order.after_writes(transform_->stream());
+  }
+  order.finish(consumer);
 }
 
 }  // namespace vidload

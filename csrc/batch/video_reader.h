@@ -5,6 +5,8 @@
 #include <memory>
 #include <mutex>
 
+#include "batch/cuda_target.h"
+#include "cuda/device_transform.h"
 #include "decode/decoder.h"
 #include "index/packet_index.h"
 #include "transform/picture.h"
@@ -23,6 +25,8 @@ class VideoReader {
 
   // Writes uint8 RGB [len(frames), height, width, 3], upright, to `out`. Throws VideoError.
   void read_rgb(const std::vector<int64_t>& frames, uint8_t* out);
+  // The same into memory of a GPU, queued after what is queued on `consumer` and before what will be. Throws CudaError too.
+  void read_rgb(const std::vector<int64_t>& frames, const CudaTarget& target, uint8_t* out, CUstream consumer);
   // Calls `each` once for each distinct frame, in decode-span order, with the picture as decoded (not turned upright).
   void read_pictures(const std::vector<int64_t>& frames, const std::function<void(int64_t frame, const AVFrame& picture)>& each);
 
@@ -32,6 +36,8 @@ class VideoReader {
   std::mutex mutex_;
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<PacketReader> reader_;
+  std::mutex device_mutex_;
+  UniqueDeviceTransform transform_;
 };
 
 }  // namespace vidload

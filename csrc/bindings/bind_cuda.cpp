@@ -68,6 +68,13 @@ void host_kernel(const char* name, const PictureDescriptor* descriptors, int cou
 
 }  // namespace
 
+CudaDecoding cuda_decoding(const std::string& name) {
+  if (name == "auto") return CudaDecoding::automatic;
+  if (name == "cpu") return CudaDecoding::cpu;
+  if (name == "nvdec") return CudaDecoding::nvdec;
+  throw Error("decoder '" + name + "' is not one of auto, cpu, nvdec");
+}
+
 void bind_cuda(py::module_& module) {
   module.def("has_cuda_kernels", &has_cuda_kernels, "Whether this build has compiled kernels.");
   module.def("why_no_cuda_driver", &why_no_cuda_driver, "Empty if there is a driver. Starts nothing.");

@@ -51,13 +51,6 @@ DType dtype_of(const std::string& name) {
   throw Error("dtype '" + name + "' is not one of uint8, float16, bfloat16, float32");
 }
 
-CudaDecoding cuda_decoding(const std::string& name) {
-  if (name == "auto") return CudaDecoding::automatic;
-  if (name == "cpu") return CudaDecoding::cpu;
-  if (name == "nvdec") return CudaDecoding::nvdec;
-  throw Error("decoder '" + name + "' is not one of auto, cpu, nvdec");
-}
-
 // A batch and the memory it writes to. The memory may go only after the batch has ended.
 struct OwnedBatch {
   OwnedBatch(std::shared_ptr<LoaderPool> pool, std::vector<SampleSource> sources) {

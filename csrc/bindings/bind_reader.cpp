@@ -109,6 +109,16 @@ void bind_reader(py::module_& module) {
           },
           py::arg("frames"), "uint8 [len(frames), height, width, 3]")
       .def(
+          "read_rgb_to_device",
+          [](VideoReader& reader, const std::vector<int64_t>& frames, int device, const std::string& decoder, bool strict, uintptr_t out,
+             uintptr_t consumer) {
+            const CudaTarget target{device, cuda_decoding(decoder), strict};
+            py::gil_scoped_release release;
+            reader.read_rgb(frames, target, reinterpret_cast<uint8_t*>(out), reinterpret_cast<CUstream>(consumer));
+          },
+          py::arg("frames"), py::arg("device"), py::arg("decoder"), py::arg("strict"), py::arg("out"), py::arg("consumer"),
+          "The same to the address `out` of a GPU, in order with the stream `consumer`.")
+      .def(
           "read_planes",
           [](VideoReader& reader, const std::vector<int64_t>& frames) {
             std::map<int64_t, PictureCopy> pictures;

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include "base/error.h"
+#include "batch/cuda_target.h"
 
 namespace vidload {
 
@@ -13,6 +14,9 @@ void bind_transform(pybind11::module_& module);
 void bind_cuda(pybind11::module_& module);
 void bind_loader(pybind11::module_& module);
 void bind_floor(pybind11::module_& module);
+
+// "auto", "cpu" or "nvdec". Throws Error for any other name.
+CudaDecoding cuda_decoding(const std::string& name);
 
 // The Python exception (vidload.errors) that says the same.
 pybind11::object python_error(const VideoError& error);

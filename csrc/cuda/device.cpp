@@ -111,6 +111,7 @@ std::vector<CudaDeviceInfo> cuda_devices(int* driver_version) {
 }
 
 CurrentContext::CurrentContext(const CudaDevice& device) {
+  refuse_forked_child();
   check_cuda(cuda_driver().push_context(device.context()), "enter the device's context");
 }
 

@@ -39,7 +39,7 @@ struct CudaDeviceInfo {
 // The devices, for people; initializes the driver. Throws CudaError.
 std::vector<CudaDeviceInfo> cuda_devices(int* driver_version);
 
-// The device's context, current on this thread while the object lives.
+// The device's context, current on this thread while the object lives. Throws CudaError in a child forked after CUDA was started.
 class CurrentContext {
  public:
   explicit CurrentContext(const CudaDevice& device);

@@ -58,6 +58,16 @@ DeviceTransform::DeviceTransform(const CudaDevice& device) : device_(device) {}
 
 DeviceTransform::~DeviceTransform() { cuda_driver().synchronize_stream(stream_.get()); }
 
+void DeviceTransformDeleter::operator()(DeviceTransform* transform) const {
+  try {
+    const CurrentContext current(transform->device());
+    delete transform;
+  } catch (const CudaError&) {
+  }
+}
+
+UniqueDeviceTransform make_device_transform(const CudaDevice& device) { return UniqueDeviceTransform(new DeviceTransform(device)); }
+
 void DeviceTransform::synchronize() { check_cuda(cuda_driver().synchronize_stream(stream_.get()), "wait for a stream"); }
 
 void DeviceTransform::run(const TransformSpec& spec, const PictureView& picture, PictureMemory memory,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <vector>
 
 #include "cuda/device.h"
@@ -36,6 +37,7 @@ class DeviceTransform {
 
   CUstream stream() const { return stream_.get(); }
   void synchronize();
+  const CudaDevice& device() const { return device_; }
 
   static constexpr size_t kNumSlots = 4;
 
@@ -63,5 +65,12 @@ class DeviceTransform {
   TransformSpec spec_ = {};
   std::vector<View> views_;
 };
+
+// Destroys it under its device's context, or leaks it where there is none any more: in a forked child, or as the process ends.
+struct DeviceTransformDeleter {
+  void operator()(DeviceTransform* transform) const;
+};
+using UniqueDeviceTransform = std::unique_ptr<DeviceTransform, DeviceTransformDeleter>;
+UniqueDeviceTransform make_device_transform(const CudaDevice& device);
 
 }  // namespace vidload

@@ -16,6 +16,7 @@ extern "C" {
 }
 
 #include "base/error.h"
+#include "cuda/nvdec_caps.h"
 #include "decode/picture_of_frame.h"
 
 namespace vidload {
@@ -327,6 +328,36 @@ void NvdecPool::set_max_decoders(int count) {
 int NvdecPool::num_decoders() {
   std::lock_guard<std::mutex> lock(mutex_);
   return num_alive_;
+}
+
+void decode_by_nvdec(const CudaDevice& device, const PacketIndex& index, const DecodePlan& plan, PacketReader& reader, WriteOrder& order,
+                     const NvdecSink& sink, DecodeTimes& times, const std::atomic<bool>* cancelled, int64_t* num_creations) {
+  const StreamInfo& stream = index.stream;
+  check_nvdec_takes(device, stream, index.is_regular);
+  NvdecPool& decoders = NvdecPool::of(device);
+  while (true) {
+    bool is_reused = false;
+    std::unique_ptr<NvdecDecoder> decoder = decoders.acquire(stream, &is_reused);
+    DeviceTransform& transform = decoder->transform();
+    const FrameSink each = [&](const WantedFrame& wanted, const AVFrame& frame) {
+      sink(wanted, picture_of_cuda_frame(frame, stream, reader.name()), transform);
+    };
+    try {
+      order.before_writes(transform.stream());
+      for (const Span& span : plan.spans) decoder->run(stream, span, reader, each, times, cancelled);
+      order.after_writes(transform.stream());
+      *num_creations += decoder->take_num_creations();
+      decoders.release(std::move(decoder));
+      return;
+    } catch (const NvdecRefusal&) {
+      *num_creations += decoder->take_num_creations();
+      decoders.forget(std::move(decoder));  // waits for what it has queued, so nobody writes beside the second attempt
+      if (!is_reused) throw;                // else a decoder of its own may do: other files may need fewer surfaces
+    } catch (...) {
+      decoders.forget(std::move(decoder));
+      throw;
+    }
+  }
 }
 
 }  // namespace vidload

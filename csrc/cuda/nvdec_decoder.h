@@ -12,6 +12,7 @@
 #include "cuda/annex_b.h"
 #include "cuda/device_transform.h"
 #include "cuda/fallback.h"
+#include "cuda/write_order.h"
 #include "decode/decoder.h"
 
 namespace vidload {
@@ -82,5 +83,14 @@ class NvdecPool {
   std::list<std::unique_ptr<NvdecDecoder>> idle_;  // the one used last comes first
   int num_alive_ = 0, max_decoders_ = kDefaultMaxDecoders;
 };
+
+// Told of each wanted frame; work on it is queued on the transform's stream before it returns.
+using NvdecSink = std::function<void(const WantedFrame& wanted, const PictureView& picture, DeviceTransform& transform)>;
+
+// Decodes a plan by a decoder of the pool, its writes put in `order`. A reused decoder that fails is given up for a fresh one, so frames
+// may come twice, never at the same time. Adds to *num_creations. Throws NvdecRefusal, VideoError, CudaError, when nothing is under way
+// any more. Under the device's CurrentContext.
+void decode_by_nvdec(const CudaDevice& device, const PacketIndex& index, const DecodePlan& plan, PacketReader& reader, WriteOrder& order,
+                     const NvdecSink& sink, DecodeTimes& times, const std::atomic<bool>* cancelled, int64_t* num_creations);
 
 }  // namespace vidload

@@ -1,5 +1,7 @@
 #include "cuda/write_order.h"
 
+#include <utility>
+
 namespace vidload {
 
 WriteOrder::WriteOrder(const CudaDevice& device, CUstream consumer) : device_(device) {
@@ -13,7 +15,9 @@ WriteOrder::~WriteOrder() {
     const CurrentContext current(device_);
     handed_over_.reset();
     written_.clear();
-  } catch (const CudaError&) {  // the process is ending, and the driver has gone before
+  } catch (const CudaError&) {  // a forked child, or the process is ending and the driver has gone before
+    handed_over_.release();
+    new auto(std::move(written_));
   }
 }
 
