@@ -17,6 +17,7 @@ from vidload.errors import (
 )
 from vidload.feature_dataset import FeatureDataset
 from vidload.index import DatasetIndex, build_index
+from vidload.info import info
 from vidload.loader import VideoLoader
 from vidload.reader import ReadPlan, VideoReader
 
@@ -37,6 +38,7 @@ __all__ = [
     "VideoNotFoundError",
     "VideoReader",
     "build_index",
+    "info",
     "sampling",
     "transforms",
 ]

@@ -46,6 +46,16 @@ def current_stream(device: torch.device) -> int:
     return int(torch.cuda.current_stream(device).cuda_stream)
 
 
+def synchronize(device: torch.device) -> None:
+    """Waits for all work queued on `device`."""
+    torch.cuda.synchronize(device)
+
+
+def to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of a GPU's tensor, as of when the current stream has come this far."""
+    return tensor.cpu()
+
+
 class DeviceBuffer:
     """A block of GPU memory. Tensors made from it hold a reference to it, as those of a NumPy array do."""
 

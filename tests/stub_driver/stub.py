@@ -166,6 +166,8 @@ def on_stub_gpu(test: Callable[..., None]) -> Callable[..., None]:
                 Stub.load(folder)
                 cuda.DeviceBuffer = StubBuffer  # type: ignore[assignment,misc]
                 cuda.current_stream = lambda device: Stub.stream
+                cuda.synchronize = lambda device: Stub.library.stub_read(None, 0, 0, Stub.stream)
+                cuda.to_host = Stub.read
                 test(*args, **kwargs)
                 outcome = ("passed", "")
             except pytest.skip.Exception as skipped:

@@ -10,6 +10,7 @@ from importlib import metadata
 import vidload
 from vidload import _core
 from vidload.cores import affinity_cores, available_cores
+from vidload.info import cuda_summary
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
 def facts() -> Iterator[tuple[str, str]]:
     """(name, value) of everything worth knowing when something does not work."""
     versions = _core.versions()
+    facts_of_machine = vidload.info()
     yield "vidload", vidload.__version__
     yield "python", f"{platform.python_version()}, {platform.platform()}"
     yield "packages", ", ".join(f"{name} {_version(name)}" for name in ("torch", "numpy", "pyarrow", "av"))
@@ -51,7 +53,8 @@ def facts() -> Iterator[tuple[str, str]]:
         f"{_core.cpu_level()} (of {', '.join(_core.supported_cpu_levels())}), {available_cores()} cores for "
         f"this process ({affinity_cores()} by affinity)",
     )
-    yield "gpu", ", ".join(_gpus()) or "none that torch can use"
+    yield "gpu", cuda_summary(facts_of_machine["cuda"])
+    yield "dali", facts_of_machine["dali"] or "not installed"
 
 
 def _version(package: str) -> str:
@@ -59,11 +62,3 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _gpus() -> list[str]:
-    import torch
-
-    if not torch.cuda.is_available():
-        return []
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
