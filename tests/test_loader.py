@@ -183,6 +183,12 @@ def test_segments_in_seconds_limit_the_frames(video) -> None:
     assert ranges == [(10, 10), (0, 5), (25, 23)]
 
 
+def test_missing_files_are_told_when_asked(video, tmp_path: Path) -> None:
+    items = [(video("h264"), 0), (str(tmp_path / "gone.mp4"), 1)]
+    dataset = VideoDataset(items, clip="1x1x1", transform=center_crop(16))
+    assert dataset.missing_files() == [str(tmp_path / "gone.mp4")]
+
+
 def test_a_segment_without_frames_is_an_error_that_names_it(video) -> None:
     dataset = VideoDataset([(video("h264"), 0, 50.0, 60.0)], clip="1x1x1", transform=center_crop(16))
     with pytest.raises(VideoError, match=r"h264\.mp4.*\[50, 60\) seconds; the video lasts 1\.92"):

@@ -22,6 +22,7 @@ from vidload import _core, sampling
 from vidload.annotations import (
     Annotations,
     from_items,
+    missing_files,
     read_folder,
     read_frame_list,
     read_kinetics_csv,
@@ -163,6 +164,10 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
 
     def label(self, index: int) -> int | list[int]:
         return self.annotations.label(index)
+
+    def missing_files(self) -> list[str]:
+        """Paths that do not exist, in the list's order. Asks the file system once a path, so it takes a while for a large dataset."""
+        return [self.annotations.path(int(row)) for row in missing_files(self.annotations)]
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
         """(clip, label): clip of `dtype` and `sample_shape`.
