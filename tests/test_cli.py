@@ -202,6 +202,18 @@ def test_inspect_names_a_rotated_picture_and_an_uneven_rate(tmp_path, capsys):
     assert "; uneven: " in capsys.readouterr().out
 
 
+def test_inspect_shows_what_it_can_of_a_damaged_video(tmp_path, capsys):
+    path = make_video("h264", tmp_path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 4 : len(data) // 2] = bytes([0xA5]) * (len(data) // 2 - len(data) // 4)
+    path.write_bytes(data)
+    assert run("inspect", path) == 0
+    text = capsys.readouterr().out
+    assert "48 frames" in text
+    assert re.search(r"\n  1x1x8 .* -\n", text)  # no time
+    assert re.search(r"\nnot all of it can be decoded: .*h264.mp4: frame \d+: ", text)
+
+
 def test_inspect_works_on_a_single_frame(folder, capsys):
     assert run("inspect", folder / "h264_one_frame.mp4") == 0
     assert "1 frames" in capsys.readouterr().out

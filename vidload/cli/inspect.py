@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidload import sampling
+from vidload.errors import VideoError
 from vidload.random import sample_rng
 from vidload.reader import VideoReader
 from vidload.sheet import figure_class
@@ -144,12 +145,12 @@ def gop_picture(reader: VideoReader, width: int) -> Iterator[str]:
 
 
 def cost_table(reader: VideoReader) -> list[str]:
-    """What clips cost: packets decoded of those in the file, kilobytes read, and milliseconds on one core of
-    this machine."""
+    """What clips cost: packets decoded and left out, kilobytes read, milliseconds on one core of this machine."""
     lines = [
         "what a random training clip costs: means, and the median time on one core of this machine",
         f"  {'clip':<8}{'frames':>8}{'packets decoded':>17}{'dropped':>9}{'KB read':>9}{'ms':>8}",
     ]
+    failure = None
     for clip in CLIPS:
         spec = sampling.ClipSpec.parse(clip)
         plans = [
@@ -161,11 +162,15 @@ def cost_table(reader: VideoReader) -> list[str]:
         decoded = statistics.mean(plan.num_packets_decoded for plan in plans)
         dropped = statistics.mean(plan.num_packets_dropped for plan in plans)
         kilobytes = statistics.mean(plan.bytes_read for plan in plans) / 1000
+        try:
+            time_taken = f"{milliseconds(reader.name, clip):.1f}"
+        except VideoError as error:
+            failure, time_taken = error, "-"
         lines.append(
             f"  {clip:<8}{spec.clip_len * spec.num_clips:>8}{decoded:>17.1f}{dropped:>9.1f}{kilobytes:>9.0f}"
-            f"{milliseconds(reader.name, clip):>8.1f}"
+            f"{time_taken:>8}"
         )
-    return lines
+    return lines if failure is None else [*lines, f"not all of it can be decoded: {failure}"]
 
 
 def milliseconds(path: str, clip: str) -> float:
