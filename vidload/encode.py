@@ -30,6 +30,14 @@ from vidload.reader import VideoReader
 # H.273 numbers, as FFmpeg's AVCOL_* constants have them.
 LIMITED_RANGE, FULL_RANGE = 1, 2
 RGB, BT709, UNSTATED, BT601, BT2020 = 0, 1, 2, 6, 9
+_SCALE_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+_SCALE_FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int+bitexact"
+_TURNS: dict[int, list[tuple[str, ...]]] = {  # degrees clockwise -> filters
+    0: [],
+    90: [("transpose", "clock")],
+    180: [("hflip",), ("vflip",)],
+    270: [("transpose", "cclock")],
+}
 _USUAL_COLORS = {BT709: (BT709, BT709), BT2020: (BT2020, 14)}  # matrix -> primaries and transfer that go with it
 
 PART_PREFIX, PART_SUFFIX = ".vidload-", ".part"  # of files that are not yet whole; any found later are litter
@@ -106,7 +114,7 @@ class EncodedVideo:
         num_frames, width, height: of the new video.
         quality: the value of the encoder's quality option.
         psnr: luma PSNR in dB against the source's frames at the new size.
-        num_bytes, source_bytes: sizes of the two files.
+        num_bytes, source_bytes, source_mtime_ns: sizes of the two files; when the source was last changed.
         jpeg_bytes: about what its frames would take as JPEG files of `-q:v 2`, from a few of them.
     """
 
@@ -117,6 +125,7 @@ class EncodedVideo:
     psnr: float
     num_bytes: int
     source_bytes: int
+    source_mtime_ns: int
     jpeg_bytes: int
 
 
@@ -154,6 +163,7 @@ def _vp9_options(settings: EncodeSettings) -> dict[str, str]:
 
 
 def _av1_options(settings: EncodeSettings) -> dict[str, str]:
+    os.environ.setdefault("SVT_LOG", "1")  # errors only; it prints its settings otherwise
     structure = "pred-struct=1:rc=0" if settings.gop > 1 else "rc=0"
     return {
         "preset": settings.preset or "8",
@@ -162,7 +172,7 @@ def _av1_options(settings: EncodeSettings) -> dict[str, str]:
 
 
 def _mjpeg_options(settings: EncodeSettings) -> dict[str, str]:
-    return {"color_range": "2", "strict": "-1"}
+    return {"strict": "unofficial"}  # allows limited range, which a comment in each picture then states
 
 
 ENCODERS: dict[str, Encoder] = {
@@ -216,6 +226,7 @@ def encode_video(
         psnr=psnr,
         num_bytes=num_bytes,
         source_bytes=frames.num_bytes,
+        source_mtime_ns=frames.mtime_ns,
         jpeg_bytes=frames.jpeg_bytes,
     )
 
@@ -329,6 +340,8 @@ class SourceFrames:
         width, height: of the frames.
         pts, durations: int64 [num_frames], ticks of `time_base` seconds.
         matrix, primaries, transfer, color_range: as H.273 numbers them; what the source leaves open is filled in.
+        source_matrix, source_siting: of the source: its matrix, and where its chroma samples sit among the luma samples.
+        is_jpeg: whether the pictures are for a JPEG encoder: BT.601, chroma centered.
         rotation, is_mirrored, is_rgb: of the source's pictures.
         num_bytes, mtime_ns: of the source file.
 
@@ -350,7 +363,10 @@ class SourceFrames:
             self.durations = np.append(np.diff(self.pts), max(end - int(self.pts[-1]), 1))
             scale = min(1.0, settings.short_side / min(reader.width, reader.height))
             self.width, self.height = (max(round(side * scale / 2) * 2, 2) for side in (reader.width, reader.height))
-        status = os.stat(path)
+        try:
+            status = os.stat(path)
+        except OSError:
+            raise VideoNotFoundError(path, None, "the file has vanished; put it back and run again") from None
         self.num_bytes, self.mtime_ns = status.st_size, status.st_mtime_ns
 
         # As VideoReader takes colors that the stream does not state.
@@ -359,7 +375,10 @@ class SourceFrames:
         is_full = index.color_range == FULL_RANGE or index.pixel_format.startswith("yuvj")
         is_full |= is_gray and index.color_range != LIMITED_RANGE
         self.color_range = FULL_RANGE if is_full and not self.is_rgb else LIMITED_RANGE
-        self.matrix = BT601 if self.is_rgb or index.color_space == UNSTATED else index.color_space
+        self.source_matrix = BT601 if self.is_rgb or index.color_space == UNSTATED else index.color_space
+        self.source_siting = "center" if index.codec in ("mjpeg", "mpeg1video") else "left"
+        self.is_jpeg = settings.codec == "mjpeg"
+        self.matrix = BT601 if self.is_jpeg else self.source_matrix  # JPEG knows no other
         primaries, transfer = _USUAL_COLORS.get(self.matrix, (BT601, BT601))
         self.primaries = primaries if index.color_primaries in (0, UNSTATED) else index.color_primaries
         self.transfer = transfer if index.color_transfer in (0, UNSTATED) else index.color_transfer
@@ -425,6 +444,8 @@ class SourceFrames:
                 for number, frame in enumerate(container.decode(stream)):
                     if frame.is_corrupt:
                         raise DamagedVideoError(self.path, number, "it is damaged; get the file anew")
+                    if number == self._num_source_frames:
+                        break
                     yield resize(frame)
         except FileNotFoundError:
             raise VideoNotFoundError(self.path, None, "the file has vanished; put it back and run again") from None
@@ -436,7 +457,7 @@ class SourceFrames:
             raise DamagedVideoError(
                 self.path,
                 None,
-                f"has {self._num_source_frames} frames by its packets, but {number + 1} come out; get the file anew",
+                f"{number + 1} frames come out of {self._num_source_frames} in its index; get the file anew",
             )
 
 
@@ -463,26 +484,25 @@ class _Resizer:
         size = (target.width, target.height)
         if target.rotation in (90, 270):
             size = size[::-1]
-        turn = {0: [], 90: ["transpose=clock"], 180: ["hflip", "vflip"], 270: ["transpose=cclock"]}[target.rotation]
-        color_range_name = "full" if target.color_range == FULL_RANGE else "limited"
+        turn = _TURNS[target.rotation] + ([("hflip",)] if target.is_mirrored else [])
         source = (
             f"video_size={width}x{height}:pix_fmt={pixel_format}:time_base=1/1:"
             f"colorspace={colorspace}:range={color_range}"
         )
-        resize = (
-            f"{size[0]}:{size[1]}:flags=bicubic+accurate_rnd+full_chroma_int+bitexact:"
-            f"in_range={color_range_name}:out_range={color_range_name}"
-        )
+        to_siting = "center" if target.is_jpeg else "left"
+        siting = f"in_chroma_loc={target.source_siting}:out_chroma_loc={to_siting}"
+        to_range = "full" if target.color_range == FULL_RANGE else "limited"
+        from_range = "full" if target.is_rgb else to_range
+        resize = f"{size[0]}:{size[1]}:{_SCALE_FLAGS}:{siting}:in_range={from_range}:out_range={to_range}"
         if target.is_rgb:
-            resize = resize.replace(f"in_range={color_range_name}", "in_range=full") + ":out_color_matrix=bt601"
+            resize += ":out_color_matrix=bt601"
+        elif target.matrix != target.source_matrix:
+            resize += f":in_color_matrix={_SCALE_MATRICES[target.source_matrix]}:out_color_matrix=bt601"
+        steps = [("buffer", source), ("scale", resize)]
+        if turn:  # through 4:4:4, or chroma would end up half a pixel off: it sits left of its luma, and turns with it
+            steps += [("format", "yuv444p"), *turn, ("scale", f"{_SCALE_FLAGS}:out_chroma_loc={to_siting}")]
         graph = av.filter.Graph()
-        graph.link_nodes(
-            graph.add("buffer", source),
-            graph.add("scale", resize),
-            *(graph.add(*step.split("=")) for step in (*turn, *(["hflip"] if target.is_mirrored else []))),
-            graph.add("format", "yuv420p"),
-            graph.add("buffersink"),
-        )
+        graph.link_nodes(*(graph.add(*step) for step in (*steps, ("format", "yuv420p"), ("buffersink",))))
         graph.configure()
         return graph
 
