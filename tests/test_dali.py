@@ -336,7 +336,7 @@ def test_a_forked_child_makes_a_pipeline_of_its_own(video) -> None:
         "print(os.waitpid(pid, 0)[1], len(list(loader)))\n"
     )
     command = [sys.executable, "-c", script, video("vp9")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout == "0 2\n", done.stderr
 
 
