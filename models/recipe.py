@@ -38,19 +38,27 @@ class Training:
     batch_size: int
     num_gpus: int = 8
     epochs: int = 100
-    milestones: tuple[int, ...] = ()
-    warmup_epochs: int = 0
-    cosine_start: int = 0
+    milestones: tuple[float, ...] = ()
+    warmup_epochs: float = 0
+    cosine_start: float = 0
     max_grad_norm: float = 40.0
     momentum: float = 0.9
     weight_decay: float = 1e-4
     pretrained: Literal["imagenet"] | None = None
 
-    def lr_factor(self, epoch: float, epochs: int | None = None) -> float:
-        """What to multiply `lr` by at `epoch` (a fraction within an epoch counts). With `epochs`, the
-        whole schedule is stretched or squeezed to that many.
-        """
-        epoch = epoch * self.epochs / (epochs or self.epochs)
+    def stretched(self, epochs: int) -> "Training":
+        """The same schedule over so many epochs."""
+        scale = epochs / self.epochs
+        return replace(
+            self,
+            epochs=epochs,
+            milestones=tuple(milestone * scale for milestone in self.milestones),
+            warmup_epochs=self.warmup_epochs * scale,
+            cosine_start=self.cosine_start * scale,
+        )
+
+    def lr_factor(self, epoch: float) -> float:
+        """What to multiply `lr` by at `epoch`; a fraction within an epoch counts."""
         factor = 1.0
         if epoch < self.warmup_epochs:
             factor = 0.1 + 0.9 * epoch / self.warmup_epochs
@@ -93,23 +101,30 @@ class Recipe:
         assert self.train_transform.std is not None
         return self.train_transform.std
 
-    def dataset_options(self, split: str, size: int | None = None) -> dict[str, Any]:
+    def dataset_options(
+        self, split: str, size: int | None = None, clip: str | ClipSpec | None = None
+    ) -> dict[str, Any]:
         """Keyword arguments for VideoDataset: `clip`, `transform`, `layout`, `training`.
 
-        split: "train"; "val", one clip and the center crop; "test", every view. size: a training input
-        other than `input_size`; all sizes of the split scale with it.
+        split: "train"; "val", one clip and the center crop; "test", every view. size: a training input other
+        than `input_size`; all sizes of the split scale with it. clip: instead of the recipe's; the test
+        split takes its clip_len and frame_interval.
         """
+        spec = self.clip if clip is None else ClipSpec.parse(clip)
+        test_spec = self.test_clip
+        if clip is not None:
+            test_spec = replace(test_spec, clip_len=spec.clip_len, frame_interval=spec.frame_interval)
         choices = {
-            "train": (self.clip, self.train_transform, self.layout),
-            "val": (self.clip, self.val_transform, self.layout),
-            "test": (self.test_clip, self.test_transform, "NVCTHW"),
+            "train": (spec, self.train_transform, self.layout),
+            "val": (spec, self.val_transform, self.layout),
+            "test": (test_spec, self.test_transform, "NVCTHW"),
         }
         if split not in choices:
             raise ValueError(f'recipe: split is {split!r}, must be "train", "val" or "test"')
-        clip, transform, layout = choices[split]
+        chosen, transform, layout = choices[split]
         if size is not None:
             transform = _scaled(transform, size / self.input_size[0])
-        return {"clip": clip, "transform": transform, "layout": layout, "training": split == "train"}
+        return {"clip": chosen, "transform": transform, "layout": layout, "training": split == "train"}
 
     def sample_shape(self, batch_size: int, size: int | None = None) -> tuple[int, ...]:
         """Shape of a training batch of `batch_size` samples."""

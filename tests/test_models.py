@@ -461,6 +461,11 @@ def test_recipe_gives_the_datasets_options(name, split, clip, crop):
     assert options["training"] == (split == "train")
 
 
+def test_recipe_takes_another_clip_and_keeps_the_number_of_test_clips():
+    recipe = models.get_recipe("i3d_r50_32x2x1")
+    assert [str(recipe.dataset_options(s, clip="16x4x1")["clip"]) for s in ("val", "test")] == ["16x4x1", "16x4x10"]
+
+
 def test_recipe_for_smaller_pictures_keeps_the_proportions():
     recipe = models.get_recipe("i3d_r50_32x2x1")
     train, test = (recipe.dataset_options(split, size=112)["transform"] for split in ("train", "test"))
@@ -491,7 +496,7 @@ def test_recipe_for_smaller_pictures_keeps_the_proportions():
 def test_learning_rate_follows_the_schedule(name, epoch, factor):
     training = models.get_recipe(name).training
     assert training.lr_factor(epoch) == pytest.approx(factor, abs=1e-12)
-    assert training.lr_factor(epoch / 10, epochs=training.epochs / 10) == pytest.approx(factor, abs=1e-12)
+    assert training.stretched(7 * training.epochs).lr_factor(7 * epoch) == pytest.approx(factor, abs=1e-12)
 
 
 def test_tsm_trains_its_classifier_faster_and_decays_no_bias_and_no_batch_norm():
