@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import vidload
-from vidload import _core
+from vidload import _core, selftest
 
 sys.path.insert(0, str(Path(__file__).parent / "stub_driver"))
 from stub import Stub, on_stub_gpu
@@ -143,6 +143,23 @@ def test_200_clips_of_one_size_take_one_nvdec_decoder_a_thread(video):
     assert loader.stats()["num_nvdec_samples"] == 200
     assert loader.stats()["num_nvdec_creations"] == Stub.counter("decoders_created") <= 2
     assert_nothing_left()
+
+
+@on_stub_gpu
+def test_a_reused_decoder_gives_no_frame_of_the_file_before(tmp_path, monkeypatch):
+    """Pictures of the last file are still inside the decoder when the next one starts, under the same packet numbers."""
+    picture = selftest._picture
+    readers = []
+    for first in (0, 100):
+        monkeypatch.setattr(selftest, "_picture", lambda index, *size, first=first: picture(first + index, *size))
+        path = tmp_path / f"{first}.mkv"
+        selftest.encode_clip("h264", path, 64, 48)
+        Stub.add_videos([path])
+        readers.append((vidload.VideoReader(path), vidload.VideoReader(path, device="cuda", decoder="nvdec")))
+    for wanted in range(12):
+        for (on_cpu, on_gpu), frame in zip(readers, (1, wanted), strict=True):
+            assert torch.equal(Stub.read(on_gpu[frame]), torch.from_numpy(on_cpu[frame])), (wanted, frame)
+    assert Stub.counter("decoders_created") == 1
 
 
 @on_stub_gpu
@@ -281,6 +298,7 @@ def test_a_batch_is_written_after_what_the_consumer_had_queued_and_before_what_i
     loader = vidload.VideoLoader(data, batch_size=2, num_workers=2, device="cuda", decoder="cpu")
     made = []
     for clips, _ in loader:
+        Stub.library.stub_run_created_streams()  # the consumer is slow, the loader's streams are not
         made.append(Stub.read(clips))
         # Queued, not run: it runs before any later write to this buffer, or spoils it.
         Stub.library.stub_fill(clips.data_ptr(), 0x77, clips.numel() * 4, Stub.stream)
@@ -337,7 +355,7 @@ def test_threads_under_random_delays_make_the_same_batches(h264_files, decoder):
     Stub.add_videos(h264_files)
     Stub.set_lazy()
     Stub.set_delays(300)
-    made, loader = batches(data, batch_size=4, num_workers=6, prefetch_factor=3, device="cuda", decoder=decoder)
+    made, _ = batches(data, batch_size=4, num_workers=6, prefetch_factor=3, device="cuda", decoder=decoder)
     assert_same(made, expected)
     assert_nothing_left()
 
@@ -435,3 +453,29 @@ def test_a_strict_reader_fails_where_nvdec_cannot(video):
     reader = vidload.VideoReader(video("h264_422"), device="cuda", decoder="nvdec", strict=True)
     with pytest.raises(vidload.UnsupportedVideoError, match="NVDEC cannot decode it \\(chroma"):
         reader.get_frames_at([0])
+
+
+# --- the bench for the day a GPU is there
+
+
+@on_stub_gpu
+def test_gpu_crossover_runs_end_to_end(monkeypatch, tmp_path):
+    """Its figures mean nothing here: the stub decodes by looking up, and runs kernels on the host."""
+    bench = Path(__file__).parents[1] / "bench"
+    if not bench.is_dir():
+        pytest.skip("bench/ is not part of an installed package")
+    monkeypatch.syspath_prepend(str(bench))
+    import gpu_crossover
+
+    encode = gpu_crossover.encode_clip
+
+    def encode_and_tell(name: str, path: Path, width: int, height: int) -> None:
+        encode(name, path, width, height)
+        Stub.add_videos([path])
+
+    monkeypatch.setattr(gpu_crossover, "encode_clip", encode_and_tell)
+    small = ["--sizes", "64", "--codecs", "h264", "--clips", "2x2x1", "--num-workers", "2", "--rounds", "2", "--batches", "1", "--crop", "16"]
+    (row,) = gpu_crossover.main([*small, "--out", str(tmp_path / "crossover")])
+    assert row["fallbacks"] == {}
+    assert 1 <= row["decoders made"] <= 2
+    assert "kernel, 128x64 to 16x16" in (tmp_path / "crossover.md").read_text()

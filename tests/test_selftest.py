@@ -34,13 +34,13 @@ def test_selftest_passes_on_the_cpu(few_clips):
 
 @on_stub_gpu
 def test_selftest_compares_the_gpu_with_the_cpu_bit_for_bit(few_clips, monkeypatch):
-    encode = selftest._encode
+    encode = selftest.encode_clip
 
     def encode_and_tell(name: str, path: Path, width: int, height: int) -> None:
         encode(name, path, width, height)
         Stub.add_videos([path])
 
-    monkeypatch.setattr(selftest, "_encode", encode_and_tell)
+    monkeypatch.setattr(selftest, "encode_clip", encode_and_tell)
     checks = list(selftest.selftest("cuda", **SMALL))
     compared = [check for check in checks if "decoder=" in check.name]
     assert len(compared) == 8

@@ -38,7 +38,7 @@ def cuda_device(device: str | int | torch.device | None) -> torch.device | None:
 
 
 def current_device() -> int:
-    return torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+    return torch.cuda.current_device() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
 
 
 def current_stream(device: torch.device) -> int:

@@ -220,14 +220,13 @@ class VideoReader:
             reader.read_rgb_to_device(frames, ordinal, self.decoder, self.strict, out.data_ptr(), stream)
         return out
 
-    def __getitem__(self, index: int | slice) -> npt.NDArray[np.uint8]:
+    def __getitem__(self, index: int | slice) -> Any:
         """``reader[i]``: uint8 RGB [height, width, 3]; ``reader[a:b:c]``: [T, height, width, 3]."""
         if isinstance(index, slice):
             return self.get_frames_at(np.arange(*index.indices(self.num_frames)))
-        frame: npt.NDArray[np.uint8] = self.get_frames_at([index])[0]
-        return frame
+        return self.get_frames_at([index])[0]
 
-    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
+    def __iter__(self) -> Iterator[Any]:
         """Frames in order, decoded in runs of 32."""
         for start in range(0, self.num_frames, 32):
             yield from self[start : start + 32]
@@ -255,7 +254,7 @@ class VideoReader:
 
     def get_frames_played_at(
         self, seconds: Sequence[float] | npt.NDArray[np.floating[Any]]
-    ) -> npt.NDArray[np.uint8]:
+    ) -> Any:
         """Frames by time: uint8 RGB [len(seconds), height, width, 3]. See `frames_played_at`."""
         return self.get_frames_at(self.frames_played_at(seconds))
 

@@ -63,7 +63,7 @@ def selftest(device: str | None = None, *, width: int = 640, height: int = 360, 
         for name in CLIPS:
             path = Path(folder, f"{name.replace(' ', '_')}.mkv")
             try:
-                _encode(name, path, width, height)
+                encode_clip(name, path, width, height)
             except (av.FFmpegError, ValueError) as error:
                 yield Check(f"{name}: encode a clip", f"left out: {error}")
                 continue
@@ -72,10 +72,10 @@ def selftest(device: str | None = None, *, width: int = 640, height: int = 360, 
         if gpu is None:
             return
         yield Check("GPU", cuda_summary(vidload.info()["cuda"]))
-        for name, path in paths.items():
-            yield from _frames_on_gpu(name, path, gpu)
-        for name, path in paths.items():
-            yield from _batches_on_gpu(name, path, gpu, num_clips)
+        for name, file in paths.items():
+            yield from _frames_on_gpu(name, file, gpu)
+        for name, file in paths.items():
+            yield from _batches_on_gpu(name, file, gpu, num_clips)
 
 
 def report(checks: list[Check]) -> str:
@@ -105,7 +105,8 @@ def _picture(index: int, width: int, height: int) -> npt.NDArray[np.uint8]:
     return picture
 
 
-def _encode(name: str, path: Path, width: int, height: int) -> None:
+def encode_clip(name: str, path: Path, width: int, height: int) -> None:
+    """Writes the clip of CLIPS with that name, FRAMES frames. Raises av.FFmpegError or ValueError where the encoder is missing."""
     encoder, pixel_format, options = CLIPS[name]
     with av.open(str(path), "w") as output:
         stream: Any = output.add_stream(encoder, rate=Fraction(25), options=options)

@@ -48,6 +48,7 @@ constexpr CUdeviceptr kArenaBegin = 0x200000000000, kArenaEnd = 0x300000000000, 
 std::recursive_mutex stream_mutex;  // of streams and events; held while work runs
 bool is_lazy = false;
 Stream default_streams[16];
+std::vector<Stream*> created_streams;
 
 std::atomic<int> num_devices{1};
 std::atomic<int> max_delay_us{0};
@@ -199,6 +200,11 @@ extern "C" STUB_EXPORT void stub_read(void* to, CUdeviceptr from, size_t bytes, 
   Stream& s = stream ? *reinterpret_cast<Stream*>(stream) : default_streams[0];
   drain(s, s.tail);
   std::memcpy(to, stub::reachable(from), bytes);
+}
+// Runs what is queued on all streams but the default ones, and what that waits for.
+extern "C" STUB_EXPORT void stub_run_created_streams() {
+  std::lock_guard<std::recursive_mutex> lock(stream_mutex);
+  for (Stream* stream : created_streams) drain(*stream, stream->tail);
 }
 // Queues a fill: what a consumer does with memory before handing it over.
 extern "C" STUB_EXPORT void stub_fill(CUdeviceptr memory, int value, size_t bytes, CUstream stream) {
@@ -373,6 +379,10 @@ STUB_API cuStreamCreate(CUstream* stream, unsigned) {
   if (!current()) return kInvalidContext;
   auto* created = new Stream;
   created->device = current()->device;
+  {
+    std::lock_guard<std::recursive_mutex> lock(stream_mutex);
+    created_streams.push_back(created);
+  }
   *stream = reinterpret_cast<CUstream>(created);
   stub::count("live_streams", 1);
   return kSuccess;
