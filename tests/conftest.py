@@ -25,12 +25,19 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(2)
 
 
+def has_dali() -> bool:
+    try:
+        return importlib.util.find_spec("nvidia.dali") is not None
+    except ModuleNotFoundError:  # there is no package "nvidia" at all
+        return False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     must_have_cuda = os.environ.get("VIDLOAD_REQUIRE_CUDA") == "1"
     for item in items:
         if item.get_closest_marker("needs_cuda") and not must_have_cuda and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a GPU and a CUDA build of torch"))
-        if item.get_closest_marker("needs_dali") and importlib.util.find_spec("nvidia.dali") is None:
+        if item.get_closest_marker("needs_dali") and not has_dali():
             item.add_marker(pytest.mark.skip(reason="nvidia-dali is not installed"))
 
 

@@ -72,7 +72,15 @@ LoaderPool::LoaderPool(int num_threads, std::optional<CudaTarget> target) {
   threads_ = std::make_unique<ThreadPool>(num_threads);
 }
 
-LoaderPool::~LoaderPool() { threads_.reset(); }
+LoaderPool::~LoaderPool() {
+  if (threads_->is_usable()) {
+    threads_.reset();  // first: its threads use everything else
+    return;
+  }
+  // A forked child: the threads are gone, and what they were using may be half changed. All of it is leaked.
+  threads_.release();
+  new std::vector<std::unique_ptr<Worker>>(std::move(workers_));
+}
 
 void LoaderPool::add_stats(const LoadStats& stats) {
   std::lock_guard<std::mutex> lock(stats_mutex_);
