@@ -178,7 +178,8 @@ class VideoReader:
     def pts(self) -> npt.NDArray[np.float64]:
         """When each frame is shown, in seconds, in presentation order: float64 [num_frames]."""
         num, den = self._index.time_base
-        return self._index.frame_pts.astype(np.float64) * np.float64(num / den)
+        seconds: npt.NDArray[np.float64] = self._index.frame_pts * (num / den)
+        return seconds
 
     @property
     def keyframes(self) -> npt.NDArray[np.int64]:
