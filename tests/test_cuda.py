@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import vidload
-from vidload import _core, selftest
+from vidload import _core, cuda, selftest
 
 sys.path.insert(0, str(Path(__file__).parent / "stub_driver"))
 from stub import Stub, on_stub_gpu
@@ -169,7 +169,7 @@ def test_the_pool_of_nvdec_decoders_is_capped(video):
     data = dataset(paths * 4)
     expected, _ = batches(data)
     Stub.add_videos(paths)
-    _core.set_max_nvdec_decoders(0, 2)
+    cuda.set_max_decoders("cuda", 2)
     made, _ = batches(data, device="cuda", decoder="nvdec")
     assert_same(made, expected)
     assert _core.num_nvdec_decoders(0) <= 2

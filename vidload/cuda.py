@@ -46,6 +46,18 @@ def current_stream(device: torch.device) -> int:
     return int(torch.cuda.current_stream(device).cuda_stream)
 
 
+def set_max_decoders(device: str | int | torch.device, count: int) -> None:
+    """How many NVDEC decoders this process may have open on a GPU (8 unless set here). Starts CUDA.
+
+    Raises:
+        ValueError: fewer than 1, or not a GPU.
+    """
+    gpu = cuda_device(device)
+    if gpu is None or count < 1:
+        raise ValueError(f"set_max_decoders({str(device)!r}, {count}): a GPU and at least 1 decoder are needed")
+    _core.set_max_nvdec_decoders(int(gpu.index), count)
+
+
 def synchronize(device: torch.device) -> None:
     """Waits for all work queued on `device`."""
     torch.cuda.synchronize(device)

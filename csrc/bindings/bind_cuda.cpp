@@ -62,7 +62,8 @@ void set_max_decoders(int ordinal, int count) {
   NvdecPool::of(device).set_max_decoders(count);
 }
 
-// Seconds of `num_launches` launches, each making `num_pictures` outputs of 3 x out_height x out_width float16 from one 8-bit 4:2:0 picture.
+// Seconds of `num_launches` launches, each making `num_pictures` outputs of 3 x out_height x out_width float16 from one 8-bit 4:2:0
+// picture.
 double time_kernel(int ordinal, int height, int width, int out_height, int out_width, int num_pictures, int num_launches) {
   const CudaDevice& device = CudaDevice::get(ordinal);
   const CurrentContext current(device);
@@ -121,15 +122,19 @@ void bind_cuda(py::module_& module) {
   module.def("num_nvdec_decoders", [](int device) { return NvdecPool::of(CudaDevice::get(device)).num_decoders(); }, py::arg("device"));
   module.def("set_max_nvdec_decoders", &set_max_decoders, py::arg("device"), py::arg("count"), py::call_guard<py::gil_scoped_release>(),
              "How many NVDEC decoders the process may have open on a GPU.");
-  module.def("cuda_memory_held", [] {
-    const CudaMemoryHeld held = cuda_memory_held();
-    return std::make_pair(held.device_bytes, held.pinned_bytes);
-  }, "(device bytes, pinned bytes) held for staging, tables and descriptors, in the whole process.");
-  module.def("time_kernel", &time_kernel, py::arg("device"), py::arg("height"), py::arg("width"), py::arg("out_height"), py::arg("out_width"),
-             py::arg("num_pictures"), py::arg("num_launches"), py::call_guard<py::gil_scoped_release>(),
+  module.def(
+      "cuda_memory_held",
+      [] {
+        const CudaMemoryHeld held = cuda_memory_held();
+        return std::make_pair(held.device_bytes, held.pinned_bytes);
+      },
+      "(device bytes, pinned bytes) held for staging, tables and descriptors, in the whole process.");
+  module.def("time_kernel", &time_kernel, py::arg("device"), py::arg("height"), py::arg("width"), py::arg("out_height"),
+             py::arg("out_width"), py::arg("num_pictures"), py::arg("num_launches"), py::call_guard<py::gil_scoped_release>(),
              "Seconds that the transform's launches take, pictures being on the GPU already.");
-  module.def("host_kernel_address", [] { return reinterpret_cast<uintptr_t>(&host_kernel); },
-             "The kernels' host twin, for a stub driver: void (*)(kernel's name, descriptors, number of them).");
+  module.def(
+      "host_kernel_address", [] { return reinterpret_cast<uintptr_t>(&host_kernel); },
+      "The kernels' host twin, for a stub driver: void (*)(kernel's name, descriptors, number of them).");
 }
 
 }  // namespace vidload

@@ -134,9 +134,7 @@ CudaEvent::~CudaEvent() {
 
 void CudaEvent::record(CUstream stream) { check_cuda(cuda_driver().record_event(event_, stream), "record an event"); }
 void CudaEvent::synchronize() { check_cuda(cuda_driver().synchronize_event(event_), "wait for an event"); }
-void CudaEvent::hold(CUstream stream) {
-  check_cuda(cuda_driver().stream_wait_event(stream, event_, 0), "make a stream wait for an event");
-}
+void CudaEvent::hold(CUstream stream) { check_cuda(cuda_driver().stream_wait_event(stream, event_, 0), "make a stream wait for an event"); }
 
 DeviceMemory::~DeviceMemory() {
   if (memory_) cuda_driver().free(memory_);

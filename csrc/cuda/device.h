@@ -72,8 +72,8 @@ class CudaEvent {
   CudaEvent& operator=(const CudaEvent&) = delete;
 
   void record(CUstream stream);
-  void synchronize();            // the calling thread waits
-  void hold(CUstream stream);    // what is queued on `stream` from now on waits
+  void synchronize();          // the calling thread waits
+  void hold(CUstream stream);  // what is queued on `stream` from now on waits
 
  private:
   CUevent event_ = nullptr;

@@ -12,8 +12,8 @@ constexpr size_t kMaxPicturesOfLaunch = 65535;  // CUDA's limit of a grid's z
 size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
 
 bool is_same(const TransformSpec& a, const TransformSpec& b) {
-  return a.height == b.height && a.width == b.width && a.dtype == b.dtype && a.antialias == b.antialias &&
-         a.normalize == b.normalize && std::equal(a.mean, a.mean + 3, b.mean) && std::equal(a.std, a.std + 3, b.std);
+  return a.height == b.height && a.width == b.width && a.dtype == b.dtype && a.antialias == b.antialias && a.normalize == b.normalize &&
+         std::equal(a.mean, a.mean + 3, b.mean) && std::equal(a.std, a.std + 3, b.std);
 }
 
 // A plane as it lies in memory, whichever way it is walked: `num_rows` rows of `row_bytes`, the first at `data`.
@@ -133,8 +133,8 @@ void DeviceTransform::run(const TransformSpec& spec, const PictureView& picture,
                                          memory == PictureMemory::host ? num_uploaded : num_descriptor_bytes, stream_.get()),
              "upload a picture");
   for (size_t first = 0; first < placements.size(); first += kMaxPicturesOfLaunch) {
-    launch(reinterpret_cast<const PictureDescriptor*>(slot.device.get()) + first,
-           std::min(kMaxPicturesOfLaunch, placements.size() - first), spec);
+    launch(reinterpret_cast<const PictureDescriptor*>(slot.device.get()) + first, std::min(kMaxPicturesOfLaunch, placements.size() - first),
+           spec);
   }
   slot.done.record(stream_.get());
   slot.is_used = true;

@@ -16,8 +16,8 @@ std::string load() {
   void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (!library) return "no CUDA driver on this machine (libcuda.so.1 cannot be loaded)";
   auto driver = std::make_unique<CudaDriver>();
-#define VIDLOAD_CUDA_LOAD(member, name, arguments)                                  \
-  driver->member = reinterpret_cast<CUresult(*) arguments>(dlsym(library, name));   \
+#define VIDLOAD_CUDA_LOAD(member, name, arguments)                                \
+  driver->member = reinterpret_cast<CUresult(*) arguments>(dlsym(library, name)); \
   if (!driver->member) return "the CUDA driver is too old: libcuda.so.1 has no " name;
   VIDLOAD_CUDA_FUNCTIONS(VIDLOAD_CUDA_LOAD)
 #undef VIDLOAD_CUDA_LOAD
@@ -42,9 +42,9 @@ void check_cuda(CUresult code, const char* action) {
   const char *name = nullptr, *text = nullptr;
   cuda_driver().error_name(code, &name);
   cuda_driver().error_string(code, &text);
-  throw CudaError(std::string("CUDA: cannot ") + action + ": " + (name ? name : "unknown error") + " (" +
-                      (text ? text : std::to_string(code)) + ")",
-                  code);
+  throw CudaError(
+      std::string("CUDA: cannot ") + action + ": " + (name ? name : "unknown error") + " (" + (text ? text : std::to_string(code)) + ")",
+      code);
 }
 
 }  // namespace vidload

@@ -30,36 +30,36 @@ class CudaError : public std::runtime_error {
 };
 
 // X(member, exported name, argument types)
-#define VIDLOAD_CUDA_FUNCTIONS(X)                                                                                             \
-  X(init, "cuInit", (unsigned flags))                                                                                         \
-  X(driver_version, "cuDriverGetVersion", (int* version))                                                                     \
-  X(error_name, "cuGetErrorName", (CUresult code, const char** text))                                                         \
-  X(error_string, "cuGetErrorString", (CUresult code, const char** text))                                                     \
-  X(device_count, "cuDeviceGetCount", (int* count))                                                                           \
-  X(device, "cuDeviceGet", (CUdevice * device, int ordinal))                                                                  \
-  X(device_name, "cuDeviceGetName", (char* name, int size, CUdevice device))                                                  \
-  X(device_attribute, "cuDeviceGetAttribute", (int* value, int attribute, CUdevice device))                                   \
-  X(device_memory, "cuDeviceTotalMem_v2", (size_t * bytes, CUdevice device))                                                  \
-  X(retain_primary_context, "cuDevicePrimaryCtxRetain", (CUcontext * context, CUdevice device))                               \
-  X(push_context, "cuCtxPushCurrent_v2", (CUcontext context))                                                                 \
-  X(pop_context, "cuCtxPopCurrent_v2", (CUcontext * context))                                                                 \
-  X(allocate, "cuMemAlloc_v2", (CUdeviceptr * memory, size_t bytes))                                                          \
-  X(free, "cuMemFree_v2", (CUdeviceptr memory))                                                                               \
-  X(allocate_pinned, "cuMemAllocHost_v2", (void** memory, size_t bytes))                                                      \
-  X(free_pinned, "cuMemFreeHost", (void* memory))                                                                             \
-  X(copy_to_device_async, "cuMemcpyHtoDAsync_v2", (CUdeviceptr to, const void* from, size_t bytes, CUstream stream))          \
-  X(copy_to_host_async, "cuMemcpyDtoHAsync_v2", (void* to, CUdeviceptr from, size_t bytes, CUstream stream))                  \
-  X(create_stream, "cuStreamCreate", (CUstream * stream, unsigned flags))                                                     \
-  X(destroy_stream, "cuStreamDestroy_v2", (CUstream stream))                                                                  \
-  X(synchronize_stream, "cuStreamSynchronize", (CUstream stream))                                                             \
-  X(stream_wait_event, "cuStreamWaitEvent", (CUstream stream, CUevent event, unsigned flags))                                 \
-  X(create_event, "cuEventCreate", (CUevent * event, unsigned flags))                                                         \
-  X(destroy_event, "cuEventDestroy_v2", (CUevent event))                                                                      \
-  X(record_event, "cuEventRecord", (CUevent event, CUstream stream))                                                          \
-  X(synchronize_event, "cuEventSynchronize", (CUevent event))                                                                 \
-  X(load_module, "cuModuleLoadData", (CUmodule * module, const void* image))                                                  \
-  X(module_function, "cuModuleGetFunction", (CUfunction * function, CUmodule module, const char* name))                       \
-  X(launch_kernel, "cuLaunchKernel",                                                                                          \
+#define VIDLOAD_CUDA_FUNCTIONS(X)                                                                                                  \
+  X(init, "cuInit", (unsigned flags))                                                                                              \
+  X(driver_version, "cuDriverGetVersion", (int* version))                                                                          \
+  X(error_name, "cuGetErrorName", (CUresult code, const char** text))                                                              \
+  X(error_string, "cuGetErrorString", (CUresult code, const char** text))                                                          \
+  X(device_count, "cuDeviceGetCount", (int* count))                                                                                \
+  X(device, "cuDeviceGet", (CUdevice * device, int ordinal))                                                                       \
+  X(device_name, "cuDeviceGetName", (char* name, int size, CUdevice device))                                                       \
+  X(device_attribute, "cuDeviceGetAttribute", (int* value, int attribute, CUdevice device))                                        \
+  X(device_memory, "cuDeviceTotalMem_v2", (size_t* bytes, CUdevice device))                                                        \
+  X(retain_primary_context, "cuDevicePrimaryCtxRetain", (CUcontext * context, CUdevice device))                                    \
+  X(push_context, "cuCtxPushCurrent_v2", (CUcontext context))                                                                      \
+  X(pop_context, "cuCtxPopCurrent_v2", (CUcontext * context))                                                                      \
+  X(allocate, "cuMemAlloc_v2", (CUdeviceptr * memory, size_t bytes))                                                               \
+  X(free, "cuMemFree_v2", (CUdeviceptr memory))                                                                                    \
+  X(allocate_pinned, "cuMemAllocHost_v2", (void** memory, size_t bytes))                                                           \
+  X(free_pinned, "cuMemFreeHost", (void* memory))                                                                                  \
+  X(copy_to_device_async, "cuMemcpyHtoDAsync_v2", (CUdeviceptr to, const void* from, size_t bytes, CUstream stream))               \
+  X(copy_to_host_async, "cuMemcpyDtoHAsync_v2", (void* to, CUdeviceptr from, size_t bytes, CUstream stream))                       \
+  X(create_stream, "cuStreamCreate", (CUstream * stream, unsigned flags))                                                          \
+  X(destroy_stream, "cuStreamDestroy_v2", (CUstream stream))                                                                       \
+  X(synchronize_stream, "cuStreamSynchronize", (CUstream stream))                                                                  \
+  X(stream_wait_event, "cuStreamWaitEvent", (CUstream stream, CUevent event, unsigned flags))                                      \
+  X(create_event, "cuEventCreate", (CUevent * event, unsigned flags))                                                              \
+  X(destroy_event, "cuEventDestroy_v2", (CUevent event))                                                                           \
+  X(record_event, "cuEventRecord", (CUevent event, CUstream stream))                                                               \
+  X(synchronize_event, "cuEventSynchronize", (CUevent event))                                                                      \
+  X(load_module, "cuModuleLoadData", (CUmodule * module, const void* image))                                                       \
+  X(module_function, "cuModuleGetFunction", (CUfunction * function, CUmodule module, const char* name))                            \
+  X(launch_kernel, "cuLaunchKernel",                                                                                               \
     (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z, \
      unsigned shared_bytes, CUstream stream, void** parameters, void** extra))
 

@@ -7,10 +7,10 @@
 namespace vidload {
 
 enum class Fallback {
-  no_nvdec,       // no libnvcuvid.so.1, or this FFmpeg was built without it
-  codec,          // NVDEC of this GPU does not decode it (or not bit for bit as the CPU does)
-  chroma,         // 4:2:2 or 4:4:4, not on this GPU
-  depth,          // more bits than this GPU decodes
+  no_nvdec,  // no libnvcuvid.so.1, or this FFmpeg was built without it
+  codec,     // NVDEC of this GPU does not decode it (or not bit for bit as the CPU does)
+  chroma,    // 4:2:2 or 4:4:4, not on this GPU
+  depth,     // more bits than this GPU decodes
   too_small,
   too_large,
   odd_size,       // an odd width or height: where NVDEC would put the chroma is not specified

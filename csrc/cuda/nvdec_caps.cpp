@@ -69,8 +69,8 @@ std::optional<NvdecCaps> nvdec_caps(const CudaDevice& device, const std::string&
   caps.chroma_format = chroma_format;
   caps.bit_depth_minus_8 = unsigned(bit_depth - 8);
   if (get_decoder_caps()(&caps) != 0) return found->second;
-  found->second = {caps.is_supported != 0, caps.num_engines,    caps.min_width,           caps.min_height, int(caps.max_width),
-                   int(caps.max_height),   int(caps.max_macroblocks)};
+  found->second = {caps.is_supported != 0, caps.num_engines,     caps.min_width,           caps.min_height,
+                   int(caps.max_width),    int(caps.max_height), int(caps.max_macroblocks)};
   return found->second;
 }
 

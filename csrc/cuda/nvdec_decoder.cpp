@@ -25,9 +25,7 @@ namespace {
 constexpr int64_t kNotWanted = 0xffffffff;  // stands for a packet's number; see Note [Getting the last frames out]
 constexpr int kMaxRestarts = 17;            // no decoder holds back more pictures than 16
 
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 struct BufferDeleter {
   void operator()(AVBufferRef* buffer) const { av_buffer_unref(&buffer); }

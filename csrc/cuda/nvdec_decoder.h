@@ -52,11 +52,11 @@ class NvdecDecoder {
   UniqueAVPacket packet_;
   UniqueAVFrame frame_;
   int num_creations_ = 0;
-  bool has_chosen_ = false;     // libavcodec offered CUDA and was told to use it
-  bool is_refused_ = false;     // it then had nothing but software to offer
-  bool must_flush_ = false;     // it was drained
-  int64_t generation_ = 0;      // of run(): tells its frames from those of earlier ones still inside the decoder
-  size_t num_missing_ = 0;      // wanted frames of the span that have not come
+  bool has_chosen_ = false;  // libavcodec offered CUDA and was told to use it
+  bool is_refused_ = false;  // it then had nothing but software to offer
+  bool must_flush_ = false;  // it was drained
+  int64_t generation_ = 0;   // of run(): tells its frames from those of earlier ones still inside the decoder
+  size_t num_missing_ = 0;   // wanted frames of the span that have not come
   std::vector<bool> is_delivered_;
   std::vector<uint8_t> restart_;  // the span's first packet, if decoding starts anew there
 };

@@ -42,8 +42,15 @@ struct Fault {
 };
 std::map<std::string, Fault> faults;
 std::map<CUdeviceptr, std::pair<void*, size_t>> allocations;  // device address -> mapping
-CUdeviceptr next_address = 0x200000000000;
-constexpr CUdeviceptr kArenaBegin = 0x200000000000, kArenaEnd = 0x300000000000, kAlias = 0x100000000000;
+constexpr CUdeviceptr kArenaBegin = 0x200000000000, kArenaBytes = CUdeviceptr{64} << 30;
+CUdeviceptr next_address = kArenaBegin;
+
+// Where the arena really is; nothing is mapped at the addresses that are handed out.
+uint8_t* arena() {
+  static uint8_t* const reserved =
+      static_cast<uint8_t*>(mmap(nullptr, kArenaBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  return reserved;
+}
 
 std::recursive_mutex stream_mutex;  // of streams and events; held while work runs
 bool is_lazy = false;
@@ -141,15 +148,16 @@ void finish(CUstream handle) {
 }
 
 uint8_t* reachable(CUdeviceptr memory) {
-  return reinterpret_cast<uint8_t*>(memory >= kArenaBegin && memory < kArenaEnd ? memory + kAlias : memory);
+  const bool is_device = memory >= kArenaBegin && memory < kArenaBegin + kArenaBytes;
+  return is_device ? arena() + (memory - kArenaBegin) : reinterpret_cast<uint8_t*>(memory);
 }
 
 CUdeviceptr allocate(size_t bytes) {
   const auto page = size_t(sysconf(_SC_PAGESIZE));
   const size_t used = (bytes + 255) / 256 * 256, mapped = (used + page - 1) / page * page;
   std::lock_guard<std::mutex> lock(mutex);
-  void* base = mmap(reachable(next_address), mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-  if (base == MAP_FAILED) return 0;
+  uint8_t* base = reachable(next_address);
+  if (next_address + mapped + page > kArenaBegin + kArenaBytes || mprotect(base, mapped, PROT_READ | PROT_WRITE) != 0) return 0;
   std::memset(base, 0xCD, mapped);
   const CUdeviceptr address = next_address + (mapped - used);  // so that what follows is not mapped
   next_address += mapped + page;
@@ -162,7 +170,8 @@ bool release(CUdeviceptr memory) {
   std::lock_guard<std::mutex> lock(mutex);
   const auto found = allocations.find(memory);
   if (found == allocations.end()) return false;
-  munmap(found->second.first, found->second.second);
+  madvise(found->second.first, found->second.second, MADV_DONTNEED);
+  mprotect(found->second.first, found->second.second, PROT_NONE);
   allocations.erase(found);
   --counters["live_allocations"];
   return true;
@@ -470,7 +479,9 @@ STUB_API cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
     std::memcpy(copies.data(), stub::reachable(descriptors), copies.size() * sizeof copies[0]);
     // The kernel's host twin must be told where the stub's device memory can be reached.
     for (vidload::PictureDescriptor& d : copies) {
-      const auto move = [](auto& pointer) { pointer = reinterpret_cast<std::decay_t<decltype(pointer)>>(stub::reachable(CUdeviceptr(pointer))); };
+      const auto move = [](auto& pointer) {
+        pointer = reinterpret_cast<std::decay_t<decltype(pointer)>>(stub::reachable(CUdeviceptr(pointer)));
+      };
       for (int p = 0; p < d.num_planes; ++p) {
         move(d.planes[p].data);
         for (vidload::TapsDescriptor* taps : {&d.planes[p].x, &d.planes[p].y}) move(taps->start), move(taps->weight);
@@ -485,10 +496,10 @@ STUB_API cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
 }
 
 // FFmpeg refuses a driver that lacks one of these names; none may be called.
-#define STUB_MISSING(name)                                                       \
-  extern "C" STUB_EXPORT CUresult name() {                                       \
-    std::fprintf(stderr, "stub driver: %s is not implemented\n", #name);         \
-    return kUnsupported;                                                         \
+#define STUB_MISSING(name)                                               \
+  extern "C" STUB_EXPORT CUresult name() {                               \
+    std::fprintf(stderr, "stub driver: %s is not implemented\n", #name); \
+    return kUnsupported;                                                 \
   }
 STUB_MISSING(cuCtxCreate_v2)
 STUB_MISSING(cuCtxDestroy_v2)

@@ -390,10 +390,10 @@ STUB_API cuvidCtxLock(void*, unsigned) { return kSuccess; }
 STUB_API cuvidCtxUnlock(void*, unsigned) { return kSuccess; }
 
 // FFmpeg refuses a library that lacks one of these names; none may be called.
-#define STUB_MISSING(name)                                               \
-  extern "C" STUB_EXPORT CUresult name() {                               \
-    std::fprintf(stderr, "stub NVDEC: %s is not implemented\n", #name);  \
-    return kUnsupported;                                                 \
+#define STUB_MISSING(name)                                              \
+  extern "C" STUB_EXPORT CUresult name() {                              \
+    std::fprintf(stderr, "stub NVDEC: %s is not implemented\n", #name); \
+    return kUnsupported;                                                \
   }
 STUB_MISSING(cuvidReconfigureDecoder)
 STUB_MISSING(cuvidMapVideoFrame)
