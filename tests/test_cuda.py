@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import vidload
 from vidload import _core, cuda, selftest
@@ -64,6 +65,41 @@ def test_cpu_decoded_clips_on_the_gpu_equal_the_cpu_loaders(h264_files, dtype, l
     made, loader = batches(data, device="cuda", decoder="cpu")
     assert_same(made, expected)
     assert loader.stats()["num_samples"] == 4
+
+
+@on_stub_gpu
+def test_extracted_frames_go_to_the_gpu_too(tmp_path):
+    for number in range(1, 9):
+        picture = selftest._picture(number, 64, 48)
+        Image.fromarray(picture).save(tmp_path / f"img_{number:05}.jpg", quality=95)
+    data = vidload.FrameFolderDataset(
+        [(str(tmp_path), 8, 0)] * 3, clip="4x2x1", transform=vidload.transforms.random_resized_crop(24)
+    )
+    expected, _ = batches(data)
+    Stub.set_lazy()
+    made, _ = batches(data, device="cuda")
+    assert_same(made, expected)
+
+
+@on_stub_gpu
+def test_ten_crops_of_several_clips_equal_the_cpu_loaders(video):
+    """Many views of one frame are one launch."""
+    data = dataset([video("h264")], clip="2x2x3", transform=vidload.transforms.ten_crop(24, short_side=32))
+    expected, _ = batches(data)
+    made, _ = batches(data, device="cuda", decoder="cpu")
+    assert_same(made, expected)
+    assert Stub.counter("pictures_made") == 60
+    assert Stub.counter("cuLaunchKernel") <= 6
+
+
+@on_stub_gpu
+def test_a_driver_that_knows_no_binary_of_the_kernels_gets_their_ptx(h264_files):
+    data = dataset(h264_files)
+    expected, _ = batches(data)
+    Stub.fail("cuModuleLoadData", 1, 209)  # CUDA_ERROR_NO_BINARY_FOR_GPU
+    made, _ = batches(data, device="cuda", decoder="cpu")
+    assert_same(made, expected)
+    assert Stub.counter("cuModuleLoadData") == 2
 
 
 def assert_nothing_left() -> None:
