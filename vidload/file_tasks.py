@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,7 +27,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vidload.annotations import VIDEO_EXTENSIONS, find_videos, read_kinetics_csv, read_list
+from vidload.annotations import VIDEO_EXTENSIONS, Annotations
+from vidload.cli._videos import read_videos
 from vidload.cores import available_cores
 from vidload.encode import PART_PREFIX, PART_SUFFIX
 from vidload.errors import VideoError
@@ -51,62 +52,66 @@ class Task:
     name: str  # of the output, relative to the destination
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SourceList:
     """The videos of a dataset.
 
     Attributes:
+        annotations: paths and labels, as they are listed.
         tasks: one for each video, in order, each once.
-        list_name: file name of the annotation list; None for a folder.
-        lines: (line, path as written in it, task number) for each line of the list; task number -1 = not a video.
+        rows: the task number of each row of `annotations`.
+        list_name: file name of the annotation list; None for a folder or a single video.
+        lines: (line, path as written in it) for each row of the list; no path in a Kinetics CSV.
+        header: of a Kinetics CSV.
     """
 
+    annotations: Annotations
     tasks: tuple[Task, ...]
+    rows: tuple[int, ...]
     list_name: str | None = None
-    lines: tuple[tuple[str, str, int], ...] = ()
+    lines: tuple[tuple[str, str], ...] = ()
+    header: str | None = None
 
     @classmethod
-    def read(cls, source: str | os.PathLike[str], root: str = "", suffix: str = ".mp4") -> SourceList:
+    def read(cls, source: str | os.PathLike[str], root: str = "", suffix: str = "") -> SourceList:
         """Reads a folder (all videos at any depth), a list ("path label" lines, or "path" alone), a Kinetics CSV or
-        one video. Outputs are named as the videos are under `root`, with `suffix` as the new ending.
+        one video. Outputs are named as the videos are under `root`, with `suffix` for their ending.
 
         Raises:
             FileNotFoundError, ValueError: there is nothing there, or nothing that can be read.
         """
         source = os.fspath(source)
-        if os.path.isdir(source):
-            paths = find_videos(source)
-            if not paths:
-                raise ValueError(f"{source}: no videos in it (looked for {', '.join(VIDEO_EXTENSIONS)})")
-            return cls(_tasks(paths, source, suffix))
-        if not os.path.exists(source):
-            raise FileNotFoundError(f"{source}: no such file or folder")
-        if source.lower().endswith(VIDEO_EXTENSIONS):
-            return cls(_tasks([source], os.path.dirname(source), suffix))
-        with open(source, encoding="utf-8-sig") as file:
-            lines = [line.strip() for line in file if line.strip()]
-        is_kinetics = "youtube_id" in lines[0] if lines else False
-        read = read_kinetics_csv if is_kinetics else read_list
-        paths = read(source, root).paths.to_pylist()
+        annotations = read_videos(source, root)
+        is_list = os.path.isfile(source) and not source.lower().endswith(VIDEO_EXTENSIONS)
+        if not is_list:
+            root = source if os.path.isdir(source) else os.path.dirname(source)
+        paths = annotations.paths.to_pylist()
         tasks = _tasks(paths, root, suffix)
         number = {task.source: i for i, task in enumerate(tasks)}
+        rows = tuple(number[path] for path in paths)
+        if not is_list:
+            return cls(annotations, tasks, rows)
+        with open(source, encoding="utf-8-sig") as file:
+            lines = [line.strip() for line in file if line.strip()]
+        header = None
+        if "youtube_id" in lines[0]:
+            header, *lines = lines
         prefix = os.path.join(root, "")
-        rows = [(lines[0], "", -1)] if is_kinetics else []
-        for line, path in zip(lines[len(rows) :], paths, strict=True):
-            written = path if line.startswith(path) else path.removeprefix(prefix)
-            rows.append((line, "" if is_kinetics else written, number[path]))
-        return cls(tasks, os.path.basename(source), tuple(rows))
+        written = [
+            "" if header else path if line.startswith(path) else path.removeprefix(prefix)
+            for line, path in zip(lines, paths, strict=True)
+        ]
+        pairs = tuple(zip(lines, written, strict=True))
+        return cls(annotations, tasks, rows, os.path.basename(source), pairs, header)
 
-    def write_list(self, folder: Path, text_of: Callable[[Task], str | None]) -> Path:
-        """Writes the list into `folder`, paths replaced by `text_of(task)`; lines for which that is None are left out."""
+    def write_list(self, folder: Path, failed: Collection[str]) -> Path:
+        """Writes the list into `folder` with the outputs' names for paths, without the videos that `failed` names."""
         assert self.list_name is not None
-        texts = [text_of(task) for task in self.tasks]
-        kept = []
-        for line, written, number in self.lines:
-            if number < 0 or (not written and texts[number] is not None):
-                kept.append(line)  # a header, or a Kinetics row: the names in it stay
-            elif texts[number] is not None:
-                kept.append(f"{texts[number]}{line[len(written) :]}")
+        kept = [] if self.header is None else [self.header]
+        for (line, written), row in zip(self.lines, self.rows, strict=True):
+            task = self.tasks[row]
+            if task.source not in failed:
+                kept.append(line if self.header else task.name + line[len(written) :])
         path = folder / self.list_name
         write_whole(path, "".join(f"{line}\n" for line in kept))
         return path

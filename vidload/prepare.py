@@ -1,0 +1,283 @@
+"""Re-encodes a dataset for loading: every video, the annotation list with the new names, and the index file.
+
+In: a folder or an annotation list, and `EncodeSettings`. Out: a folder that VideoDataset reads at once, and a table
+of what it costs on disk, in quality, and in packets and milliseconds a clip. How one video is encoded is said in
+vidload.encode; how the work is spread, resumed and survived, in vidload.file_tasks.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from vidload import transforms
+from vidload.dataset import VideoDataset
+from vidload.encode import PROFILES, EncodedVideo, EncodeSettings, encode_video
+from vidload.errors import VideoError
+from vidload.file_tasks import Results, SourceList, Task, run_tasks
+from vidload.index import build_index
+from vidload.loader import VideoLoader
+from vidload.random import sample_rng
+from vidload.reader import VideoReader
+from vidload.sampling import ClipSpec, segments
+
+__all__ = ["CLIP_SPECS", "PROFILES", "Cost", "EncodeSettings", "PrepareSummary", "cost_table", "dry_run", "prepare"]
+
+CLIP_SPECS = ("1x1x3", "1x1x8", "32x2x1", "4x16x1", "8x8x1")
+INDEX_NAME = "index.vidx"
+LOG_NAME = "prepared.jsonl"
+
+_SAMPLE_VIDEOS = 6  # of the dataset, evenly spread, for the table
+_SAMPLE_FRAMES = 300  # of each of them, in a dry run
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """What `prepare` did.
+
+    Attributes:
+        num_videos, num_encoded, num_kept: of the dataset; encoded now; there from an earlier run.
+        failures: (path, reason) of the videos that failed; they are in failed.jsonl too, and not in the new list.
+        list_path: the new annotation list; None when the source was a folder.
+        index_path: the index file; None when no video is there.
+        costs: rows for `cost_table`: the source, and what was made of it.
+    """
+
+    num_videos: int
+    num_encoded: int
+    num_kept: int
+    failures: tuple[tuple[str, str], ...]
+    list_path: Path | None
+    index_path: Path | None
+    costs: tuple[Cost, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A row of the table: what some videos cost.
+
+    Attributes:
+        name: what they are.
+        num_bytes: on disk.
+        vs_source, vs_jpeg: the same, as a share of the source's and of JPEG frames' (`-q:v 2`) bytes.
+        psnr: luma PSNR of the worst video, dB; NaN for the source itself.
+        packets, milliseconds: a clip, for each of CLIP_SPECS; empty if not measured.
+    """
+
+    name: str
+    num_bytes: int
+    vs_source: float
+    vs_jpeg: float
+    psnr: float
+    packets: tuple[float, ...] = ()
+    milliseconds: tuple[float, ...] = ()
+
+
+def prepare(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    settings: EncodeSettings = PROFILES["balanced"],
+    *,
+    root: str | os.PathLike[str] = "",
+    jobs: int | None = None,
+    engine: str = "local",
+    progress: bool = False,
+) -> PrepareSummary:
+    """Re-encodes the videos of a folder or an annotation list into `destination`.
+
+    Run again after an interruption (Ctrl-C, kill -9, a power cut), it goes on where it stopped and ends with the same
+    files, bit for bit. Run again after videos have been added or changed, it encodes those alone.
+
+    Args:
+        source: a list ("path label" lines), a Kinetics CSV, a folder (videos at any depth), or one video.
+        destination: the folder to write; names below it are those below `root`, ending in .mp4.
+        settings: how to encode.
+        root: the folder that the paths of a list start from.
+        jobs: processes; None = the cores this process may use.
+        engine: "local", or "ray" for a Ray cluster.
+        progress: whether to show progress bars on stderr.
+
+    Raises:
+        FileNotFoundError, ValueError: `source` holds no videos, or `destination` would overwrite them.
+        DestinationError: `destination` cannot be written; what is finished stays.
+        ModuleNotFoundError: `engine` is "ray", which is not installed.
+    """
+    destination = Path(destination)
+    videos = SourceList.read(source, os.fspath(root), ".mp4")
+    results = run_tasks(
+        videos.tasks,
+        encode_video,
+        settings,
+        destination,
+        log_name=LOG_NAME,
+        jobs=jobs,
+        engine=engine,
+        progress=progress,
+    )
+    failed = {path for path, _ in results.failures}
+    good = [task for task in videos.tasks if task.source not in failed]
+    list_path = index_path = None
+    if videos.list_name is not None:
+        list_path = videos.write_list(destination, failed)
+    if good:
+        index_path = destination / INDEX_NAME
+        # All that is there: a second list prepared into the same folder shares the index.
+        paths = [os.fspath(destination / name) for name in sorted(results.entries) if (destination / name).exists()]
+        build_index(paths, index_path, num_workers=jobs, progress=progress)
+    return PrepareSummary(
+        num_videos=len(videos.tasks),
+        num_encoded=results.num_done,
+        num_kept=results.num_kept,
+        failures=results.failures,
+        list_path=list_path,
+        index_path=index_path,
+        costs=tuple(_costs(good, results, destination)) if good else (),
+    )
+
+
+def _costs(tasks: Sequence[Task], results: Results, destination: Path) -> Iterable[Cost]:
+    entries = [results.entries[task.name] for task in tasks]
+    num_bytes, source_bytes, jpeg_bytes = (
+        sum(entry[key] for entry in entries) for key in ("num_bytes", "source_bytes", "jpeg_bytes")
+    )
+    sample = _spread([task for task in tasks if os.path.exists(task.source)] or tasks, _SAMPLE_VIDEOS)
+    if os.path.exists(sample[0].source):
+        measured = _clip_costs([task.source for task in sample])
+        yield Cost("source", source_bytes, 1.0, source_bytes / jpeg_bytes, math.nan, *measured)
+    yield Cost(
+        "prepared",
+        num_bytes,
+        num_bytes / source_bytes,
+        num_bytes / jpeg_bytes,
+        min(entry["psnr"] for entry in entries),
+        *_clip_costs([os.fspath(destination / task.name) for task in sample]),
+    )
+
+
+def dry_run(
+    source: str | os.PathLike[str],
+    settings: EncodeSettings = PROFILES["balanced"],
+    *,
+    root: str | os.PathLike[str] = "",
+    progress: bool = False,
+) -> tuple[Cost, ...]:
+    """Encodes the beginnings of a few videos with three GOP sizes around the one of `settings`, in a temporary folder,
+    and measures them: rows for `cost_table`, that of the source first.
+
+    Raises:
+        FileNotFoundError, ValueError: `source` holds no videos.
+        VideoError: none of the tried videos can be encoded.
+    """
+    videos = SourceList.read(source, os.fspath(root))
+    sample = _spread(videos.tasks, _SAMPLE_VIDEOS)
+    choices = [settings]
+    if settings.codec != "mjpeg":
+        gops = sorted({max(settings.gop // 4, 1), settings.gop, min(settings.gop * 4, 1000)})
+        choices = [replace(settings, gop=gop) for gop in gops]
+    with (
+        tempfile.TemporaryDirectory(prefix="vidload-") as folder,
+        tqdm(total=len(sample) * len(choices), unit="video", disable=not progress) as bar,
+    ):
+        made: list[list[EncodedVideo]] = [[] for _ in choices]
+        paths: list[list[str]] = [[] for _ in choices]
+        used: list[str] = []
+        failure: VideoError | None = None
+        for number, task in enumerate(sample):
+            try:
+                for choice, videos_made, new_paths in zip(choices, made, paths, strict=True):
+                    new_paths.append(os.path.join(folder, f"{number}_{choice.gop}.mp4"))
+                    videos_made.append(encode_video(task.source, new_paths[-1], choice, max_frames=_SAMPLE_FRAMES))
+                    bar.update()
+                used.append(task.source)
+            except VideoError as error:
+                failure = error
+                for videos_made, new_paths in zip(made, paths, strict=True):
+                    del videos_made[len(used) :], new_paths[len(used) :]
+        if not used:
+            assert failure is not None
+            raise failure
+        source_bytes = sum(video.source_bytes for video in made[0])
+        jpeg_bytes = sum(video.jpeg_bytes for video in made[0])
+        rows = [Cost("source", source_bytes, 1.0, source_bytes / jpeg_bytes, math.nan, *_clip_costs(used))]
+        for choice, videos_made, new_paths in zip(choices, made, paths, strict=True):
+            num_bytes = sum(video.num_bytes for video in videos_made)
+            rows.append(
+                Cost(
+                    choice.codec if choice.codec == "mjpeg" else f"{choice.codec}, GOP {choice.gop}",
+                    num_bytes,
+                    num_bytes / source_bytes,
+                    num_bytes / jpeg_bytes,
+                    min(video.psnr for video in videos_made),
+                    *_clip_costs(new_paths),
+                )
+            )
+    return tuple(rows)
+
+
+def _spread(tasks: Sequence[Task], num: int) -> list[Task]:
+    """`num` of the tasks, evenly spread."""
+    return [tasks[i * len(tasks) // num] for i in range(num)] if len(tasks) > num else list(tasks)
+
+
+def _clip_costs(paths: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Packets decoded and milliseconds for a training clip of each of CLIP_SPECS, on one core, means over `paths`."""
+    packets, milliseconds = [], []
+    for spec in CLIP_SPECS:
+        counts = []
+        for number, path in enumerate(paths):
+            with VideoReader(path) as reader:
+                frames = segments(reader.num_frames, reader.average_fps, ClipSpec.parse(spec), sample_rng(0, 0, number))
+                counts.append(reader.plan(np.unique(frames)).num_packets_decoded)
+        packets.append(statistics.fmean(counts))
+        dataset = VideoDataset(
+            [(path, 0) for path in paths], clip=spec, transform=transforms.random_resized_crop(224), seed=0
+        )
+        loader = VideoLoader(dataset, batch_size=1, num_workers=0, on_error="skip")
+        for _ in loader:  # scans the files, warms the cache
+            pass
+        loader.set_epoch(0)
+        start = time.perf_counter()
+        for _ in loader:
+            pass
+        milliseconds.append((time.perf_counter() - start) / len(paths) * 1e3)
+    return tuple(packets), tuple(milliseconds)
+
+
+def cost_table(costs: Sequence[Cost]) -> str:
+    """The rows as text for a terminal."""
+    specs = " ".join(f"{spec:>12}" for spec in CLIP_SPECS)
+    lines = [
+        f"{'':<14} {'MB':>9} {'vs source':>9} {'vs JPEG':>8} {'PSNR':>6}   packets and ms a clip, one core",
+        f"{'':<14} {'':>9} {'':>9} {'':>8} {'':>6} {specs}",
+    ]
+    for cost in costs:
+        psnr = "" if math.isnan(cost.psnr) else f"{cost.psnr:.1f}"
+        cells = " ".join(
+            f"{f'{packets:.0f}':>4} {f'{ms:.1f}':>7}" for packets, ms in zip(cost.packets, cost.milliseconds, strict=True)
+        )
+        lines.append(
+            f"{cost.name:<14} {cost.num_bytes / 1e6:>9.1f} {cost.vs_source:>8.2f}x {cost.vs_jpeg:>7.2f}x {psnr:>6} {cells}"
+        )
+    return "\n".join(lines)
+
+
+def describe(settings: EncodeSettings) -> str:
+    """The settings in one line, for people."""
+    parts: list[Any] = [settings.codec]
+    if settings.codec != "mjpeg":
+        parts.append("keyframes only" if settings.gop == 1 else f"GOP {settings.gop}")
+    parts.append(f"PSNR {settings.psnr:g} dB" if settings.crf is None else f"quality {settings.crf:g}")
+    parts.append(f"short side {settings.short_side}")
+    if settings.fps is not None:
+        parts.append(f"{float(settings.fps):g} fps")
+    return ", ".join(parts)
