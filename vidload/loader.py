@@ -58,7 +58,8 @@ class VideoLoader(DataLoader[Any]):
         strict: for a GPU, and for decoder="dali": a video that `decoder` cannot decode there fails, in place of being decoded on the CPU.
             stats() counts such videos by reason.
         decoder: what makes the pixels. "cpu": libavcodec and the core's transform. "dali": NVIDIA DALI, of the same frames, boxes and
-            flips; videos that it cannot decode are decoded by libavcodec and resized by DALI (see vidload.dali). "auto": "cpu".
+            flips; videos that it cannot decode are decoded by libavcodec and resized by DALI (see vidload.dali). "nvdec", for a
+            GPU: its decoding engines. "auto": "cpu"; for a GPU "nvdec" from 1280x720 pixels on, else "cpu". See docs/gpu.md.
         augment: for decoder="dali": the caller's own DALI operators on the cropped clips; see vidload.dali.dali_pipeline.
 
     Yields:
