@@ -250,15 +250,16 @@ def _search(
 ) -> tuple[float, float]:
     """Leaves at `best` the encode of the coarsest quality that reaches `settings.psnr`: (quality, psnr).
 
-    PSNR falls nearly along a line as quality gets coarser, so a few steps along that line, kept between the
-    coarsest value known to be fine enough and the finest known to be too coarse, find it.
+    PSNR falls nearly along a line as quality gets coarser: a few steps along it, kept between the coarsest value known
+    to be fine enough and the finest known to be too coarse, find it.
     """
     encoder = ENCODERS[settings.codec]
     if settings.crf is not None:
         return settings.crf, _encode(frames, settings, settings.crf, best, jpeg_sizes)
     good: tuple[float, float] | None = None  # quality, psnr
     too_coarse = encoder.coarsest + encoder.step
-    quality = encoder.first_guess
+    quality, slope = encoder.first_guess, encoder.psnr_per_step / encoder.step
+    last: tuple[float, float] | None = None
     for _ in range(_MAX_PASSES):
         psnr = _encode(frames, settings, quality, part, jpeg_sizes)
         if psnr >= settings.psnr or quality == encoder.finest:
@@ -266,13 +267,17 @@ def _search(
             os.replace(part, best)
         else:
             too_coarse = quality
-        steps = math.floor((psnr - settings.psnr) / encoder.psnr_per_step)
         lowest = encoder.finest if good is None else good[0] + encoder.step
         highest = too_coarse - encoder.step
         if lowest > highest or (good and good[1] <= settings.psnr + _PSNR_MARGIN):
             break
-        quality = min(max(quality + (steps or -1) * encoder.step, lowest), highest)
-    if good is None:  # each guess was too coarse; the finest value is sure
+        if last is not None:
+            slope = max((last[1] - psnr) / (quality - last[0]), slope / 4)
+        last = (quality, psnr)
+        guess = quality + (psnr - settings.psnr) / slope
+        steps = math.floor((guess - encoder.finest) / encoder.step + 1e-9)
+        quality = min(max(encoder.finest + steps * encoder.step, lowest), highest)
+    if good is None:  # every guess was too coarse; the finest value is sure
         good = (encoder.finest, _encode(frames, settings, encoder.finest, best, jpeg_sizes))
     return good
 
@@ -394,7 +399,8 @@ class SourceFrames:
         except OSError:
             raise VideoNotFoundError(path, None, "the file has vanished; put it back and run again") from None
         self.num_bytes, self.mtime_ns = status.st_size, status.st_mtime_ns
-        if max_frames is not None and max_frames < self._num_source_frames:
+        self._is_cut = max_frames is not None and max_frames < self._num_source_frames
+        if max_frames is not None and self._is_cut:
             self.num_bytes = self.num_bytes * max_frames // self._num_source_frames
             self._num_source_frames = max_frames
             self.pts, self.durations = self.pts[:max_frames], self.durations[:max_frames]
@@ -474,12 +480,10 @@ class SourceFrames:
             raise DamagedVideoError(
                 self.path, number + 1, f"cannot be decoded ({error.strerror}); get the file anew", error.errno
             ) from None
-        if number + 1 != self._num_source_frames:
-            raise DamagedVideoError(
-                self.path,
-                None,
-                f"{number + 1} frames come out of {self._num_source_frames} in its index; get the file anew",
-            )
+        if number + 1 < self._num_source_frames or (number == self._num_source_frames and not self._is_cut):
+            count = "fewer" if number + 1 < self._num_source_frames else "more"
+            reason = f"{count} frames come out than the {self._num_source_frames} of its index; get the file anew"
+            raise DamagedVideoError(self.path, None, reason)
 
 
 class _Resizer:
