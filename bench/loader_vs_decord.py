@@ -44,6 +44,15 @@ TITLES = {
     "decord2": "decord2",
     "spdl": "SPDL",
 }
+COLORS = {
+    "vidload": "#d62728",
+    "decord": "#1f4e79",
+    "torchcodec": "#2e86ab",
+    "pyav": "#7fb7be",
+    "opencv": "#a3a380",
+    "decord2": "#5d737e",
+    "spdl": "#c9ada7",
+}
 CLIPS_A_ROUND = 32  # 4 batches of 8: as many for each of 2 workers
 MAX_ROUNDS = 9
 MIN_ROUNDS = 2
@@ -441,14 +450,14 @@ def draw(result: dict[str, Any], path: Path) -> None:
                 [max(rounds.values) - rounds.median for rounds in measured],
             ]
             places = np.arange(len(of_set)) + (k - (len(names) - 1) / 2) * width
-            color = "tab:red" if name == "vidload" else f"{0.35 + 0.5 * k / len(names):.2f}"
-            axes.bar(places, medians, width, yerr=errors, capsize=2, color=color, label=TITLES[name])
+            axes.bar(places, medians, width, yerr=errors, capsize=2, color=COLORS[name], label=TITLES[name])
         axes.set_xticks(np.arange(len(of_set)), list(of_set))
         axes.set_ylabel("clips per second")
         axes.set_title(
             f"{set_name}: {result['num_workers']} workers on {result['machine']['cpu']}", fontsize=10
         )
-        axes.legend(ncols=len(names), fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(names))
     figure.savefig(path)
 
 
