@@ -6,11 +6,14 @@ real ones. It shows logic, order and arithmetic; speed, drivers and silicon it d
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import ptx
 import pytest
 import torch
 from PIL import Image
@@ -19,7 +22,7 @@ import vidload
 from vidload import _core, cuda, selftest
 
 sys.path.insert(0, str(Path(__file__).parent / "stub_driver"))
-from stub import Stub, on_stub_gpu
+from stub import Stub, StubBuffer, on_stub_gpu
 
 
 def dataset(paths: list[str], **options: Any) -> vidload.VideoDataset:
@@ -162,6 +165,44 @@ def test_packets_that_nothing_depends_on_are_not_decoded_by_nvdec_either(video):
     assert stats["num_packets_decoded"] == 2
     # Beside them, each span's keyframe again until its last frame has come out.
     assert Stub.counter("pictures_decoded") <= 2 + 2 * 3
+
+
+@pytest.mark.parametrize("name", ["h264", "hevc_10bit"])
+@on_stub_gpu
+def test_from_file_to_batch_by_nvdec_and_the_ptx_of_nvcc(video, name):
+    """The whole way: FFmpeg, the stub NVDEC, and what nvcc made of the kernel, run by the interpreter, memory checked."""
+    path = video(name)
+    Stub.add_videos([path])
+    size = 20
+    data = dataset([path] * 2, clip="2x9x1", transform=vidload.transforms.random_resized_crop(size), dtype=torch.float16)
+    expected, _ = batches(data)
+    kernels = ptx.parse(_core.cuda_ptx().decode())
+    names, problems = [], []
+
+    def interpret(kernel: str, descriptors: int, count: int) -> None:
+        names.append(kernel)
+        try:
+            run(kernel, descriptors, count)
+        except Exception as error:  # a callback from C has nobody to raise to
+            problems.append(error)
+
+    def run(kernel: str, descriptors: int, count: int) -> None:
+        memory = ptx.Memory()
+        for device_address, host_address, num_bytes in Stub.allocations():
+            array = np.ctypeslib.as_array((ctypes.c_uint8 * num_bytes).from_address(host_address))
+            memory.add(array, f"{num_bytes} bytes", is_writable=device_address in StubBuffer.addresses)
+        num_bytes = count * _core.CUDA_DESCRIPTOR_BYTES
+        memory.add(np.ctypeslib.as_array((ctypes.c_uint8 * num_bytes).from_address(descriptors)), "descriptors")
+        block = _core.CUDA_BLOCK
+        grid = (-(-size // block[0]), -(-size // block[1]), count)
+        ptx.launch(kernels[kernel], grid, block, [descriptors.to_bytes(8, "little")], memory)
+
+    Stub.run_kernels_by(interpret)
+    made, loader = batches(data, device="cuda", decoder="nvdec", num_workers=1)
+    assert problems == []
+    assert names == ["vidload_transform_float16"] * 4
+    assert loader.stats()["num_nvdec_samples"] == 2
+    assert_same(made, expected)
 
 
 # --- decoders are reused

@@ -113,6 +113,7 @@ CudaDecoding cuda_decoding(const std::string& name) {
 }
 
 void bind_cuda(py::module_& module) {
+  module.attr("CUDA_DESCRIPTOR_BYTES") = sizeof(PictureDescriptor);
   module.def("has_cuda_kernels", &has_cuda_kernels, "Whether this build has compiled kernels.");
   module.def("why_no_cuda_driver", &why_no_cuda_driver, "Empty if there is a driver. Starts nothing.");
   module.def("cuda_devices", &devices,

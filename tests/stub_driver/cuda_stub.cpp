@@ -202,6 +202,20 @@ extern "C" STUB_EXPORT long stub_counter(const char* name) {
   return counters[name];
 }
 extern "C" STUB_EXPORT int stub_context_depth() { return int(stack.size()); }
+// Device address, host address and bytes of every live allocation, three numbers each; returns how many there are.
+extern "C" STUB_EXPORT int stub_list_allocations(unsigned long long* table, int capacity) {
+  std::lock_guard<std::mutex> lock(mutex);
+  int count = 0;
+  for (const auto& [address, mapping] : allocations) {
+    if (count >= capacity) break;
+    uint8_t* begin = stub::reachable(address);
+    table[3 * count] = address;
+    table[3 * count + 1] = reinterpret_cast<unsigned long long>(begin);
+    table[3 * count + 2] = static_cast<uint8_t*>(mapping.first) + mapping.second - begin;
+    ++count;
+  }
+  return count;
+}
 extern "C" STUB_EXPORT CUdeviceptr stub_allocate(size_t bytes) { return stub::allocate(bytes); }
 extern "C" STUB_EXPORT void stub_release(CUdeviceptr memory) { stub::release(memory); }
 // Of whoever consumes: reads device memory after what is queued on `stream`, which is that of device 0 if null.

@@ -18,7 +18,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -66,12 +66,16 @@ def _ffmpeg_flags(folder: Path) -> list[str]:
 class StubBuffer:
     """cuda.DeviceBuffer in the stub's device memory, which faults when the host touches it."""
 
+    addresses: ClassVar[set[int]] = set()  # of those that live
+
     def __init__(self, nbytes: int, device: torch.device) -> None:
         self.nbytes = nbytes
         self.address = Stub.library.stub_allocate(nbytes)
+        StubBuffer.addresses.add(self.address)
 
     def __del__(self) -> None:
         Stub.library.stub_release(self.address)
+        StubBuffer.addresses.discard(self.address)
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
@@ -86,6 +90,7 @@ class Stub:
 
     library: Any = None
     nvcuvid: Any = None
+    _kernel: Any = None  # keeps the callback alive
     stream = 0  # the consumer's; 0 is the default stream
 
     @classmethod
@@ -131,6 +136,20 @@ class Stub:
     @classmethod
     def context_depth(cls) -> int:
         return int(cls.library.stub_context_depth())
+
+    @classmethod
+    def run_kernels_by(cls, kernel: Callable[[str, int, int], None]) -> None:
+        """Kernels are run by kernel(name, host address of the descriptors, number of pictures) instead of their host twin."""
+        signature = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_ulonglong, ctypes.c_int)
+        cls._kernel = signature(lambda name, descriptors, count: kernel(name.decode(), descriptors, count))
+        cls.library.stub_set_host_kernel(cls._kernel)
+
+    @classmethod
+    def allocations(cls) -> list[tuple[int, int, int]]:
+        """(device address, host address, bytes) of all live device memory."""
+        table = (ctypes.c_ulonglong * 3000)()
+        count = cls.library.stub_list_allocations(table, 1000)
+        return [tuple(table[3 * i : 3 * i + 3]) for i in range(count)]
 
     @classmethod
     def add_videos(cls, paths: Sequence[str | os.PathLike[str]]) -> None:
