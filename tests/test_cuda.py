@@ -226,6 +226,8 @@ def test_200_clips_of_one_size_take_one_nvdec_decoder_a_thread(video):
 def test_a_reused_decoder_gives_no_frame_of_the_file_before(tmp_path, monkeypatch):
     """Pictures of the last file are still inside the decoder when the next one starts, under the same packet numbers."""
     picture = selftest._picture
+    options = {"g": "24", "bf": "3", "x264-params": "b-adapt=0:scenecut=0"}  # I0 P4 B2 b1 b3: frame 1 leaves P4 and B2 inside
+    monkeypatch.setitem(selftest.CLIPS, "h264", ("libx264", "yuv420p", options))
     readers = []
     for first in (0, 100):
         monkeypatch.setattr(selftest, "_picture", lambda index, *size, first=first: picture(first + index, *size))
