@@ -14,6 +14,7 @@ packets costs) and vidload's efficiency against it, the cost of a clip outside C
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -100,8 +101,9 @@ class Worker:
 
     def send(self, **command: Any) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended already; receive() tells why
+            self.process.stdin.write(json.dumps(command) + "\n")
+            self.process.stdin.flush()
 
     def receive(self) -> dict[str, Any]:
         assert self.process.stdout is not None
