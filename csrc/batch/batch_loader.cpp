@@ -203,8 +203,8 @@ void Batch::Shared::for_each_place(size_t sample, int64_t frame, const PictureVi
       if (wanted.views[view].clip != clip) continue;
       CropBox box = wanted.views[view].box;
       box.left *= scale_x, box.width *= scale_x, box.top *= scale_y, box.height *= scale_y;
-      const ptrdiff_t offset = request.sample_stride * ptrdiff_t(sample) + request.view_stride * ptrdiff_t(view) +
-                               request.frame_stride * frame_of_clip;
+      const ptrdiff_t offset =
+          request.sample_stride * ptrdiff_t(sample) + request.view_stride * ptrdiff_t(view) + request.frame_stride * frame_of_clip;
       visit(view, box, OutputView{request.out + offset * item, request.channel_stride, request.row_stride, request.column_stride});
     }
   }
@@ -227,9 +227,8 @@ void Batch::Shared::write_to_device(size_t sample, int64_t frame, const PictureV
                                     DeviceTransform& transform, LoadStats& stats) {
   const Clock::time_point start = Clock::now();
   std::vector<DevicePlacement> placements;
-  for_each_place(sample, frame, picture, [&](size_t view, const CropBox& box, const OutputView& out) {
-    placements.push_back({view, box, out});
-  });
+  for_each_place(sample, frame, picture,
+                 [&](size_t view, const CropBox& box, const OutputView& out) { placements.push_back({view, box, out}); });
   transform.run(request.spec, picture, memory, placements);
   stats.num_frames += int64_t(placements.size());
   stats.transform_seconds += seconds_since(start);

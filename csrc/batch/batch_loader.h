@@ -15,8 +15,8 @@
 
 #include "base/error.h"
 #include "base/thread_pool.h"
-#include "batch/index_cache.h"
 #include "batch/cuda_target.h"
+#include "batch/index_cache.h"
 #include "batch/load_stats.h"
 #include "cuda/device_transform.h"
 #include "cuda/write_order.h"
