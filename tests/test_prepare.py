@@ -444,9 +444,9 @@ def test_a_video_that_crashes_the_decoder_costs_itself_alone(dataset, tmp_path):
 
 def test_a_dry_run_prints_the_choice_and_writes_nothing(dataset, tmp_path, capsys):
     before = tree(dataset.parent)
-    assert main(["prepare", str(dataset), str(tmp_path / "out"), "--root", str(dataset.parent), "--dry-run"]) == 0
+    assert main(["prepare", str(dataset), str(tmp_path / "out"), "--root", str(dataset.parent), "--dry-run", "--crf", "30"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "balanced: h264, GOP 4, PSNR 40.1 dB, short side 256"
+    assert lines[0] == "balanced: h264, GOP 4, quality 30, short side 256"
     assert [line.split("  ")[0] for line in lines[3:]] == ["source", "h264, GOP 1", "h264, GOP 4", "h264, GOP 16"]
     assert not (tmp_path / "out").exists()
     assert tree(dataset.parent) == before
@@ -480,7 +480,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_files(dataset, video, tmp_pa
     out = tmp_path / "out"
     arguments = ["prepare", str(dataset), str(out), "--root", str(dataset.parent), "--jobs", "2"]
     rng = random.Random(5)
-    for round_number in range(4):
+    for round_number in range(3):
         process = run_cli(*arguments, start_new_session=True)
         started = time.monotonic()
         while not out.exists() and process.poll() is None and time.monotonic() - started < 60:
@@ -502,9 +502,23 @@ def test_killed_at_any_moment_it_ends_with_the_same_files(dataset, video, tmp_pa
     assert list(out.rglob(".vidload-*.part")) == []
 
 
+def test_what_a_killed_run_left_half_done_is_swept_and_done_again(dataset, tmp_path):
+    prepare(dataset, tmp_path / "undisturbed", QUICK, root=dataset.parent, jobs=1)
+    shutil.copytree(tmp_path / "undisturbed", tmp_path / "out")
+    log = tmp_path / "out" / "prepared.jsonl"
+    rows = log.read_text().splitlines()
+    log.write_text("\n".join(rows[:2]) + "\n" + rows[2][:50])  # killed in the middle of a line; one file is not in it
+    (tmp_path / "out" / "a" / ".vidload-4711-one.mp4.part").write_bytes(b"half")
+    (tmp_path / "out" / "b" / "three four.mp4").unlink()
+    summary = prepare(dataset, tmp_path / "out", QUICK, root=dataset.parent, jobs=1)
+    assert (summary.num_encoded, summary.num_kept) == (2, 2)
+    assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
+    assert list(tmp_path.rglob("*.part")) == []
+
+
 def test_a_full_disk_stops_it_and_keeps_what_is_finished(dataset, tmp_path):
     expected = tmp_path / "expected"
-    prepare(dataset, expected, QUICK, root=dataset.parent, jobs=1)
+    prepare(dataset, expected, EncodeSettings(crf=20), root=dataset.parent, jobs=1)
     sizes = sorted(path.stat().st_size for path in expected.rglob("*.mp4"))
     out = tmp_path / "out"
     arguments = ["prepare", str(dataset), str(out), "--root", str(dataset.parent), "--jobs", "1", "--crf", "20"]

@@ -365,13 +365,14 @@ def sync_folder(folder: Path) -> None:
 
 
 class SourceFrames:
-    """The frames of a video as they will be encoded: upright, resized, 8 bit 4:2:0. Iterate as often as needed.
+    """The frames of a video as they will be encoded: upright, resized, 8 bit 4:2:0, of the source's range or of the
+    full range. Iterate as often as needed.
 
     Attributes:
         width, height: of the frames.
         pts, durations: int64 [num_frames], ticks of `time_base` seconds.
         matrix, primaries, transfer, color_range: as H.273 numbers them; what the source leaves open is filled in.
-        source_matrix, source_siting: of the source: its matrix, and where its chroma samples sit among the luma samples.
+        source_matrix, source_range, source_siting: of the source; siting is where chroma samples sit among luma samples.
         is_jpeg: whether the pictures are for a JPEG encoder: BT.601, chroma centered.
         rotation, is_mirrored, is_rgb: of the source's pictures.
         num_bytes, mtime_ns: of the source file.
@@ -380,7 +381,9 @@ class SourceFrames:
         VideoError: the source is missing, empty, damaged or not supported; also while iterating.
     """
 
-    def __init__(self, path: str, settings: EncodeSettings, max_frames: int | None = None) -> None:
+    def __init__(
+        self, path: str, settings: EncodeSettings, max_frames: int | None = None, *, full_range: bool = False
+    ) -> None:
         self.path = path
         if os.path.isdir(path):
             raise UnreadableVideoError(path, None, "is a directory, not a video file")
@@ -410,7 +413,8 @@ class SourceFrames:
         self.is_rgb = index.color_space == RGB or index.pixel_format.startswith(("gbr", "rgb", "bgr"))
         is_full = index.color_range == FULL_RANGE or index.pixel_format.startswith("yuvj")
         is_full |= is_gray and index.color_range != LIMITED_RANGE
-        self.color_range = FULL_RANGE if is_full and not self.is_rgb else LIMITED_RANGE
+        self.source_range = FULL_RANGE if is_full or self.is_rgb else LIMITED_RANGE
+        self.color_range = FULL_RANGE if full_range or (is_full and not self.is_rgb) else LIMITED_RANGE
         self.source_matrix = BT601 if self.is_rgb or index.color_space == UNSTATED else index.color_space
         self.source_siting = "center" if index.codec in ("mjpeg", "mpeg1video") else "left"
         self.is_jpeg = settings.codec == "mjpeg"
@@ -516,8 +520,9 @@ class _Resizer:
         )
         to_siting = "center" if target.is_jpeg else "left"
         siting = f"in_chroma_loc={target.source_siting}:out_chroma_loc={to_siting}"
-        to_range = "full" if target.color_range == FULL_RANGE else "limited"
-        from_range = "full" if target.is_rgb else to_range
+        from_range, to_range = (
+            "full" if color_range == FULL_RANGE else "limited" for color_range in (target.source_range, target.color_range)
+        )
         resize = f"{size[0]}:{size[1]}:{_SCALE_FLAGS}:{siting}:in_range={from_range}:out_range={to_range}"
         if target.is_rgb:
             resize += ":out_color_matrix=bt601"

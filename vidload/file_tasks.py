@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import fcntl
+import importlib
 import json
 import multiprocessing
 import os
@@ -44,6 +45,9 @@ Work = Callable[[str, str, Any], Any]
 
 class DestinationError(OSError):
     """The output folder cannot be written; what is finished stays."""
+
+    def __str__(self) -> str:
+        return str(self.args[-1])  # the message says it; no "[Errno 28]" in front
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,7 @@ def run_tasks(
                 open(log_path, "a", encoding="utf-8") as log,
                 tqdm(total=len(todo), unit="video", disable=not progress, smoothing=0.05) as bar,
             ):
+                log.write("" if _ends_with_newline(log_path) else "\n")  # a killed run may have left half a line
                 for task, outcome in _ENGINES[engine](todo, work, settings, folder, jobs):
                     if isinstance(outcome, OSError) and not isinstance(outcome, VideoError):
                         raise outcome
@@ -279,6 +284,11 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(entry, dict):
                 yield entry
+
+
+def _ends_with_newline(path: Path) -> bool:
+    text = path.read_bytes()
+    return not text or text.endswith(b"\n")
 
 
 def _write_failures(folder: Path, tasks: Sequence[Task], failures: Sequence[tuple[str, str]]) -> None:
@@ -417,7 +427,7 @@ def _run_ray(
     """A Ray cluster: the one named by RAY_ADDRESS or already connected to, else this machine. All nodes need vidload and
     the same paths."""
     try:
-        import ray
+        ray: Any = importlib.import_module("ray")
     except ImportError:
         raise ModuleNotFoundError("engine 'ray' needs Ray; install it with: pip install 'vidload[ray]'") from None
     is_ours = not ray.is_initialized()

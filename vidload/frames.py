@@ -61,7 +61,7 @@ def extract_frames(
     """
     destination = Path(destination)
     part = destination.with_name(f"{PART_PREFIX}{os.getpid()}-{destination.name}{PART_SUFFIX}")
-    frames = SourceFrames(os.fspath(source), settings)
+    frames = SourceFrames(os.fspath(source), settings, full_range=True)
     encode = JpegEncoder(frames.width, frames.height)
     num_bytes = 0
     try:
