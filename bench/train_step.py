@@ -1,0 +1,456 @@
+"""The published benchmark of training speed, its recognizer rows, on this machine.
+
+    python bench/train_step.py                                        # under 8 minutes on 2 cores
+    python bench/train_step.py --model tsm_r50_1x1x8 --steps 10
+    python bench/train_step.py --device cuda --amp bf16 --compile --channels-last
+
+In: the real clips of build_data.py, as video and as JPEG frames (or --data DIR with videos of one's own).
+Out: Markdown on stdout and bench/results/train_step.{md,json,png}. An iteration is everything from one
+batch to the next: data, forward, backward, gradient clipping, optimizer. Each row is also timed with a
+batch that stays in memory; the difference is the price of loading. A model runs in a process of its own,
+so that its peak memory is its own. The localizers' rows: localization_step.py.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import build_data
+import numpy as np
+import timing
+import torch
+import torch.nn.functional as F
+
+from vidload import FrameFolderDataset, VideoDataset, VideoLoader, models
+from vidload.frames import extract_dataset
+
+PUBLISHED_ON = "8 V100 32 GB, Xeon Gold 6146/6148, PyTorch 1.4, CUDA 10.1; frames from Memcached, videos from disk: other hardware"
+AMP = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Row:
+    """`first`: framework -> (s/iter, MB) in the first published table (MMAction2's docs/benchmark.md of
+    June 2020, when it was still called mmaction-lite). `last`: framework -> s/iter in the last one
+    (August 2022; "dense": a keyframe every 16 frames).
+    """
+
+    title: str
+    model: str
+    source: str  # "frames" or "video"
+    first: dict[str, tuple[float, int]]
+    last: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+FUSED = "crop, resize, flip and normalization are one pass in vidload anyway, so this is the row of frames"
+ROWS = (
+    Row(
+        "TSN 1x1x3, frames",
+        "tsn_r50_1x1x3",
+        "frames",
+        {"mmaction-lite": (0.2966, 8339), "open-mmaction": (0.3659, 8245)},
+        {"MMAction2": 0.32, "MMAction": 0.38, "TSM repo": 0.42},
+    ),
+    Row(
+        "TSN 1x1x3, video",
+        "tsn_r50_1x1x3",
+        "video",
+        {"mmaction-lite": (0.4165, 8339)},
+        {"MMAction2": 1.42, "MMAction2, dense": 0.61},
+    ),
+    Row(
+        "I3D 32x2x1, frames",
+        "i3d_r50_32x2x1",
+        "frames",
+        {"mmaction-lite": (0.4528, 5169), "open-mmaction": (0.5873, 5065)},
+        {"MMAction2": 0.43, "MMAction": 0.56},
+    ),
+    Row("I3D 32x2x1, video", "i3d_r50_32x2x1", "video", {"mmaction-lite": (0.4795, 5169)}),
+    Row(
+        "I3D 32x2x1, frames, fused", "i3d_r50_32x2x1", "frames", {"mmaction-lite": (0.3886, 5169)}, note=FUSED
+    ),
+    Row(
+        "TSM 1x1x8, frames",
+        "tsm_r50_1x1x8",
+        "frames",
+        {"mmaction-lite": (0.3052, 7077), "HAN": (0.3843, 9337)},
+        {"MMAction2": 0.31, "TSM repo": 0.41},
+    ),
+    Row("TSM 1x1x8, video", "tsm_r50_1x1x8", "video", {"mmaction-lite": (0.3027, 7077)}),
+    Row(
+        "SlowFast 4x16x1, video",
+        "slowfast_r50_4x16x1",
+        "video",
+        {"mmaction-lite": (0.80, 6203), "PySlowFast": (1.40, 6850)},
+        {"MMAction2": 0.69, "MMAction2, dense": 0.68, "PySlowFast": 1.04, "PySlowFast, dense": 0.96},
+    ),
+    Row(
+        "SlowFast 8x8x1, video",
+        "slowfast_r50_8x8x1",
+        "video",
+        {"mmaction-lite": (1.05, 9062), "PySlowFast": (1.41, 10230)},
+    ),
+    Row(
+        "SlowOnly 4x16x1, video",
+        "slowonly_r50_4x16x1",
+        "video",
+        {"mmaction-lite": (0.30, 3158), "PySlowFast": (1.03, 3481)},
+        {"MMAction2": 0.32, "MMAction2, dense": 0.25, "PySlowFast": 0.34, "PySlowFast, dense": 0.28},
+    ),
+    Row(
+        "SlowOnly 8x8x1, video",
+        "slowonly_r50_8x8x1",
+        "video",
+        {"mmaction-lite": (0.50, 5820), "PySlowFast": (1.29, 6400)},
+    ),
+    Row("R(2+1)D 8x8x1, frames", "r2plus1d_r34_8x8x1", "frames", {"mmaction-lite": (0.48, 3998)}),
+    Row(
+        "R(2+1)D 8x8x1, video",
+        "r2plus1d_r34_8x8x1",
+        "video",
+        {"mmaction-lite": (0.8340, 10339)},
+        {"MMAction2": 0.45, "MMAction2, dense": 0.44},
+        note="its 10339 MB speak for a larger batch than the 8 of the frames row",
+    ),
+    Row(
+        "I3D heavy 8x8x1, video",
+        "i3d_r50_heavy_8x8x1",
+        "video",
+        {},
+        {"MMAction2": 0.34, "MMAction2, dense": 0.35, "PySlowFast": 0.44, "PySlowFast, dense": 0.36},
+        note="PySlowFast's I3D is a lighter network",
+    ),
+)
+
+
+# --- one model, in its own process
+
+
+def endless(loader: VideoLoader) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def batches_of(source: str, recipe: models.Recipe, args: argparse.Namespace) -> VideoLoader:
+    options = recipe.dataset_options("train", args.size)
+    options["dtype"] = AMP[args.amp]  # autocast would round the clips to it anyway
+    if args.channels_last:
+        options["layout"] = {"NCTHW": "NTHWC", "NVCTHW": "NVTHWC"}[options["layout"]]
+    folder = args.data_folders[source]
+    kind = VideoDataset if source == "video" else FrameFolderDataset
+    dataset = kind.from_list(Path(folder, "list.txt"), root=folder, **options)
+    return VideoLoader(
+        dataset,
+        args.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=args.workers,
+        pin_memory=args.device == "cuda",
+    )
+
+
+def measure_model(args: argparse.Namespace) -> dict[str, Any]:
+    """Times of the resident batch and of each source: {"resident": {...}, "frames": {...}, "video":
+    {...}, "peak_bytes": n}.
+    """
+    device = torch.device(args.device)
+    held_before = memory_now(device)
+    torch.manual_seed(0)
+    model = models.create(args.job)
+    recipe = model.recipe
+    if args.channels_last:
+        is_2d = recipe.layout == "NVCTHW"
+        model = model.to(memory_format=torch.channels_last if is_2d else torch.channels_last_3d)
+    model = model.to(device).train()
+    training = recipe.training
+    groups = model.param_groups(training.lr, training.weight_decay)
+    optimizer = torch.optim.SGD(groups, momentum=training.momentum, fused=True)
+    scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "fp16")
+    forward = torch.compile(model) if args.compile else model
+
+    def step(clips: torch.Tensor, labels: torch.Tensor) -> None:
+        with torch.autocast(device.type, AMP[args.amp], enabled=args.amp != "off"):
+            loss = F.cross_entropy(forward(clips), labels)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
+        scaler.step(optimizer)
+        scaler.update()
+
+    shape = recipe.sample_shape(args.batch_size, args.size)
+    resident = torch.randn(shape, device=device, dtype=AMP[args.amp])
+    if args.channels_last:
+        resident = resident.movedim(-4, -1).contiguous().movedim(-1, -4)
+    classes = torch.arange(args.batch_size, device=device)
+    reset_peak(device)
+    result: dict[str, Any] = {"resident": measure(lambda: step(resident, classes), device, args)}
+    result["peak_bytes"] = peak_memory(device) - held_before
+    for source in args.sources.split(","):
+        loader = batches_of(source, recipe, args)
+        batches = endless(loader)
+
+        def load_and_step(batches: Iterator[Any] = batches) -> None:
+            clips, labels = next(batches)
+            clips, labels = clips.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+            step(clips.movedim(-1, -4) if args.channels_last else clips, labels)
+
+        result[source] = measure(
+            load_and_step, device, args, lambda loader=loader: loader.stats()["wait_seconds"]
+        )
+    return result
+
+
+def measure(
+    step: Callable[[], None],
+    device: torch.device,
+    args: argparse.Namespace,
+    waited: Callable[[], float] = lambda: 0.0,
+) -> dict[str, Any]:
+    """`args.steps` iterations after `args.warmup`, fewer (but one) when `args.seconds` are over."""
+    deadline = time.perf_counter() + args.seconds
+    seconds, cpu_seconds, waits = [], [], []
+    for number in range(args.warmup + args.steps):
+        started, cpu_started, waited_before = time.perf_counter(), time.process_time(), waited()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if number >= args.warmup:
+            seconds.append(time.perf_counter() - started)
+            cpu_seconds.append(time.process_time() - cpu_started)
+            waits.append(waited() - waited_before)
+            if time.perf_counter() > deadline:
+                break
+    return {
+        "seconds": statistics.median(seconds),
+        "quartiles": np.percentile(seconds, [25, 75]).tolist(),
+        "cpu_seconds": statistics.median(cpu_seconds),
+        "wait_seconds": statistics.median(waits),
+        "num_steps": len(seconds),
+    }
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def memory_now(device: torch.device) -> int:
+    return torch.cuda.memory_allocated() if device.type == "cuda" else _status("VmRSS:")
+
+
+def reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts again from here
+
+
+def peak_memory(device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated() if device.type == "cuda" else _status("VmHWM:")
+
+
+# --- all of them
+
+
+def data_folders(data: Path | None, sources: set[str]) -> dict[str, str]:
+    """Folders with a list.txt: videos, and their frames where some row wants them."""
+    folder = build_data.build()[250] if data is None else data
+    if not (folder / "list.txt").exists():
+        raise SystemExit(f'{folder}: no list.txt in it; write one with lines "path label"')
+    folders = {"video": str(folder)}
+    if "frames" in sources:
+        frames = folder.with_name(folder.name + "_frames")
+        extract_dataset(folder / "list.txt", frames, root=folder, progress=True)
+        folders["frames"] = str(frames)
+    return folders
+
+
+def published(row: Row) -> tuple[str, str]:
+    first = "; ".join(f"{who} {seconds:.4g} s, {memory} MB" for who, (seconds, memory) in row.first.items())
+    last = "; ".join(f"{who} {seconds:.2f}" for who, seconds in row.last.items())
+    return first or "-", last or "-"
+
+
+def markdown(report: dict[str, Any]) -> str:
+    machine, settings = report["machine"], report["settings"]
+    where = (
+        f"{machine['cpu']}, {machine['threads']} threads" if machine["device"] == "cpu" else machine["device"]
+    )
+    lines = [
+        f"Training iterations on {where}, PyTorch {machine['torch']}, load {machine['load_at_start']} at the start.",
+        f"Settings: {settings}. Medians of what follows the warm-up; in brackets the quartiles.",
+        f'**The columns under "published" are of {PUBLISHED_ON}.** Their batch: 32 videos a GPU for TSN, else 8.',
+    ]
+    table = []
+    for row in report["rows"]:
+        loaded, resident = row["loaded"], row["resident"]
+        low, high = loaded["quartiles"]
+        extra = max(0.0, 1 - resident["seconds"] / loaded["seconds"])
+        table.append(
+            (
+                row["title"],
+                str(row["batch_size"]),
+                f"{loaded['seconds']:.3f} ({low:.3f}-{high:.3f})",
+                f"{resident['seconds']:.3f}",
+                f"{extra:.0%}",
+                f"{loaded['wait_seconds'] / loaded['seconds']:.1%}",
+                f"{loaded['cpu_seconds']:.2f}",
+                f"{row['peak_bytes'] / 1e6:.0f}",
+                *row["published_text"],
+            )
+        )
+    head = (
+        "row",
+        "batch",
+        "s/iter",
+        "resident batch",
+        "price of loading",
+        "waiting for data",
+        "CPU s/iter",
+        "peak MB",
+    )
+    lines += [
+        "",
+        timing.markdown_table((*head, "published, first table", "published, last table"), table),
+        "",
+    ]
+    lines += [f"- {row['title']}: {row['note']}." for row in report["rows"] if row["note"]]
+    lines += [
+        "- Resident batch: the same iteration without loading. Price of loading: how much longer the whole takes. Waiting for data: the "
+        "part of an iteration in which the training thread waits for the loader.",
+        "- CPU s/iter sums all threads; on a busy machine it tells more than s/iter.",
+    ]
+    return "\n".join(lines)
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    rows = report["rows"][::-1]
+    figure = Figure((11, 0.42 * len(rows) + 1.6), layout="constrained")
+    here, there = figure.subplots(1, 2, sharey=True)
+    titles = [row["title"] for row in rows]
+    here.barh(titles, [row["loaded"]["seconds"] for row in rows], color="#c44e52", label="with loading")
+    here.barh(
+        titles,
+        [row["resident"]["seconds"] for row in rows],
+        color="#4c72b0",
+        height=0.5,
+        label="resident batch",
+    )
+    here.set(title=f"this machine, batch {report['rows'][0]['batch_size']}", xlabel="s/iter")
+    here.legend(fontsize=8)
+    markers = {"mmaction-lite": "o", "open-mmaction": "s", "HAN": "^", "PySlowFast": "D"}
+    for who, marker in markers.items():
+        points = [(row["first"][who][0], row["title"]) for row in rows if who in row["first"]]
+        there.plot(*zip(*points, strict=True), marker, label=who) if points else None
+    there.set(title="published, 8 V100, batch 8 (TSN 32): other hardware", xlabel="s/iter", xlim=(0, None))
+    there.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", action="append", choices=models.list_models(), metavar="NAME", help="again for more (all)")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--batch-size", type=int, help="videos an iteration (CUDA: the published one; CPU: 1)")
+    add("--size", type=int, help="height and width of the input (224)")
+    add("--steps", type=int, help="iterations timed (CUDA: 50, CPU: 3)")
+    add("--warmup", type=int, help="iterations before (CUDA: 20, CPU: 1)")
+    add("--minutes", type=float, default=7, help="of measuring; slow rows do fewer steps (%(default)s)")
+    add("--amp", choices=AMP, default="off", help="mixed precision (%(default)s)")
+    add("--compile", action="store_true")
+    add("--channels-last", action="store_true")
+    add("--workers", type=int, help="decoding threads (all cores)")
+    add("--threads", type=int, help="of torch on the CPU (all cores)")
+    add("--data", type=Path, metavar="DIR", help="videos of one's own with a list.txt (build_data.py's)")
+    add("--output", type=Path, default=timing.RESULTS / "train_step", help="without suffix (%(default)s)")
+    for hidden in ("--job", "--sources", "--data-folders"):
+        add(hidden, help=argparse.SUPPRESS)
+    add("--seconds", type=float, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    cuda = args.device == "cuda"
+    args.steps = args.steps or (50 if cuda else 3)
+    args.warmup = (20 if cuda else 1) if args.warmup is None else args.warmup
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    if args.job:
+        args.data_folders = json.loads(args.data_folders)
+        print(json.dumps(measure_model(args)))
+        return
+    rows = [row for row in ROWS if args.model is None or row.model in args.model]
+    sources: dict[str, list[str]] = {}
+    for row in rows:
+        wanted = sources.setdefault(row.model, [])
+        if row.source not in wanted:
+            wanted.append(row.source)
+    folders = data_folders(args.data, {row.source for row in rows})
+    cuda = args.device == "cuda"
+    machine = {
+        **timing.machine(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    num_measurements = len(sources) + sum(map(len, sources.values()))
+    measured: dict[str, dict[str, Any]] = {}
+    for name, wanted in sources.items():
+        batch_size = args.batch_size or (models.get_recipe(name).batch_size if cuda else 1)
+        options = [f"--batch-size={batch_size}", f"--seconds={60 * args.minutes / num_measurements}"]
+        options += [f"--job={name}", f"--sources={','.join(wanted)}", f"--data-folders={json.dumps(folders)}"]
+        print(f"{name}: resident batch, {', '.join(wanted)}", file=sys.stderr)
+        command = [sys.executable, __file__, *sys.argv[1:], *options]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
+        measured[name] = {"batch_size": batch_size, **json.loads(done.stdout.splitlines()[-1])}
+    precision = "float32" if args.amp == "off" else f"{args.amp} autocast"
+    memory = "channels-last" if args.channels_last else "contiguous"
+    compiled = ", compiled" if args.compile else ""
+    report = {
+        "machine": machine,
+        "settings": f"{precision}, {memory}, fused SGD{compiled}",
+        "published_on": PUBLISHED_ON,
+        "rows": [
+            {
+                "title": row.title,
+                "model": row.model,
+                "source": row.source,
+                "first": row.first,
+                "last": row.last,
+                "note": row.note,
+                "published_text": published(row),
+                "loaded": measured[row.model][row.source],
+                **{key: measured[row.model][key] for key in ("batch_size", "resident", "peak_bytes")},
+            }
+            for row in rows
+        ],
+    }
+    text = markdown(report)
+    print(text)
+    timing.write_json(args.output.with_suffix(".json"), report)
+    args.output.with_suffix(".md").write_text(text + "\n")
+    plot(report, args.output.with_suffix(".png"))
+    print(f"\nwrote {args.output}.md, .json and .png")
+
+
+if __name__ == "__main__":
+    main()
