@@ -30,7 +30,7 @@ from vidload.annotations import (
 )
 from vidload.errors import FrameIndexError, VideoError
 from vidload.index import DatasetIndex
-from vidload.random import sample_rng
+from vidload.random import rekey, sample_rng
 from vidload.sampling import ClipSpec, Sampler, clips_per_video
 from vidload.transforms import SpatialTransform
 
@@ -45,7 +45,7 @@ _DTYPES = {
 }
 _LAYOUTS = ("NCTHW", "NVCTHW", "NTHWC", "NVTHWC")
 
-_this_thread = threading.local()  # a core pool without threads, for dataset[i]
+_this_thread = threading.local()  # a core pool without threads, for dataset[i], and a random generator
 
 
 class Request(NamedTuple):
@@ -243,7 +243,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         first = 0
         if self.annotations.start_seconds is not None:
             first, num_frames = self._segment(index, packet_index)
-        rng = sample_rng(self.seed, epoch, index) if self.training or self.transform.is_random else None
+        rng = self._rng(epoch, index) if self.training or self.transform.is_random else None
         temporal_rng = rng if self.training else None
         repeats = [
             (
@@ -263,6 +263,14 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
             views[repeat, :, :, 1:] = boxes[:, None, :]
         all_frames = np.concatenate([frames.reshape(-1) for frames, _ in repeats])
         return Request(all_frames + first, views.reshape(-1, 6))
+
+    def _rng(self, epoch: int, index: int) -> np.random.Generator:
+        """This thread's generator at the start of the sample's stream; a new one for each sample would cost as much as the sampling."""
+        if not hasattr(_this_thread, "rng"):
+            _this_thread.rng = sample_rng(0, 0, 0)
+        rekey(_this_thread.rng, self.seed, epoch, index)
+        rng: np.random.Generator = _this_thread.rng
+        return rng
 
     def _segment(self, index: int, packet_index: _core.PacketIndex | None) -> tuple[int, int]:
         """(first frame, number of frames) shown within [start_seconds, end_seconds), counted from the first frame's pts."""
