@@ -178,8 +178,7 @@ class VideoReader:
     def pts(self) -> npt.NDArray[np.float64]:
         """When each frame is shown, in seconds, in presentation order: float64 [num_frames]."""
         num, den = self._index.time_base
-        seconds: npt.NDArray[np.float64] = self._index.frame_pts * (num / den)
-        return seconds
+        return np.multiply(self._index.frame_pts, num / den, dtype=np.float64)
 
     @property
     def keyframes(self) -> npt.NDArray[np.int64]:
