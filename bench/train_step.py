@@ -372,7 +372,7 @@ def parse_args() -> argparse.Namespace:
     add("--size", type=int, help="height and width of the input (224)")
     add("--steps", type=int, help="iterations timed (CUDA: 50, CPU: 3)")
     add("--warmup", type=int, help="iterations before (CUDA: 20, CPU: 1)")
-    add("--minutes", type=float, default=7, help="of measuring; slow rows do fewer steps (%(default)s)")
+    add("--minutes", type=float, default=6, help="of measuring; slow rows do fewer steps (%(default)s)")
     add("--amp", choices=AMP, default="off", help="mixed precision (%(default)s)")
     add("--compile", action="store_true")
     add("--channels-last", action="store_true")
