@@ -32,7 +32,7 @@ format: setup
 	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/*.cpp' 'tests/*.h' | xargs $(BIN)/clang-format -i
 
 bench: setup
-	$(PIP) ".[bench]"
+	$(BIN)/python bench/peers.py --install
 	$(BIN)/python bench/loader_vs_decord.py
 
 setup: $(VENV)/.built

@@ -9,6 +9,7 @@ the indexes of the one after are being found. What a sample is, is the dataset's
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import sys
 import time
@@ -542,7 +543,7 @@ class _Memory:
     def take(self, shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> torch.Tensor:
         if pinned and self._gpu is None and torch.cuda.is_available():
             return torch.empty(shape, dtype=dtype, pin_memory=True)  # torch keeps a cache of its own for these
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         for buffer in self._buffers:
             if buffer.nbytes >= size and sys.getrefcount(buffer) == self._NUM_OWN_REFERENCES:
                 return _tensor_of(buffer)[:size].view(dtype).view(shape)
