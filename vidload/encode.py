@@ -190,7 +190,7 @@ ENCODERS: dict[str, Encoder] = {
     "mjpeg": Encoder("mjpeg", "qscale", 1, 31, 1, 4, 1.2, "mjpeg", _mjpeg_options),
 }
 
-# docs/encoding.md has the measurements behind these.
+# vidload prepare --dry-run measures them on a sample of your own videos.
 PROFILES: dict[str, EncodeSettings] = {
     "smallest": EncodeSettings(gop=16, b_frames=3),
     "balanced": EncodeSettings(gop=4, b_frames=2),
