@@ -22,7 +22,15 @@ import videos
 
 from vidload import VideoDataset, VideoError, VideoLoader, VideoReader, encode, transforms
 from vidload.cli import main
-from vidload.encode import PROFILES, EncodedVideo, EncodeSettings, SourceFrames, encode_video
+from vidload.encode import (
+    ENCODERS,
+    PROFILES,
+    EncodedVideo,
+    EncodeSettings,
+    SourceFrames,
+    coarsest_quality,
+    encode_video,
+)
 from vidload.errors import VideoNotFoundError
 from vidload.file_tasks import DestinationError, SourceList, run_tasks
 from vidload.prepare import CLIP_SPECS, cost_table, dry_run, prepare
@@ -91,31 +99,37 @@ def test_every_profile_reaches_the_psnr_that_is_asked_for(profile, name, video, 
 
 @pytest.mark.parametrize("slope", [0.2, 0.45, 0.9, 2.0])
 @pytest.mark.parametrize("best", [1.0, 7.5, 20.5, 33.0, 51.0])
-def test_the_search_finds_nearly_the_coarsest_quality_that_is_good_enough(slope, best, monkeypatch, tmp_path):
+def test_the_search_finds_nearly_the_coarsest_quality_that_is_good_enough(slope, best):
     tried = []
 
-    def fake_encode(frames, settings, quality, path, jpeg_sizes):
+    def psnr_of(quality: float) -> float:
         tried.append(quality)
-        path.write_text(str(quality))
-        return settings.psnr + (best - quality) / 0.5 * slope
+        return 41 + (best - quality) / 0.5 * slope
 
-    monkeypatch.setattr(encode, "_encode", fake_encode)
-    part, chosen = tmp_path / "part", tmp_path / "best"
-    quality, psnr = encode._search(None, EncodeSettings(psnr=41), part, chosen, [])
-    assert chosen.read_text() == str(quality)
-    assert psnr >= 41
-    assert psnr - 41 <= max(0.3, slope)
-    assert len(tried) <= 6
+    found = coarsest_quality(ENCODERS["h264"], 41, psnr_of)
+    assert found in tried
+    assert 41 <= psnr_of(found) <= 41 + max(0.3, slope)
+    assert len(tried) <= 7
 
 
-def test_the_search_takes_the_finest_quality_when_none_is_good_enough(monkeypatch, tmp_path):
-    def fake_encode(frames, settings, quality, path, jpeg_sizes):
-        path.write_text(str(quality))
-        return 30.0
+def test_the_search_takes_the_finest_quality_when_none_is_good_enough():
+    assert coarsest_quality(ENCODERS["h264"], 41, lambda quality: 30.0) == 1
 
-    monkeypatch.setattr(encode, "_encode", fake_encode)
-    assert encode._search(None, EncodeSettings(psnr=41), tmp_path / "part", tmp_path / "best", [])[0] == 1
-    assert (tmp_path / "best").read_text().startswith("1")
+
+def test_a_sample_that_is_easier_than_the_video_does_not_spoil_its_psnr(video, tmp_path, monkeypatch):
+    monkeypatch.setattr(SourceFrames, "sample", lambda self, gop: encode.Sample(self, list(self._numbered())[:1] * 8))
+    assert encode_video(video("h264_ntsc"), tmp_path / "out.mp4", EncodeSettings()).psnr >= 40.1
+
+
+@pytest.mark.parametrize("gop, runs", [(1, 64), (4, 16), (16, 4), (64, 1), (100, 1)])
+def test_a_sample_is_made_of_whole_gops_all_over_the_video(gop, runs, video, monkeypatch):
+    frames = SourceFrames(video("h264"), EncodeSettings(fps=Fraction(250)))
+    assert len(frames) == 480
+    numbers = np.array([number for number, _ in frames.sample(gop)._numbered])
+    assert len(numbers) == runs * min(gop, 64)
+    starts = numbers[np.diff(numbers, prepend=-2) != 1] if gop > 1 else numbers
+    assert all(start % gop == 0 for start in starts)
+    assert numbers[-1] - numbers[0] >= 480 - 480 // runs - 1 or runs == 1
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ _USUAL_COLORS = {BT709: (BT709, BT709), BT2020: (BT2020, 14)}  # matrix -> prima
 PART_PREFIX, PART_SUFFIX = ".vidload-", ".part"  # of files that are not yet whole; any found later are litter
 
 _CACHE_BYTES = 256 << 20  # scaled frames kept for the next pass over the same video; beyond it, they are decoded again
+_SAMPLE_FRAMES = 64  # of a video, in whole GOPs, on which its quality is searched for
+_SAMPLE_MARGIN = 0.1  # dB by which they should be better than all its frames must be
 _PSNR_MARGIN = 0.3  # dB above the target at which a coarser quality is no longer looked for
 _MAX_PASSES = 6
 _JPEG_SAMPLES = 8  # frames of a video that are encoded as JPEG to estimate the size of all of them
@@ -144,7 +146,7 @@ def _h264_options(settings: EncodeSettings) -> dict[str, str]:
         "ref=1:cabac=0:no-deblock=1:weightp=0:weightb=0:aq-mode=0:psy=0:mbtree=0:rc-lookahead=0:sync-lookahead=0:"
         "force-cfr=1:threads=1"
     )
-    return {"preset": settings.preset or "slow", "x264-params": params}
+    return {"preset": settings.preset or "medium", "x264-params": params}
 
 
 def _hevc_options(settings: EncodeSettings) -> dict[str, str]:
@@ -217,21 +219,22 @@ def encode_video(
     """
     destination = Path(destination)
     part = destination.with_name(f"{PART_PREFIX}{os.getpid()}-{destination.name}{PART_SUFFIX}")
-    best = destination.with_name(f"{PART_PREFIX}{os.getpid()}-best-{destination.name}{PART_SUFFIX}")
     frames = SourceFrames(os.fspath(source), settings, max_frames)
     jpeg_sizes: list[int] = []
     try:
-        quality, psnr = _search(frames, settings, part, best, jpeg_sizes)
-        _verify(best, frames)
-        os.utime(best, ns=(frames.mtime_ns, frames.mtime_ns))
-        with open(best, "rb") as file:
+        if settings.crf is None:
+            quality, psnr = _encode_to_psnr(frames, settings, part, jpeg_sizes)
+        else:
+            quality, psnr = settings.crf, _encode(frames, frames, settings, settings.crf, part, jpeg_sizes)
+        _verify(part, frames)
+        os.utime(part, ns=(frames.mtime_ns, frames.mtime_ns))
+        with open(part, "rb") as file:
             os.fsync(file.fileno())
-        num_bytes = best.stat().st_size
-        os.replace(best, destination)
+        num_bytes = part.stat().st_size
+        os.replace(part, destination)
         sync_folder(destination.parent)
     finally:
-        for path in (part, best):
-            path.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
     return EncodedVideo(
         num_frames=len(frames),
         width=frames.width,
@@ -245,54 +248,71 @@ def encode_video(
     )
 
 
-def _search(
-    frames: SourceFrames, settings: EncodeSettings, part: Path, best: Path, jpeg_sizes: list[int]
+def _encode_to_psnr(
+    frames: SourceFrames, settings: EncodeSettings, path: Path, jpeg_sizes: list[int]
 ) -> tuple[float, float]:
-    """Leaves at `best` the encode of the coarsest quality that reaches `settings.psnr`: (quality, psnr).
+    """Writes `path` with the coarsest quality that reaches `settings.psnr`: (quality, psnr)."""
+    encoder = ENCODERS[settings.codec]
+    sample = frames.sample(settings.gop)
+    quality = coarsest_quality(
+        encoder,
+        settings.psnr + _SAMPLE_MARGIN,
+        lambda quality: _encode(frames, sample, settings, quality, path, jpeg_sizes),
+    )
+    while True:
+        psnr = _encode(frames, frames, settings, quality, path, jpeg_sizes)
+        if psnr >= settings.psnr or quality == encoder.finest:
+            return quality, psnr
+        num_steps = math.ceil((settings.psnr - psnr) / encoder.psnr_per_step)
+        quality = max(quality - num_steps * encoder.step, encoder.finest)
+
+
+def coarsest_quality(encoder: Encoder, target: float, psnr_of: Callable[[float], float]) -> float:
+    """The coarsest quality value that reaches `target` dB, or one at most 0.3 dB better; the finest if none does.
 
     PSNR falls nearly along a line as quality gets coarser: a few steps along it, kept between the coarsest value known
     to be fine enough and the finest known to be too coarse, find it.
     """
-    encoder = ENCODERS[settings.codec]
-    if settings.crf is not None:
-        return settings.crf, _encode(frames, settings, settings.crf, best, jpeg_sizes)
     good: tuple[float, float] | None = None  # quality, psnr
     too_coarse = encoder.coarsest + encoder.step
     quality, slope = encoder.first_guess, encoder.psnr_per_step / encoder.step
     last: tuple[float, float] | None = None
     for _ in range(_MAX_PASSES):
-        psnr = _encode(frames, settings, quality, part, jpeg_sizes)
-        if psnr >= settings.psnr or quality == encoder.finest:
+        psnr = psnr_of(quality)
+        if psnr >= target:
             good = (quality, psnr)
-            os.replace(part, best)
         else:
             too_coarse = quality
         lowest = encoder.finest if good is None else good[0] + encoder.step
         highest = too_coarse - encoder.step
-        if lowest > highest or (good and good[1] <= settings.psnr + _PSNR_MARGIN):
+        if lowest > highest or (good and good[1] <= target + _PSNR_MARGIN):
             break
         if last is not None:
             slope = max((last[1] - psnr) / (quality - last[0]), slope / 4)
         last = (quality, psnr)
-        guess = quality + (psnr - settings.psnr) / slope
-        steps = math.floor((guess - encoder.finest) / encoder.step + 1e-9)
-        quality = min(max(encoder.finest + steps * encoder.step, lowest), highest)
-    if good is None:  # every guess was too coarse; the finest value is sure
-        good = (encoder.finest, _encode(frames, settings, encoder.finest, best, jpeg_sizes))
-    return good
+        guess = quality + (psnr - target) / slope
+        num_steps = math.floor((guess - encoder.finest) / encoder.step + 1e-9)
+        quality = min(max(encoder.finest + num_steps * encoder.step, lowest), highest)
+    return encoder.finest if good is None else good[0]
 
 
 def _encode(
-    frames: SourceFrames, settings: EncodeSettings, quality: float, path: Path, jpeg_sizes: list[int]
+    frames: SourceFrames,
+    pictures: SourceFrames | Sample,
+    settings: EncodeSettings,
+    quality: float,
+    path: Path,
+    jpeg_sizes: list[int],
 ) -> float:
-    """Writes `frames` to the MP4 file `path` at one quality. Returns the luma PSNR of what a decoder makes of it.
+    """Writes `pictures`, which are all of `frames` or some, to the MP4 file `path` at one quality. Returns the luma PSNR
+    of what a decoder makes of them.
 
     The first pass leaves in `jpeg_sizes` the sizes of some of the frames as JPEG files.
     """
     encoder = ENCODERS[settings.codec]
     options = encoder.options(settings) | dict(settings.extra)
     jpeg = None if jpeg_sizes else JpegEncoder(frames.width, frames.height)
-    every = max(len(frames) // _JPEG_SAMPLES, 1)
+    every = max(len(pictures) // _JPEG_SAMPLES, 1)
     originals: deque[npt.NDArray[np.uint8]] = deque()  # luma of the frames that the decoder has not returned yet
     errors: list[float] = []  # mean squared error of each frame
     with open(path, "wb") as file, av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as output:
@@ -310,7 +330,7 @@ def _encode(
         context.options = options
         decoder: Any = av.CodecContext.create(encoder.decoder, "r")
         decoder.thread_count = 1
-        for number, frame in enumerate(chain(frames, [None])):
+        for number, frame in enumerate(chain(pictures, [None])):
             if frame is not None:
                 originals.append(_luma(frame))
                 if jpeg is not None and number % every == every // 2:
@@ -321,10 +341,9 @@ def _encode(
                 errors += [_squared_error(picture, originals.popleft()) for picture in decoder.decode(packet)]
                 output.mux(packet)
         errors += [_squared_error(picture, originals.popleft()) for picture in decoder.decode(None)]
-    if len(errors) != len(frames):
-        raise DamagedVideoError(
-            frames.path, None, f"{len(errors)} of its {len(frames)} frames came out of {encoder.name}; try another codec"
-        )
+    if len(errors) != len(pictures):
+        reason = f"{len(errors)} of {len(pictures)} frames came out of {encoder.name}; try another codec"
+        raise DamagedVideoError(frames.path, None, reason)
     return 10 * math.log10(255**2 / max(statistics.fmean(errors), 1e-3))
 
 
@@ -451,16 +470,34 @@ class SourceFrames:
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
         """One pass over the frames, in order, with `pts`, `duration` and `time_base` set."""
+        return (self.timed(picture, number) for number, picture in self._numbered())
+
+    def sample(self, gop: int) -> Sample:
+        """About 64 of the frames, in runs of `gop`, evenly spread; all of them if they are not many more."""
+        num_runs = max(_SAMPLE_FRAMES // gop, 1)
+        run_length = min(gop, _SAMPLE_FRAMES)
+        if len(self) < 2 * num_runs * run_length:
+            chosen = set(range(len(self)))
+        else:
+            starts = [i * (len(self) // gop) // num_runs * gop for i in range(num_runs)]
+            chosen = {start + i for start in starts for i in range(run_length)}
+        return Sample(self, [(number, picture) for number, picture in self._numbered() if number in chosen])
+
+    def timed(self, picture: av.VideoFrame, number: int) -> av.VideoFrame:
+        """The picture as frame `number`."""
+        picture.pts, picture.duration = int(self.pts[number]), int(self.durations[number])
+        picture.time_base = self.time_base
+        picture.pict_type = PictureType.NONE  # else the encoder would repeat the source's choice
+        return picture
+
+    def _numbered(self) -> Iterator[tuple[int, av.VideoFrame]]:
         keep: list[av.VideoFrame] | None = [] if self._is_cached and self._cache is None else None
         number = 0
-        for source_number, frame in enumerate(self._cache or self._decode()):
+        for source_number, picture in enumerate(self._cache or self._decode()):
             if keep is not None:
-                keep.append(frame)
+                keep.append(picture)
             for _ in range(1 if self._repeats is None else int(self._repeats[source_number])):
-                frame.pts, frame.duration = int(self.pts[number]), int(self.durations[number])
-                frame.time_base = self.time_base
-                frame.pict_type = PictureType.NONE  # else the encoder would repeat the source's choice
-                yield frame
+                yield number, picture
                 number += 1
         self._cache = keep or self._cache
 
@@ -488,6 +525,19 @@ class SourceFrames:
             count = "fewer" if number + 1 < self._num_source_frames else "more"
             reason = f"{count} frames come out than the {self._num_source_frames} of its index; get the file anew"
             raise DamagedVideoError(self.path, None, reason)
+
+
+class Sample:
+    """Some frames of a SourceFrames, held in memory. Iterate as often as needed."""
+
+    def __init__(self, frames: SourceFrames, numbered: list[tuple[int, av.VideoFrame]]) -> None:
+        self._frames, self._numbered = frames, numbered
+
+    def __len__(self) -> int:
+        return len(self._numbered)
+
+    def __iter__(self) -> Iterator[av.VideoFrame]:
+        return (self._frames.timed(picture, number) for number, picture in self._numbered)
 
 
 class _Resizer:
