@@ -22,8 +22,6 @@ from .layers.temporal_shift import TemporalShift
 from .recipe import Training, Variant, frame_recipe
 from .recognizer import FrameRecognizer
 
-NUM_SEGMENTS = 8
-
 
 class TSM(FrameRecognizer):
     def __init__(
@@ -33,26 +31,28 @@ class TSM(FrameRecognizer):
         depths: Sequence[int] = (3, 4, 6, 3),
         width: int = 64,
         dropout: float = 0.5,
+        num_segments: int = 8,
     ) -> None:
         backbone = ResNet(depths, width)
         for block in backbone.modules():
             if isinstance(block, Bottleneck):
-                block.conv1.conv = TemporalShift(block.conv1.conv, NUM_SEGMENTS)
+                block.conv1.conv = TemporalShift(block.conv1.conv, num_segments)
         super().__init__(backbone, backbone.out_channels, num_classes, dropout=dropout, head_std=0.001)
+        self.num_segments = num_segments
 
     def merge_views(self, clips: Tensor) -> Tensor:
         num_frames = clips.shape[1] * clips.shape[3]
-        if num_frames % NUM_SEGMENTS:
+        if num_frames % self.num_segments:
             raise ValueError(
                 f"TSM got {num_frames} frames a video (clips of shape {list(clips.shape)}); it takes "
-                f'multiples of {NUM_SEGMENTS}, as clip="1x1x{NUM_SEGMENTS}" gives'
+                f'multiples of {self.num_segments}, as clip="1x1x{self.num_segments}" gives'
             )
         return super().merge_views(clips)
 
     def view_logits(self, features: Tensor) -> Tensor:
         """[N, frames, num_features] -> [N, frames / 8, num_classes]."""
         scores: Tensor = self.cls_head(features)
-        return scores.view(scores.shape[0], -1, NUM_SEGMENTS, scores.shape[2]).mean(dim=2)
+        return scores.view(scores.shape[0], -1, self.num_segments, scores.shape[2]).mean(dim=2)
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Weights of convolutions: lr. Batch norm: lr, no decay. Classifier: weight 5 lr, bias 10 lr and

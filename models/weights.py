@@ -1,8 +1,8 @@
 """Published checkpoints into our models: names are mapped, every shape is checked, code in a file never
 runs.
 
-In: a model and a file of MMAction2 (0.x or 1.x), PySlowFast (.pyth), torchvision (an ImageNet ResNet), or
-one written by examples/train_i3d.py. Out: the model's weights, or an error that lists what did not fit,
+In: a model and a file of MMAction2 (0.x or 1.x) or the MMAction before it, PySlowFast (.pyth), the TSM
+repository, torchvision (an ImageNet ResNet), or one written by examples/train_i3d.py. Out: the model's weights, or an error that lists what did not fit,
 and then an unchanged model.
 """
 
@@ -26,7 +26,7 @@ class CheckpointError(RuntimeError):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What `load_checkpoint` did. `source`: "mmaction2", "pyslowfast" or "torchvision". `missing`: the
+    """What `load_checkpoint` did. `source`: "mmaction2", "mmaction", "pyslowfast", "tsm" or "torchvision". `missing`: the
     model's entries that kept their values; `unused`: the file's entries that found no place, each with
     the reason.
     """
@@ -53,10 +53,11 @@ _PYSLOWFAST: Rules = (
 _TORCHVISION: Rules = (
     (r"conv1\.weight", r"backbone.conv1.conv.weight"),
     (r"bn1\.(.+)", r"backbone.conv1.bn.\1"),
-    (r"(layer\d\.\d+)\.conv(\d)\.weight", r"backbone.\1.conv\2.conv.weight"),
+    (r"(layer\d\.\d+)\.conv(\d)(\.net)?\.weight", r"backbone.\1.conv\2.conv.weight"),
     (r"(layer\d\.\d+)\.bn(\d)\.(.+)", r"backbone.\1.conv\2.bn.\3"),
     (r"(layer\d\.\d+)\.downsample\.0\.weight", r"backbone.\1.downsample.conv.weight"),
     (r"(layer\d\.\d+)\.downsample\.1\.(.+)", r"backbone.\1.downsample.bn.\2"),
+    (r"new_fc\.(.+)", r"cls_head.fc_cls.\1"),  # the TSN and TSM repositories'
 )
 
 
@@ -145,6 +146,10 @@ def _renamed(state: Mapping[str, Tensor]) -> tuple[str, dict[str, tuple[str, Ten
         return "pyslowfast", {key: (finished(_first_match(key, _PYSLOWFAST)), v) for key, v in state.items()}
     if {"conv1.weight", "bn1.weight"} <= state.keys():
         return "torchvision", {key: (_first_match(key, _TORCHVISION), v) for key, v in state.items()}
+    for prefix, source in (("base_model.", "tsm"), ("backbone.", "mmaction")):  # torchvision's names within
+        if f"{prefix}conv1.weight" in state:
+            names = {key: _first_match(key.removeprefix(prefix), _TORCHVISION) for key in state}
+            return source, {key: (names[key], v) for key, v in state.items()}
     return "mmaction2", {key: (key, v) for key, v in state.items()}
 
 

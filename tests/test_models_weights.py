@@ -143,6 +143,23 @@ def test_imagenet_resnet_goes_into_2d_models(tmp_path, name, shifted):
     assert torch.equal(model.cls_head.fc_cls.weight, classifier)
 
 
+@pytest.mark.parametrize(
+    "source, prefix, head",
+    [("tsm", "module.base_model.", "module.new_fc."), ("mmaction", "backbone.", "cls_head.fc_cls.")],
+)
+def test_torchvision_names_within_a_trained_tsm_come_with_its_classifier(tmp_path, source, prefix, head):
+    model, state = small("tsm_r50_1x1x8"), {}
+    for key, value in torchvision_state(num_classes=5).items():
+        key = key.replace(".conv1.weight", ".conv1.net.weight") if key.startswith("layer") else key
+        state[head + key.removeprefix("fc.") if key.startswith("fc.") else prefix + key] = value
+    report = models.load_checkpoint(model, saved(tmp_path, {"state_dict": state}))
+    assert (report.source, report.num_loaded, report.unused) == (source, len(state), ())
+    assert torch.equal(
+        model.backbone.layer2[1].conv1.conv.net.weight, state[f"{prefix}layer2.1.conv1.net.weight"]
+    )
+    assert torch.equal(model.cls_head.fc_cls.weight, state[head + "weight"])
+
+
 @pytest.mark.parametrize("name", ["i3d_r50_32x2x1", "i3d_r50_heavy_8x8x1", "slowonly_r50_8x8x1"])
 def test_imagenet_resnet_is_inflated_so_that_a_still_picture_means_the_same(tmp_path, name):
     model, source = small(name), torchvision_state()
