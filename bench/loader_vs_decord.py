@@ -14,25 +14,32 @@ packets costs) and vidload's efficiency against it, the cost of a clip outside C
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import build_data
 import dali_rows
 import numpy as np
-from peers import BATCH_SIZE, PACKAGES, SIZE, STD
+from peers import BATCH_SIZE
 from timing import RESULTS, Rounds, geometric_mean, machine, markdown_table, ratio, write_json
+from workers import (
+    CLIPS_A_ROUND,
+    MAX_ROUNDS,
+    Case,
+    Item,
+    Worker,
+    first_batch,
+    make_jobs,
+    start_workers,
+    worst_difference,
+)
 
-from vidload import VideoDataset, _core, transforms
 from vidload.annotations import find_videos
 
 CLIPS = ("1x1x3", "1x1x8", "32x2x1", "4x16x1", "8x8x1")
@@ -54,8 +61,7 @@ COLORS = {
     "decord2": "#5d737e",
     "spdl": "#c9ada7",
 }
-CLIPS_A_ROUND = 32  # 4 batches of 8: as many for each of 2 workers
-MAX_ROUNDS = 9
+PEERS = tuple(name for name in TITLES if name != "vidload")
 MIN_ROUNDS = 2
 # Mean absolute difference, on the 0-255 scale, that two right answers may have: chroma is interpolated in other ways.
 MAX_DIFFERENCE = 4.0
@@ -65,149 +71,10 @@ MAX_DIFFERENCE = 4.0
 Seconds = dict[str, dict[str, dict[str, list[dict[str, float]]]]]
 
 
-@dataclass(frozen=True)
-class Case:
-    """A set of files with a kind of clip; job numbers [first, first + CLIPS_A_ROUND) are its round 0, and so
-    on."""
-
-    set_name: str
-    clip: str
-    first: int
-
-    def jobs(self, round_number: int, count: int = CLIPS_A_ROUND, step: int = 1) -> list[int]:
-        """The arguments of a range of job numbers."""
-        start = self.first + round_number * CLIPS_A_ROUND
-        return [start, start + count, step]
-
-
-class Worker:
-    """A peer's process; see peers.py."""
-
-    def __init__(self, name: str, python: str, jobs_file: Path, num_workers: int) -> None:
-        self.name = name
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        if python != sys.executable:
-            environment["LD_LIBRARY_PATH"] = library_path(python)
-            environment.pop("PYTHONPATH", None)
-        script = str(Path(__file__).with_name("peers.py"))
-        self.process = subprocess.Popen(
-            [python, script, name, str(jobs_file), str(num_workers)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if "BENCH_DEBUG" not in os.environ else None,
-            text=True,
-            env=environment,
-        )
-
-    def send(self, **command: Any) -> None:
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended already; receive() tells why
-            self.process.stdin.write(json.dumps(command) + "\n")
-            self.process.stdin.flush()
-
-    def receive(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else {"error": "the process died; BENCH_DEBUG=1 shows its messages"}
-
-    def ask(self, **command: Any) -> dict[str, Any]:
-        self.send(**command)
-        result = self.receive()
-        if "error" in result:
-            raise RuntimeError(f"{TITLES[self.name]}: {result['error']}")
-        return result
-
-    def timed(self, **command: Any) -> dict[str, float]:
-        """Wall and processor seconds of a command; the latter sum over the process and its worker
-        processes."""
-        before = cpu_seconds(self.process.pid)
-        seconds = self.ask(**command)["seconds"]
-        cpu = cpu_seconds(self.process.pid) - before
-        return {"wall": seconds, "cpu": cpu, "clips": len(range(*command["jobs"]))}
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # what it never read
-            self.process.stdin.close()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-
-
-def cpu_seconds(pid: int) -> float:
-    """Of a process with all its threads, past ones too, and its children; in steps of 10 ms."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return own + sum(cpu_seconds(int(child)) for child in children)
-
-
-def library_path(python: str) -> str:
-    """Where a virtual environment with pip's CUDA packages has its libraries: TorchCodec links some even for
-    the CPU."""
-    folders = Path(python).parent.parent.glob("lib/python*/site-packages/nvidia/*/lib")
-    return ":".join([*map(str, folders), os.environ.get("LD_LIBRARY_PATH", "")])
-
-
-def make_jobs(
-    sets: dict[str, list[str]], folder: Path, clips: list[str]
-) -> tuple[list[dict[str, Any]], list[Case]]:
-    """What every loader is to load: frames and crops drawn by VideoDataset, for MAX_ROUNDS rounds of every
-    case."""
-    jobs: list[dict[str, Any]] = []
-    cases = []
-    pool = _core.LoaderPool(0)
-    for set_name, files in sets.items():
-        # Whole rounds that use every file equally often: round r takes the r-th run of CLIPS_A_ROUND of the repeated list.
-        items = [(path, 0) for path in files] * CLIPS_A_ROUND
-        items_file = folder / f"{set_name}.json"
-        items_file.write_text(json.dumps(items))
-        for clip in clips:
-            dataset = VideoDataset(
-                items, clip=clip, transform=transforms.random_resized_crop(SIZE, antialias=False)
-            )
-            cases.append(Case(set_name, clip, len(jobs)))
-            for round_number in range(MAX_ROUNDS):
-                start = round_number * CLIPS_A_ROUND % len(items)
-                indices = list(range(start, start + CLIPS_A_ROUND))
-                batch = dataset.core_batch(pool, indices)
-                batch.wait()
-                for index, info in zip(indices, batch.infos(), strict=True):
-                    request = dataset.request(index, round_number, info)
-                    jobs.append(
-                        {
-                            "path": dataset.annotations.path(index),
-                            "frames": request.frames.tolist(),
-                            "clip_len": dataset.clip.clip_len,
-                            "box": request.views[0, 1:].astype(int).tolist(),
-                            "items": str(items_file),
-                            "clip": clip,
-                            "epoch": round_number,
-                            "index": index,
-                        }
-                    )
-    return jobs, cases
-
-
 def check_same(workers: dict[str, Worker], case: Case, folder: Path) -> dict[str, float]:
     """Mean absolute difference of each loader's first batch from vidload's, on the 0-255 scale."""
-    batches = {}
-    for name, worker in workers.items():
-        file = folder / f"{name}.npy"
-        worker.ask(do="save", jobs=case.jobs(0, BATCH_SIZE), file=str(file))
-        batches[name] = np.load(file).astype(np.float32)
-        file.unlink()
-    ours = batches["vidload"]
-    differences = {}
-    for name, batch in batches.items():
-        if batch.shape != ours.shape:
-            raise RuntimeError(f"{TITLES[name]} gives {batch.shape}, vidload {ours.shape}")
-        # the worst clip: one wrong frame among many must not hide in the mean of all
-        differences[name] = float(
-            max(np.abs(a - b).mean() for a, b in zip(batch, ours, strict=True)) * STD.mean()
-        )
-    return differences
+    ours = first_batch(workers["vidload"], case, folder)
+    return {name: worst_difference(ours, first_batch(worker, case, folder)) for name, worker in workers.items()}
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -223,7 +90,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         jobs, cases = make_jobs(sets, folder, args.clips)
         jobs_file = folder / "jobs.json"
         jobs_file.write_text(json.dumps(jobs))
-        workers, result["versions"], result["missing"] = start_workers(args, jobs_file)
+        workers, result["versions"], result["missing"] = start_workers(
+            {name: [0, BATCH_SIZE] for name in ("vidload", *args.peers)},
+            jobs_file,
+            args.num_workers,
+            {"torchcodec": args.torchcodec_python or sys.executable},
+        )
         try:
             for name, reason in result["missing"].items():
                 print(f"without {TITLES[name]}: {reason}", flush=True)
@@ -254,37 +126,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def video_sets(data: Path | None) -> dict[str, list[str]]:
-    """Files of each set: those built for this bench, or all videos of a folder of one's own."""
-    if data is not None:
-        files = find_videos(data)
-        if not files:
-            raise SystemExit(f"{data}: no videos in it")
-        return {data.resolve().name: files}
-    return {f"keyint {keyint}": find_videos(folder) for keyint, folder in build_data.build().items()}
-
-
-def start_workers(
-    args: argparse.Namespace, jobs_file: Path
-) -> tuple[dict[str, Worker], dict[str, str], dict[str, str]]:
-    """Starts all at once and warms each up in turn. Returns (workers, versions, reasons of the missing)."""
-    names = ["vidload", *args.peers]
-    pythons = {"torchcodec": args.torchcodec_python or sys.executable}
-    everyone = {
-        name: Worker(name, pythons.get(name, sys.executable), jobs_file, args.num_workers) for name in names
-    }
-    workers, versions, missing = {}, {}, {}
-    for name, worker in everyone.items():
-        worker.send(jobs=[0, BATCH_SIZE])
-        answer = worker.receive()
-        if "error" in answer:
-            missing[name] = answer["error"]
-            worker.close()
-        else:
-            workers[name], versions[name] = worker, answer["version"]
-    if "vidload" in missing:
-        raise SystemExit(f"vidload itself does not run: {missing['vidload']}")
-    return workers, versions, missing
+def video_sets(data: Path | None) -> dict[str, list[Item]]:
+    """Files of each set, with a label: those built for this bench, or all videos of a folder of one's own."""
+    folders = {f"keyint {keyint}": folder for keyint, folder in build_data.build().items()} if data is None else {}
+    sets: dict[str, list[Item]] = {}
+    for name, folder in (folders or {data.resolve().name: data}).items():
+        sets[name] = [(path, 0) for path in find_videos(folder)]
+        if not sets[name]:
+            raise SystemExit(f"{folder}: no videos in it")
+    return sets
 
 
 def measure(
@@ -473,7 +323,7 @@ def main() -> None:
     )
     parser.add_argument("--clips", nargs="+", default=list(CLIPS), help="default: %(default)s")
     parser.add_argument(
-        "--peers", nargs="*", default=list(PACKAGES), choices=list(PACKAGES), help="default: all"
+        "--peers", nargs="*", default=list(PEERS), choices=PEERS, help="default: all"
     )
     parser.add_argument(
         "--num-workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores"

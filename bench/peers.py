@@ -1,10 +1,10 @@
-"""The loaders that loader_vs_decord.py compares, each run as its own process so that their libraries cannot
-clash.
+"""The loaders that loader_vs_decord.py and frame_vs_video.py compare, each run as its own process so that their
+libraries cannot clash.
 
-In, as JSON lines on stdin: which jobs to load. Out, on stdout: seconds. A job is a video, its frames, and a
-crop: the same for every loader. Peers run as their users run them: a torch DataLoader with worker processes
-(SPDL: its own threads), one FFmpeg thread a decoder, crop and resize by OpenCV. This file runs in other
-environments too, so it imports vidload only for vidload itself.
+In, as JSON lines on stdin: which jobs to load. Out, on stdout: seconds. A job is a video or a folder of JPEG
+frames, the frames wanted, and a crop: the same for every loader. Peers run as their users run them: a torch
+DataLoader with worker processes (SPDL: its own threads), one FFmpeg thread a decoder, crop, resize and
+normalization by OpenCV. This file runs in other environments too, so it imports vidload only for vidload itself.
 
     python bench/peers.py --install     # decord, decord2, SPDL and OpenCV into bench/data/peers, each apart
 """
@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ PACKAGES = {
     "opencv": ["opencv-python-headless"],
     "decord2": ["decord2"],
     "spdl": ["spdl-core", "spdl-io"],
+    "jpeg": ["simplejpeg"],
+    "jpeg_fused": ["simplejpeg"],
 }
 INSTALLED_APART = ("decord", "opencv", "decord2", "spdl")
 
@@ -128,6 +130,36 @@ def spdl_reader() -> ReadFrames:
     return read
 
 
+def jpeg_reader() -> ReadFrames:
+    """Frames extracted beforehand, as MMAction2 reads them when libjpeg-turbo is chosen: every frame is decoded and
+    resized to short side 256 whole, before its crop is resized."""
+    import cv2
+
+    read_fused = fused_jpeg_reader()
+
+    def read(folder: str, frames: list[int]) -> Frames:
+        images = read_fused(folder, frames)
+        height, width = images[0].shape[:2]
+        scale = 256 / min(height, width)
+        return [cv2.resize(image, (round(width * scale), round(height * scale))) for image in images]
+
+    return read
+
+
+def fused_jpeg_reader() -> ReadFrames:
+    """MMAction2's Fuse: whole frames are not resized, only their crops."""
+    import simplejpeg
+
+    def read(folder: str, frames: list[int]) -> Frames:
+        images = []
+        for number in frames:
+            with open(f"{folder}/img_{number + 1:05d}.jpg", "rb") as file:
+                images.append(simplejpeg.decode_jpeg(file.read(), colorspace="RGB"))
+        return images
+
+    return read
+
+
 READERS: dict[str, Callable[[], ReadFrames]] = {
     "decord": decord_reader,
     "torchcodec": torchcodec_reader,
@@ -135,6 +167,8 @@ READERS: dict[str, Callable[[], ReadFrames]] = {
     "opencv": opencv_reader,
     "decord2": decord_reader,
     "spdl": spdl_reader,
+    "jpeg": jpeg_reader,
+    "jpeg_fused": fused_jpeg_reader,
 }
 
 
@@ -152,10 +186,10 @@ def clip_of(job: dict[str, Any], read: ReadFrames) -> np.ndarray:
         image = cv2.resize(frame[top : top + height, left : left + width], (SIZE, SIZE))
         if flip:
             image = cv2.flip(image, 1)
-        image = image.astype(np.float32)
-        image -= MEAN
-        image *= 1 / STD
-        clip[i // clip_len, :, i % clip_len] = image.transpose(2, 0, 1)
+        for c, plane in enumerate(cv2.split(image)):  # the quickest way found: a third of cv2.subtract and multiply
+            out = clip[i // clip_len, c, i % clip_len]
+            np.multiply(plane, 1 / STD[c], out=out)
+            out -= MEAN[c] / STD[c]
     return clip[0] if len(clip) == 1 else clip
 
 
@@ -177,7 +211,7 @@ class Jobs:
 class Chosen:
     """A sampler whose indices change between epochs, so that worker processes persist."""
 
-    indices: range = range(0)
+    indices: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -186,31 +220,35 @@ class Chosen:
         return iter(self.indices)
 
 
-def data_loader(name: str, jobs: list[dict[str, Any]], num_workers: int) -> Callable[[range], Any]:
-    """A torch DataLoader over a peer's reader; called with job numbers it gives batches."""
+# Called with job numbers and the size of a batch it gives batches.
+Batches = Callable[[Sequence[int], int], Iterable[Any]]
+
+
+def data_loader(name: str, jobs: list[dict[str, Any]], num_workers: int) -> Batches:
+    """A torch DataLoader over a peer's reader."""
     import cv2
     import torch
     from torch.utils.data import DataLoader
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    chosen = Chosen()
-    loader = DataLoader(
-        Jobs(jobs, READERS[name]()),
-        batch_size=BATCH_SIZE,
-        sampler=chosen,
-        num_workers=num_workers,
-        persistent_workers=True,
-    )
+    dataset = Jobs(jobs, READERS[name]())
+    loaders: dict[int, tuple[Chosen, Any]] = {}
 
-    def batches(indices: range) -> Any:
+    def batches(indices: Sequence[int], batch_size: int) -> Any:
+        if batch_size not in loaders:
+            chosen = Chosen()
+            loaders[batch_size] = chosen, DataLoader(
+                dataset, batch_size, sampler=chosen, num_workers=num_workers, persistent_workers=True
+            )
+        chosen, loader = loaders[batch_size]
         chosen.indices = indices
         return loader
 
     return batches
 
 
-def spdl_loader(jobs: list[dict[str, Any]], num_workers: int) -> Callable[[range], Any]:
+def spdl_loader(jobs: list[dict[str, Any]], num_workers: int) -> Batches:
     """SPDL's own pipeline of threads."""
     import cv2
     import torch
@@ -220,7 +258,7 @@ def spdl_loader(jobs: list[dict[str, Any]], num_workers: int) -> Callable[[range
     torch.set_num_threads(1)
     read = READERS["spdl"]()
 
-    def batches(indices: range) -> Any:
+    def batches(indices: Sequence[int], batch_size: int) -> Any:
         pipeline = (
             PipelineBuilder()
             .add_source([jobs[i] for i in indices])
@@ -229,7 +267,7 @@ def spdl_loader(jobs: list[dict[str, Any]], num_workers: int) -> Callable[[range
                 concurrency=num_workers,
                 output_order="input",
             )
-            .aggregate(BATCH_SIZE)
+            .aggregate(batch_size)
             .pipe(torch.stack)
             .add_sink(2)
             .build(num_threads=num_workers)
@@ -240,28 +278,32 @@ def spdl_loader(jobs: list[dict[str, Any]], num_workers: int) -> Callable[[range
     return batches
 
 
-def vidload_loader(jobs: list[dict[str, Any]], num_workers: int) -> Callable[[range], Any]:
+def clip_dataset(items: Sequence[tuple[Any, ...]], clip: str) -> Any:
+    """The dataset of (path, label), or of (folder, num_frames, label)."""
+    from vidload import FrameFolderDataset, VideoDataset, transforms
+
+    # OpenCV's resize does not antialias, so for the same pixels this must not either
+    options = {"clip": clip, "transform": transforms.random_resized_crop(SIZE, antialias=False)}
+    return (FrameFolderDataset if len(items[0]) == 3 else VideoDataset)(items, **options)
+
+
+def vidload_loader(jobs: list[dict[str, Any]], num_workers: int) -> Batches:
     """VideoLoader; a job is found again by its dataset, epoch and index, so sampling is part of what is
     timed."""
-    from vidload import VideoDataset, VideoLoader, transforms
+    from vidload import VideoLoader
 
-    loaders: dict[tuple[str, str], tuple[Chosen, VideoLoader]] = {}
+    loaders: dict[tuple[str, str, int], tuple[Chosen, VideoLoader]] = {}
 
-    def batches(indices: range) -> Any:
+    def batches(indices: Sequence[int], batch_size: int) -> Any:
         first = jobs[indices[0]]
-        key = (first["items"], first["clip"])
+        key = (first["items"], first["clip"], batch_size)
         if key not in loaders:
-            dataset = VideoDataset(
-                [tuple(item) for item in json.loads(Path(first["items"]).read_text())],
-                clip=first["clip"],
-                # OpenCV's resize does not antialias, so for the same pixels this must not either
-                transform=transforms.random_resized_crop(SIZE, antialias=False),
-            )
+            dataset = clip_dataset(json.loads(Path(first["items"]).read_text()), first["clip"])
             chosen = Chosen()
-            loader = VideoLoader(dataset, BATCH_SIZE, sampler=chosen, num_workers=num_workers)
+            loader = VideoLoader(dataset, batch_size, sampler=chosen, num_workers=num_workers)
             loaders[key] = chosen, loader
         chosen, loader = loaders[key]
-        chosen.indices = range(first["index"], first["index"] + len(indices))
+        chosen.indices = [jobs[i]["index"] for i in indices]
         loader.set_epoch(first["epoch"])
         return (clips for clips, _ in loader)
 
@@ -285,12 +327,29 @@ def floor_seconds(jobs: list[dict[str, Any]], num_threads: int) -> float:
     return max(seconds)
 
 
-def overhead_microseconds(batches: Callable[[range], Any], indices: range) -> float:
+def overhead_microseconds(batches: Batches, indices: range) -> float:
     """Processor time of the calling thread for each clip: sampling, submission, hand-over."""
     start = time.thread_time()
-    for _ in batches(indices):
+    for _ in batches(indices, BATCH_SIZE):
         pass
     return (time.thread_time() - start) / len(indices) * 1e6
+
+
+def seconds_an_iteration(batches: Batches, indices: range, batch_size: int, step_seconds: float) -> float:
+    """Of a training loop whose step is a timer: the accelerator. Meanwhile the cores are the loader's, as in training.
+
+    The first three batches are not timed: workers start, and what they had prepared during that is used up.
+    """
+    num_warm = 3
+    steps = iter(batches(indices, batch_size))
+    for _ in range(num_warm):
+        next(steps)
+        time.sleep(step_seconds)
+    start, num_steps = time.perf_counter(), 0
+    for _ in steps:
+        time.sleep(step_seconds)
+        num_steps += 1
+    return (time.perf_counter() - start) / num_steps
 
 
 def peak_megabytes() -> float:
@@ -334,7 +393,7 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
         else:
             batches = data_loader(name, jobs, num_workers)
         warm_up = range(*json.loads(sys.stdin.readline())["jobs"])
-        for _ in batches(warm_up) if warm_up else ():
+        for _ in batches(warm_up, BATCH_SIZE) if warm_up else ():
             pass
     except Exception as error:  # whatever keeps a peer from working is told, and the others run
         words = (
@@ -348,15 +407,18 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
         indices = range(*command["jobs"])
         if command["do"] == "time":
             start = time.perf_counter()
-            shapes = [tuple(batch.shape) for batch in batches(indices)]
+            shapes = [tuple(batch.shape) for batch in batches(indices, BATCH_SIZE)]
             seconds = time.perf_counter() - start
             answer(seconds=seconds, num_clips=sum(shape[0] for shape in shapes))
         elif command["do"] == "save":
-            pixels = [np.asarray(batch) for batch in batches(indices)]
+            pixels = [np.asarray(batch) for batch in batches(indices, BATCH_SIZE)]
             np.save(command["file"], np.concatenate(pixels).astype(np.float16))
             answer()
         elif command["do"] == "floor":
             answer(seconds=floor_seconds([jobs[i] for i in indices], command["num_threads"]))
+        elif command["do"] == "steps":
+            seconds = seconds_an_iteration(batches, indices, command["batch_size"], command["step_seconds"])
+            answer(seconds=seconds)
         elif command["do"] == "overhead":
             answer(microseconds=overhead_microseconds(batches, indices))
         elif command["do"] == "memory":

@@ -117,15 +117,16 @@ def test_the_search_takes_the_finest_quality_when_none_is_good_enough():
 
 
 def test_a_sample_that_is_easier_than_the_video_does_not_spoil_its_psnr(video, tmp_path, monkeypatch):
-    monkeypatch.setattr(SourceFrames, "sample", lambda self, gop: encode.Sample(self, list(self._numbered())[:1] * 8))
+    monkeypatch.setattr(SourceFrames, "sample", lambda self, gop: list(self)[:1] * 8)
     assert encode_video(video("h264_ntsc"), tmp_path / "out.mp4", EncodeSettings()).psnr >= 40.1
 
 
 @pytest.mark.parametrize("gop, runs", [(1, 64), (4, 16), (16, 4), (64, 1), (100, 1)])
 def test_a_sample_is_made_of_whole_gops_all_over_the_video(gop, runs, video, monkeypatch):
+    monkeypatch.setattr(SourceFrames, "_numbered", lambda self: ((number, number) for number in range(len(self))))
     frames = SourceFrames(video("h264"), EncodeSettings(fps=Fraction(250)))
     assert len(frames) == 480
-    numbers = np.array([number for number, _ in frames.sample(gop)._numbered])
+    numbers = np.array(frames.sample(gop))
     assert len(numbers) == runs * min(gop, 64)
     starts = numbers[np.diff(numbers, prepend=-2) != 1] if gop > 1 else numbers
     assert all(start % gop == 0 for start in starts)

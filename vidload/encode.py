@@ -48,6 +48,7 @@ _SAMPLE_FRAMES = 64  # of a video, in whole GOPs, on which its quality is search
 _SAMPLE_MARGIN = 0.1  # dB by which they should be better than all its frames must be
 _PSNR_MARGIN = 0.3  # dB above the target at which a coarser quality is no longer looked for
 _MAX_PASSES = 6
+_LAMBDA = 118  # FFmpeg's FF_QP2LAMBDA: one step of qscale
 _JPEG_SAMPLES = 8  # frames of a video that are encoded as JPEG to estimate the size of all of them
 
 
@@ -298,7 +299,7 @@ def coarsest_quality(encoder: Encoder, target: float, psnr_of: Callable[[float],
 
 def _encode(
     frames: SourceFrames,
-    pictures: SourceFrames | Sample,
+    pictures: SourceFrames | list[av.VideoFrame],
     settings: EncodeSettings,
     quality: float,
     path: Path,
@@ -316,15 +317,17 @@ def _encode(
     originals: deque[npt.NDArray[np.uint8]] = deque()  # luma of the frames that the decoder has not returned yet
     errors: list[float] = []  # mean squared error of each frame
     with open(path, "wb") as file, av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as output:
-        stream: Any = output.add_stream(encoder.name, rate=frames.average_fps.limit_denominator(1_000_000))
+        stream: Any = output.add_stream(encoder.name, rate=frames.nominal_fps)
+        stream.time_base = frames.time_base
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = frames.width, frames.height, "yuv420p"
-        context.time_base = frames.time_base
+        context.time_base = 1 / frames.nominal_fps  # encoders see numbered frames, the container their times
         context.colorspace, context.color_range = frames.matrix, frames.color_range
         context.color_primaries, context.color_trc = frames.primaries, frames.transfer
         context.thread_count = 1  # the same bytes on every machine
         if encoder.quality == "qscale":
             context.qmin = context.qmax = int(quality)
+            options["lmin"] = options["lmax"] = str(int(quality) * _LAMBDA)  # else MPEG-4's rate control decides
         else:
             options[encoder.quality] = f"{quality:g}"
         context.options = options
@@ -335,10 +338,13 @@ def _encode(
                 originals.append(_luma(frame))
                 if jpeg is not None and number % every == every // 2:
                     jpeg_sizes.append(len(jpeg(frame)))
+                frame.pts, frame.duration, frame.time_base = number, 1, context.time_base
+                frame.pict_type = PictureType.NONE  # else the encoder would repeat the source's choice
             for packet in context.encode(frame):
                 if not decoder.is_open and context.extradata:
                     decoder.extradata = context.extradata
                 errors += [_squared_error(picture, originals.popleft()) for picture in decoder.decode(packet)]
+                frames.set_times(packet)
                 output.mux(packet)
         errors += [_squared_error(picture, originals.popleft()) for picture in decoder.decode(None)]
     if len(errors) != len(pictures):
@@ -449,12 +455,23 @@ class SourceFrames:
         num_bytes = self._num_source_frames * self.width * self.height * 3 // 2
         self._is_cached = settings.crf is None and num_bytes <= _CACHE_BYTES
         self._cache: list[av.VideoFrame] | None = None
+
     def __len__(self) -> int:
         return len(self.pts)
 
     @property
-    def average_fps(self) -> Fraction:
-        return Fraction(len(self), int(self.durations.sum())) / self.time_base
+    def nominal_fps(self) -> Fraction:
+        """About the average rate: MPEG-4 wants at most 16 bits in its numerator."""
+        fps = Fraction(len(self), int(self.durations.sum())) / self.time_base
+        return fps.limit_denominator(max(65535 // math.ceil(fps), 1))
+
+    def set_times(self, packet: av.Packet) -> None:
+        """Gives a packet that has frame numbers for times those of the frames."""
+        number, order = int(packet.pts or 0), int(packet.dts or 0)
+        packet.pts, packet.duration = int(self.pts[number]), int(self.durations[number])
+        # Reordering starts before the first frame.
+        packet.dts = int(self.pts[order]) if order >= 0 else int(self.pts[0] + order * self.durations[0])
+        packet.time_base = self.time_base
 
     def _resample(self, fps: Fraction) -> None:
         """Frame k of the new rate is the one on screen at k / fps after the first."""
@@ -469,10 +486,10 @@ class SourceFrames:
         self.durations = np.ones(num_frames, np.int64)
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
-        """One pass over the frames, in order, with `pts`, `duration` and `time_base` set."""
-        return (self.timed(picture, number) for number, picture in self._numbered())
+        """One pass over the frames, in order."""
+        return (picture for _, picture in self._numbered())
 
-    def sample(self, gop: int) -> Sample:
+    def sample(self, gop: int) -> list[av.VideoFrame]:
         """About 64 of the frames, in runs of `gop`, evenly spread; all of them if they are not many more."""
         num_runs = max(_SAMPLE_FRAMES // gop, 1)
         run_length = min(gop, _SAMPLE_FRAMES)
@@ -481,14 +498,7 @@ class SourceFrames:
         else:
             starts = [i * (len(self) // gop) // num_runs * gop for i in range(num_runs)]
             chosen = {start + i for start in starts for i in range(run_length)}
-        return Sample(self, [(number, picture) for number, picture in self._numbered() if number in chosen])
-
-    def timed(self, picture: av.VideoFrame, number: int) -> av.VideoFrame:
-        """The picture as frame `number`."""
-        picture.pts, picture.duration = int(self.pts[number]), int(self.durations[number])
-        picture.time_base = self.time_base
-        picture.pict_type = PictureType.NONE  # else the encoder would repeat the source's choice
-        return picture
+        return [picture for number, picture in self._numbered() if number in chosen]
 
     def _numbered(self) -> Iterator[tuple[int, av.VideoFrame]]:
         keep: list[av.VideoFrame] | None = [] if self._is_cached and self._cache is None else None
@@ -525,19 +535,6 @@ class SourceFrames:
             count = "fewer" if number + 1 < self._num_source_frames else "more"
             reason = f"{count} frames come out than the {self._num_source_frames} of its index; get the file anew"
             raise DamagedVideoError(self.path, None, reason)
-
-
-class Sample:
-    """Some frames of a SourceFrames, held in memory. Iterate as often as needed."""
-
-    def __init__(self, frames: SourceFrames, numbered: list[tuple[int, av.VideoFrame]]) -> None:
-        self._frames, self._numbered = frames, numbered
-
-    def __len__(self) -> int:
-        return len(self._numbered)
-
-    def __iter__(self) -> Iterator[av.VideoFrame]:
-        return (self._frames.timed(picture, number) for number, picture in self._numbered)
 
 
 class _Resizer:

@@ -1,0 +1,436 @@
+"""The frame-vs-video gap: clips a second from extracted JPEG frames, from video, and from prepared video.
+
+    python bench/peers.py --install && python bench/frame_vs_video.py     # under 6 minutes on 2 cores
+    python bench/frame_vs_video.py --data videos --minutes 20
+
+In: real clips (build_data.py's, or --data DIR). JPEG frames and prepared videos are made of them once, in
+bench/data. Out: Markdown on stdout and bench/results/frame_vs_video.{md,json}, with two plots beside them. Every
+loader gives the same frames and crops, one after the other in each round, so that what disturbs a round disturbs
+all. The others run as their users run them; see peers.py.
+
+The iteration table asks what that means for training: a timer of the length of a published training step stands for
+the accelerator, and the loader runs ahead of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import build_data
+import numpy as np
+from peers import BATCH_SIZE
+from timing import RESULTS, Rounds, geometric_mean, machine, markdown_table, ratio, write_json
+from workers import CLIPS_A_ROUND, MAX_ROUNDS, Case, Item, Worker, first_batch, make_jobs, start_workers, worst_difference
+
+from vidload import VideoReader
+from vidload.annotations import find_videos
+from vidload.encode import PROFILES
+from vidload.frames import extract_dataset
+from vidload.prepare import CLIP_SPECS, describe, prepare
+
+MIN_ROUNDS = 2
+STEPS = 5  # timed, after three that are not
+PSNR_FRAMES = 6  # of each video
+# Mean absolute difference, on the 0-255 scale, that two encodes of the same clip may have; another frame has more.
+MAX_DIFFERENCE = 12.0
+
+FILES = {
+    "frames": "JPEG frames, -q:v 2",
+    "original": "original, keyint 250",
+    "keyint 16": "a keyframe every 16 frames",
+    **{name: f"vidload prepare --profile {name}: {describe(settings)}" for name, settings in PROFILES.items()},
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files, and the worker that loads clips from them."""
+
+    name: str
+    files: str
+    worker: str = "vidload"
+
+
+SOURCES = (
+    Source("JPEG, DataLoader", "frames", "jpeg"),
+    Source("JPEG, DataLoader, fused", "frames", "jpeg_fused"),
+    Source("JPEG, vidload", "frames"),
+    Source("original, decord", "original", "decord"),
+    Source("original, vidload", "original"),
+    Source("keyint 16, decord", "keyint 16", "decord"),
+    Source("keyint 16, vidload", "keyint 16"),
+    *(Source(f"{profile}, vidload", profile) for profile in PROFILES),
+)
+REFERENCES = ("JPEG, DataLoader", "JPEG, DataLoader, fused", "JPEG, vidload", "original, decord")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step on one of 8 V100 as MMAction2 published it: from raw frames where it did, else from video. `clip`
+    is what the loader gives: SlowFast takes both its pathways from 32x2x1.
+
+    Attributes:
+        published: s/iter from frames / from video in the table of June 2020 (in brackets that of 2022).
+    """
+
+    model: str
+    clip: str
+    batch_size: int
+    seconds: float
+    published: str
+
+
+TRAINING_STEPS = (
+    Step("TSN 1x1x3", "1x1x3", 32, 0.2966, "0.2966 / 0.4165 (0.32 / 1.42, dense 0.61)"),
+    Step("I3D 32x2x1", "32x2x1", 8, 0.4528, "0.4528 / 0.4795 (0.43 / -)"),
+    Step("I3D 32x2x1, fused", "32x2x1", 8, 0.3886, "0.3886 / -"),
+    Step("TSM 1x1x8", "1x1x8", 8, 0.3052, "0.3052 / 0.3027 (0.31 / -)"),
+    Step("SlowOnly 4x16x1", "4x16x1", 8, 0.30, "- / 0.30 (- / 0.32, dense 0.25)"),
+    Step("SlowFast 4x16x1", "32x2x1", 8, 0.80, "- / 0.80 (- / 0.69, dense 0.68)"),
+    Step("R(2+1)D 8x8x1", "8x8x1", 8, 0.48, "0.48 / 0.834 (- / 0.45, dense 0.44)"),
+)
+STEPPED = tuple(
+    source
+    for source in SOURCES
+    if source.name
+    in ("JPEG, DataLoader", "JPEG, vidload", "original, decord", "original, vidload", "balanced, vidload", "fastest, vidload")
+)
+KEPT_UP = 1.02  # an iteration that takes no longer than this many steps did not wait for data
+
+
+# --- what is loaded
+
+
+def build(data: Path | None, num_videos: int) -> dict[str, list[Item]]:
+    """The files of each set, in the same order in all. What is there already is not built again."""
+    folders = build_data.build() if data is None else {250: data.resolve()}
+    root = folders[250]
+    found = find_videos(root)
+    if not found:
+        raise SystemExit(f"{root}: no videos in it")
+    originals = [found[i * len(found) // num_videos] for i in range(num_videos)] if len(found) > num_videos else found
+    sets: dict[str, list[Item]] = {"original": [(path, 0) for path in originals]}
+    if data is None:
+        sets["keyint 16"] = [(str(folders[16] / Path(path).name), 0) for path in originals]
+    listing = build_data.DATA / "gap" / f"{root.name}.txt"
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    listing.write_text("".join(f"{os.path.relpath(path, root)} 0\n" for path in originals))
+    show = sys.stderr.isatty()
+    for name in ("frames", *PROFILES):
+        folder = listing.parent / f"{root.name}_{name}"
+        if name == "frames":
+            failures = extract_dataset(listing, folder, root=root, progress=show).failures
+        else:
+            failures = prepare(listing, folder, PROFILES[name], root=root, progress=show).failures
+        if failures:
+            raise SystemExit(f"{failures[0][0]}: {failures[0][1]}")
+        for line in (folder / listing.name).read_text().splitlines():
+            path, *numbers = line.rsplit(" ", 2 if name == "frames" else 1)
+            sets.setdefault(name, []).append((str(folder / path), *map(int, numbers)))  # type: ignore[arg-type]
+    return sets
+
+
+def bytes_of(path: str) -> int:
+    return os.path.getsize(path) if os.path.isfile(path) else sum(entry.stat().st_size for entry in os.scandir(path))
+
+
+def luma_psnr(original: str, other: str) -> float:
+    """Of some frames of a video against the original's, dB."""
+    errors = []
+    with VideoReader(original) as reader:
+        numbers = [(2 * i + 1) * reader.num_frames // (2 * PSNR_FRAMES) for i in range(PSNR_FRAMES)]
+        wanted = [limited_luma(reader, number) for number in numbers]
+    for number, luma in zip(numbers, wanted, strict=True):
+        path, frame = (f"{other}/img_{number + 1:05d}.jpg", 0) if os.path.isdir(other) else (other, number)
+        with VideoReader(path) as reader:
+            errors.append(float(np.mean((limited_luma(reader, frame) - luma) ** 2)))
+    return 10 * np.log10(255**2 / max(statistics.fmean(errors), 1e-3))
+
+
+def limited_luma(reader: VideoReader, frame: int) -> np.ndarray:
+    """float64 [H, W], full range brought to the limited one's scale."""
+    luma = reader.get_planes_at([frame])[0][0].astype(np.float64)
+    return 16 + luma * (219 / 255) if reader.color_range == "full" else luma
+
+
+# --- measuring
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    started = time.perf_counter()
+    sets = build(args.data, args.num_videos)
+    result: dict[str, Any] = {
+        "machine": machine(),
+        "num_workers": args.num_workers,
+        "num_videos": len(sets["original"]),
+        "build_minutes": (time.perf_counter() - started) / 60,
+    }
+    result["files"] = {
+        name: {
+            "num_bytes": sum(bytes_of(item[0]) for item in files),
+            # Not encoded from the original but from its source: nothing to compare with.
+            "psnr": None
+            if name in ("original", "keyint 16")
+            else min(luma_psnr(a[0], b[0]) for a, b in zip(sets["original"], files, strict=True)),
+        }
+        for name, files in sets.items()
+    }
+    with tempfile.TemporaryDirectory(prefix="vidload_bench_") as temporary:
+        folder = Path(temporary)
+        jobs, cases = make_jobs(sets, folder, CLIP_SPECS)
+        case_of = {(case.set_name, case.clip): case for case in cases}
+        jobs_file = folder / "jobs.json"
+        jobs_file.write_text(json.dumps(jobs))
+        # One kind of files for each worker to warm up with, all of it once its first round.
+        first_sets = {source.worker: source.files for source in reversed(SOURCES)}
+        warm_ups = {name: case_of[files, CLIP_SPECS[0]].jobs(0, BATCH_SIZE) for name, files in first_sets.items()}
+        workers, result["versions"], result["missing"] = start_workers(warm_ups, jobs_file, args.num_workers)
+        try:
+            for name, reason in result["missing"].items():
+                print(f"without {name}: {reason}", flush=True)
+            sources = [source for source in SOURCES if source.files in sets and source.worker in workers]
+            result["differences"] = check_same(sources, workers, case_of, folder)
+            result["steps"] = measure_steps([s for s in STEPPED if s in sources], workers, case_of)
+            deadline = started + 60 * args.minutes
+            result["seconds"] = measure_rounds(sources, workers, case_of, deadline)
+        finally:
+            for worker in workers.values():
+                worker.close()
+    result["minutes"] = (time.perf_counter() - started) / 60
+    return result
+
+
+CaseOf = dict[tuple[str, str], Case]
+
+
+def check_same(sources: list[Source], workers: dict[str, Worker], case_of: CaseOf, folder: Path) -> dict[str, float]:
+    """Mean absolute difference of each source's first batch from the original's, on the 0-255 scale."""
+    clip = "8x8x1"
+    ours = first_batch(workers["vidload"], case_of["original", clip], folder)
+    differences = {}
+    for source in sources:
+        theirs = first_batch(workers[source.worker], case_of[source.files, clip], folder)
+        differences[source.name] = worst_difference(ours, theirs)
+        if differences[source.name] > MAX_DIFFERENCE:
+            raise RuntimeError(f"{source.name}: not the frames of the original (difference {differences[source.name]:.1f} of 255)")
+    print(f"all give the same clips (the worst differs by {max(differences.values()):.1f} of 255)", flush=True)
+    return differences
+
+
+def measure_steps(sources: list[Source], workers: dict[str, Worker], case_of: CaseOf) -> list[dict[str, Any]]:
+    """Seconds an iteration of each published step, with each loader ahead of a timer."""
+    rows = []
+    for step in TRAINING_STEPS:
+        seconds = {}
+        for source in sources:
+            case = case_of[source.files, step.clip]
+            num_jobs = min((3 + STEPS) * step.batch_size, MAX_ROUNDS * CLIPS_A_ROUND)
+            command = dict(do="steps", batch_size=step.batch_size, step_seconds=step.seconds)
+            seconds[source.name] = workers[source.worker].ask(**command, jobs=case.jobs(0, num_jobs))["seconds"]
+        print(f"{step.model}: " + ", ".join(f"{name} {value:.3f}" for name, value in seconds.items()), flush=True)
+        rows.append({"model": step.model, "step": step.seconds, "published": step.published, "seconds": seconds})
+    return rows
+
+
+def measure_rounds(
+    sources: list[Source], workers: dict[str, Worker], case_of: CaseOf, deadline: float
+) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """clip spec -> source -> what Worker.timed tells of each round."""
+    taken: dict[str, dict[str, list[dict[str, float]]]] = {
+        clip: {source.name: [] for source in sources} for clip in CLIP_SPECS
+    }
+    for clip in CLIP_SPECS:
+        for source in sources:  # opens every file, makes every loader
+            workers[source.worker].ask(do="time", jobs=case_of[source.files, clip].jobs(0))
+    for round_number in range(1, MAX_ROUNDS):
+        before = time.perf_counter()
+        for clip in CLIP_SPECS:
+            for source in sources:
+                jobs = case_of[source.files, clip].jobs(round_number)
+                taken[clip][source.name].append(workers[source.worker].timed(do="time", jobs=jobs))
+        now = time.perf_counter()
+        print(f"round {round_number} took {now - before:.0f} s", flush=True)
+        if round_number >= MIN_ROUNDS and now + (now - before) > deadline:
+            break
+    return taken
+
+
+# --- the result
+
+
+def milliseconds(measured: list[dict[str, float]], kind: str = "wall") -> Rounds:
+    return Rounds(tuple(1000 * seconds[kind] / seconds["clips"] for seconds in measured))
+
+
+def report(result: dict[str, Any]) -> str:
+    about = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    lines = [
+        "# The frame-vs-video gap",
+        "",
+        f"{about['cpu']}, {about['cores']} cores, {result['num_workers']} workers; load at start {about['load_at_start']}. "
+        f"{result['num_videos']} real clips of 10 s. Versions: {versions}.",
+    ]
+    lines += [f"Missing: {name} ({why})." for name, why in result["missing"].items()]
+    lines += ["", "## On disk", "", disk_table(result), "", "## Clips", "", *clip_tables(result)]
+    lines += ["", "## Iterations", "", *step_table(result)]
+    lines += ["", f"Measured in {result['minutes']:.1f} minutes, {result['build_minutes']:.1f} of them for making files."]
+    return "\n".join(lines) + "\n"
+
+
+def disk_table(result: dict[str, Any]) -> str:
+    jpeg_bytes = result["files"]["frames"]["num_bytes"]
+    rows = []
+    for name, words in FILES.items():
+        if name in result["files"]:
+            files = result["files"][name]
+            psnr = "" if files["psnr"] is None else f"{files['psnr']:.1f} dB"
+            rows.append([words, f"{files['num_bytes'] / 1e6:.1f}", f"{files['num_bytes'] / jpeg_bytes:.3f}x", psnr])
+    return markdown_table(["files", "MB", "of JPEG", "luma PSNR to the original, worst clip"], rows)
+
+
+def clip_tables(result: dict[str, Any]) -> list[str]:
+    """Milliseconds and clips a second, processor time, ratios."""
+    seconds = result["seconds"]
+    names = list(next(iter(seconds.values())))
+    num_rounds = len(next(iter(seconds.values()))[names[0]])
+    wall, rate, cpu = [], [], []
+    for name in names:
+        rounds = [milliseconds(seconds[clip][name]) for clip in CLIP_SPECS]
+        wall.append([name, *(f"{r}" for r in rounds)])
+        rate.append([name, *(f"{1000 / r.median:.0f}" for r in rounds), f"{1000 / geometric_mean([r.median for r in rounds]):.0f}"])
+        used = [milliseconds(seconds[clip][name], "cpu").median for clip in CLIP_SPECS]
+        cpu.append([name, *(f"{ms:.1f}" for ms in used), f"{geometric_mean(used):.1f}"])
+    ratios = []
+    for reference in REFERENCES:
+        for name in names:
+            if name == reference or reference not in names or "vidload" not in name:
+                continue
+            values = [
+                ratio(milliseconds(seconds[clip][reference]), milliseconds(seconds[clip][name])) for clip in CLIP_SPECS
+            ]
+            ratios.append([f"{name} : {reference}", *(f"{value:.2f}x" for value in values), f"{geometric_mean(values):.2f}x"])
+    mean = "geometric mean"
+    return [
+        f"Milliseconds a clip, all workers together, median of {num_rounds} rounds ± half the range.",
+        "",
+        markdown_table(["", *CLIP_SPECS], wall),
+        "",
+        "Clips a second.",
+        "",
+        markdown_table(["", *CLIP_SPECS, mean], rate),
+        "",
+        "Processor milliseconds a clip, summed over processes and threads.",
+        "",
+        markdown_table(["", *CLIP_SPECS, mean], cpu),
+        "",
+        "Clips a second as a multiple of others', median over the rounds.",
+        "",
+        markdown_table(["", *CLIP_SPECS, mean], ratios),
+    ]
+
+
+def step_table(result: dict[str, Any]) -> list[str]:
+    names = list(result["steps"][0]["seconds"])
+    rows = []
+    for row in result["steps"]:
+        cells = [row["model"], row["published"], f"{row['step']:.3f}"]
+        for name in names:
+            value = row["seconds"][name]
+            cells.append(f"{value:.3f}" if value > KEPT_UP * row["step"] else f"**{value:.3f}**")
+        rows.append(cells)
+    return [
+        "Seconds an iteration when the accelerator is a **timer** of the published step's length: no model runs here. The loader "
+        "runs ahead of it on all cores. Bold: the loader kept up. Published: s/iter from frames / from video on 8 V100, MMAction2, "
+        "June 2020 (2022 in brackets; dense: a keyframe every 16 frames), frames from Memcached and videos from disk.",
+        "",
+        markdown_table(["", "published", "timer", *names], rows),
+    ]
+
+
+COLORS = {
+    "JPEG, DataLoader": "#1f4e79",
+    "JPEG, DataLoader, fused": "#2e86ab",
+    "JPEG, vidload": "#7fb7be",
+    "original, decord": "#a3a380",
+    "original, vidload": "#5d737e",
+    "keyint 16, decord": "#c9ada7",
+    "keyint 16, vidload": "#b08968",
+    "smallest, vidload": "#f4a259",
+    "balanced, vidload": "#d62728",
+    "fastest, vidload": "#8f2d56",
+}
+
+
+def draw_gap(result: dict[str, Any], path: Path) -> None:
+    """Seconds an iteration, a group of bars for each model."""
+    from matplotlib.figure import Figure
+
+    rows = result["steps"]
+    names = list(rows[0]["seconds"])
+    figure = Figure(figsize=(11, 4.2), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    width = 0.85 / len(names)
+    for k, name in enumerate(names):
+        places = np.arange(len(rows)) + (k - (len(names) - 1) / 2) * width
+        axes.bar(places, [row["seconds"][name] for row in rows], width, color=COLORS[name], label=name)
+    for i, row in enumerate(rows):
+        axes.plot([i - 0.45, i + 0.45], [row["step"]] * 2, color="black", linewidth=1.2, label=None if i else "the step alone")
+    axes.set_xticks(np.arange(len(rows)), [row["model"] for row in rows], fontsize=8)
+    axes.set_ylabel("seconds an iteration, the accelerator a timer")
+    axes.set_title(f"The gap on {result['machine']['cores']} cores of {result['machine']['cpu']}", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    figure.savefig(path)
+
+
+def draw_bytes(result: dict[str, Any], path: Path) -> None:
+    """Time against bytes, a panel for each clip spec."""
+    from matplotlib.figure import Figure
+
+    jpeg_bytes = result["files"]["frames"]["num_bytes"]
+    files_of = {source.name: source.files for source in SOURCES}
+    figure = Figure(figsize=(13, 3.6), dpi=110, layout="constrained")
+    for axes, clip in zip(figure.subplots(1, len(CLIP_SPECS)), CLIP_SPECS, strict=True):
+        for name, measured in result["seconds"][clip].items():
+            share = result["files"][files_of[name]]["num_bytes"] / jpeg_bytes
+            axes.scatter(share, milliseconds(measured).median, color=COLORS[name], label=name, s=32)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_title(clip, fontsize=10)
+        axes.set_xlabel("bytes / JPEG frames' bytes")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("ms a clip")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with videos of one's own (default: those of build_data.py)")
+    parser.add_argument("--num-videos", type=int, default=12, help="how many of them (default: %(default)s)")
+    parser.add_argument("--num-workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores")
+    parser.add_argument("--minutes", type=float, default=5.5, help="no round starts that would end later")
+    parser.add_argument("--output", type=Path, default=RESULTS / "frame_vs_video", help="default: %(default)s.*")
+    args = parser.parse_args()
+    result = run(args)
+    text = report(result)
+    print("\n" + text)
+    write_json(args.output.with_suffix(".json"), result)
+    args.output.with_suffix(".md").write_text(text)
+    draw_gap(result, args.output.with_suffix(".png"))
+    draw_bytes(result, args.output.with_name(args.output.name + "_bytes.png"))
+    print(f"wrote {args.output}.json, .md, .png and _bytes.png")
+
+
+if __name__ == "__main__":
+    main()
