@@ -371,6 +371,20 @@ def test_the_loader_reads_what_prepare_wrote_with_every_spec(profile, dataset, t
     assert len(cost_table(summary.costs).splitlines()) == 4
 
 
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_one_decoder_does_for_all_prepared_videos_of_a_size(codec, video, tmp_path):
+    """Opening one costs as much as a few frames, and headers that tell a file's rate or quality would want one a file."""
+    paths = []
+    for name, crf in [("h264", 20.0), ("h264_ntsc", 26.0), ("h264_vfr", 32.0)]:
+        paths.append(tmp_path / f"{name}.mp4")
+        encode_video(video(name), paths[-1], EncodeSettings(codec=codec, crf=crf, short_side=48))
+    prepared = VideoDataset([(path, 0) for path in paths] * 4, clip="1x1x3", transform=transforms.center_crop(32))
+    loader = VideoLoader(prepared, batch_size=4, num_workers=1)
+    for _ in loader:
+        pass
+    assert loader.stats()["num_decoders_opened"] == 1
+
+
 def test_a_second_run_does_only_what_is_new(dataset, video, tmp_path):
     out = tmp_path / "out"
     prepare(dataset, out, QUICK, root=dataset.parent, jobs=1)

@@ -48,6 +48,9 @@ _SAMPLE_FRAMES = 64  # of a video, in whole GOPs, on which its quality is search
 _SAMPLE_MARGIN = 0.1  # dB by which they should be better than all its frames must be
 _PSNR_MARGIN = 0.3  # dB above the target at which a coarser quality is no longer looked for
 _MAX_PASSES = 6
+# Encoders see numbered frames, the container their times. So files of one size have the same headers, whatever their rate,
+# and one open decoder does for all of them.
+_NOMINAL_FPS = 25
 _LAMBDA = 118  # FFmpeg's FF_QP2LAMBDA: one step of qscale
 _JPEG_SAMPLES = 8  # frames of a video that are encoded as JPEG to estimate the size of all of them
 
@@ -145,7 +148,7 @@ def _h264_options(settings: EncodeSettings) -> dict[str, str]:
     params = (
         f"keyint={settings.gop}:min-keyint={settings.gop}:scenecut=0:bframes={num_b_frames}:b-adapt=0:b-pyramid=none:"
         "ref=1:cabac=0:no-deblock=1:weightp=0:weightb=0:aq-mode=0:psy=0:mbtree=0:rc-lookahead=0:sync-lookahead=0:"
-        "force-cfr=1:threads=1"
+        "force-cfr=1:stitchable=1:threads=1"
     )
     return {"preset": settings.preset or "medium", "x264-params": params}
 
@@ -155,7 +158,7 @@ def _hevc_options(settings: EncodeSettings) -> dict[str, str]:
     params = (
         f"keyint={settings.gop}:min-keyint={settings.gop}:scenecut=0:bframes={num_b_frames}:b-adapt=0:b-pyramid=0:"
         "open-gop=0:ref=1:no-deblock=1:no-sao=1:weightp=0:weightb=0:aq-mode=0:psy-rd=0:psy-rdoq=0:cutree=0:"
-        f"rc-lookahead={num_b_frames + 1}:pools=none:frame-threads=1:log-level=none"
+        f"rc-lookahead={num_b_frames + 1}:pools=none:frame-threads=1:info=0:log-level=none"
     )
     return {"preset": settings.preset or "medium", "x265-params": params}
 
@@ -317,11 +320,11 @@ def _encode(
     originals: deque[npt.NDArray[np.uint8]] = deque()  # luma of the frames that the decoder has not returned yet
     errors: list[float] = []  # mean squared error of each frame
     with open(path, "wb") as file, av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as output:
-        stream: Any = output.add_stream(encoder.name, rate=frames.nominal_fps)
+        stream: Any = output.add_stream(encoder.name, rate=_NOMINAL_FPS)
         stream.time_base = frames.time_base
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = frames.width, frames.height, "yuv420p"
-        context.time_base = 1 / frames.nominal_fps  # encoders see numbered frames, the container their times
+        context.time_base = Fraction(1, _NOMINAL_FPS)
         context.colorspace, context.color_range = frames.matrix, frames.color_range
         context.color_primaries, context.color_trc = frames.primaries, frames.transfer
         context.thread_count = 1  # the same bytes on every machine
@@ -458,12 +461,6 @@ class SourceFrames:
 
     def __len__(self) -> int:
         return len(self.pts)
-
-    @property
-    def nominal_fps(self) -> Fraction:
-        """About the average rate: MPEG-4 wants at most 16 bits in its numerator."""
-        fps = Fraction(len(self), int(self.durations.sum())) / self.time_base
-        return fps.limit_denominator(max(65535 // math.ceil(fps), 1))
 
     def set_times(self, packet: av.Packet) -> None:
         """Gives a packet that has frame numbers for times those of the frames."""

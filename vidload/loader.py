@@ -198,9 +198,9 @@ class VideoLoader(DataLoader[Any]):
         """What has been done since the loader was made, over all epochs.
 
         Counts: num_batches, num_samples, num_frames (pictures written), num_failed, num_files_scanned, num_packets_decoded,
-        num_packets_dropped (within what was decoded, by the plan), num_packets_skipped, bytes_read. Seconds summed over threads:
-        index_seconds, read_seconds, decode_seconds, transform_seconds. wait_seconds: how long the caller waited for batches.
-        memory_bytes: held for batches. failures: (dataset index, path, reason) of the first 1000 samples that failed.
+        num_packets_dropped (within what was decoded, by the plan), num_packets_skipped, num_decoders_opened, bytes_read.
+        Seconds summed over threads: index_seconds, read_seconds, decode_seconds, transform_seconds. wait_seconds: how long the caller
+        waited for batches. memory_bytes: held for batches. failures: (dataset index, path, reason) of the first 1000 samples that failed.
         For a GPU: num_nvdec_samples (decoded by NVDEC), num_nvdec_creations (NVDEC decoders made), fallbacks (samples that the CPU
         decoded though "nvdec" or "auto" was asked for, by reason; see docs/gpu.md), staging_bytes: (device, pinned) bytes of the process.
         dali_fallbacks: with decoder="dali", samples that libavcodec decoded for it, by reason.

@@ -34,16 +34,22 @@ struct LoaderPool::Worker {
   JpegDecoder jpeg;
   UniqueDeviceTransform device_transform;  // where batches are a GPU's
 
-  static constexpr size_t kMaxDecoders = 4;
+  static constexpr size_t kMaxDecoders = 16;
+  static constexpr int64_t kMaxPixels = 4 * 1920 * 1088;  // of their pictures; a decoder holds a few
 
-  // A prepared dataset has one kind of stream, so its decoder is opened once a thread.
-  Decoder& decoder(const StreamInfo& stream, const std::string& path) {
+  // Files of a prepared dataset that are of one size share their headers, so a decoder is opened once a thread for each size.
+  Decoder& decoder(const StreamInfo& stream, const std::string& path, LoadStats& stats) {
     for (auto& open : decoders) {
       if (!open->fits(stream)) continue;
       std::rotate(decoders.begin(), decoders.begin() + (&open - decoders.data()), decoders.begin() + (&open - decoders.data()) + 1);
       return *decoders.front();
     }
     decoders.insert(decoders.begin(), std::make_unique<Decoder>(stream, path));
+    ++stats.num_decoders_opened;
+    int64_t num_pixels = decoders.front()->num_pixels();
+    const auto is_too_much = [&](const std::unique_ptr<Decoder>& open) { return (num_pixels += open->num_pixels()) > kMaxPixels; };
+    const auto first_too_many = std::find_if(decoders.begin() + 1, decoders.end(), is_too_much);
+    decoders.erase(first_too_many, decoders.end());
     if (decoders.size() > kMaxDecoders) decoders.pop_back();
     return *decoders.front();
   }
@@ -286,7 +292,7 @@ void Batch::Shared::load_video(size_t sample, LoaderPool::Worker& worker, LoadSt
   };
   if (pool->device() && load_by_nvdec(sample, plan, reader, times, stats)) return add_times();
   const Clock::time_point opening = Clock::now();
-  Decoder& decoder = worker.decoder(index.stream, path);
+  Decoder& decoder = worker.decoder(index.stream, path, stats);
   times.decode_seconds += seconds_since(opening);
   const FrameSink sink = [&](const WantedFrame& wanted, const AVFrame& frame) {
     write(sample, wanted.frame, picture_of_frame(frame, index.stream, path), worker, stats);

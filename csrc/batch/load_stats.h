@@ -13,6 +13,7 @@ struct LoadStats {
   int64_t num_files_scanned = 0;  // indexed by reading the file, not from an index
   int64_t num_frames = 0;         // pictures written to batches
   int64_t num_packets_decoded = 0, num_packets_dropped = 0, num_packets_skipped = 0;
+  int64_t num_decoders_opened = 0;  // of libavcodec: one for each thread and kind of stream, if these are few
   int64_t bytes_read = 0;
   // Where clips go to a GPU.
   int64_t num_nvdec_samples = 0, num_nvdec_creations = 0;
@@ -23,6 +24,7 @@ struct LoadStats {
     num_samples += other.num_samples, num_failed += other.num_failed, num_files_scanned += other.num_files_scanned;
     num_frames += other.num_frames, num_packets_decoded += other.num_packets_decoded;
     num_packets_dropped += other.num_packets_dropped, num_packets_skipped += other.num_packets_skipped;
+    num_decoders_opened += other.num_decoders_opened;
     bytes_read += other.bytes_read, index_seconds += other.index_seconds, read_seconds += other.read_seconds;
     num_nvdec_samples += other.num_nvdec_samples, num_nvdec_creations += other.num_nvdec_creations;
     for (size_t i = 0; i < num_fallbacks.size(); ++i) num_fallbacks[i] += other.num_fallbacks[i];

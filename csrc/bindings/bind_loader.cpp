@@ -124,6 +124,7 @@ py::dict stats_dict(const LoadStats& stats) {
   result["num_packets_skipped"] = stats.num_packets_skipped;
   result["bytes_read"] = stats.bytes_read;
   result["num_nvdec_samples"] = stats.num_nvdec_samples;
+  result["num_decoders_opened"] = stats.num_decoders_opened;
   result["num_nvdec_creations"] = stats.num_nvdec_creations;
   py::dict fallbacks;
   for (int i = 0; i < kNumFallbacks; ++i) {

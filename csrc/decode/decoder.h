@@ -25,6 +25,7 @@ class Decoder {
 
   // Whether a stream can be decoded by this decoder as it was opened.
   bool fits(const StreamInfo& stream) const;
+  int64_t num_pixels() const { return int64_t{stream_.coded_width} * stream_.coded_height; }
 
   // Decodes a span. Throws VideoError that names the first wanted frame that could not be decoded, or that depends on a damaged packet;
   // frames may have been handed over before that is known. Stops early (kind `cancelled`) once *cancelled is true.
