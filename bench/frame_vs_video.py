@@ -15,9 +15,10 @@ the accelerator, and the loader runs ahead of it.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -27,9 +28,19 @@ from typing import Any
 
 import build_data
 import numpy as np
-from peers import BATCH_SIZE
+from peers import BATCH_SIZE, WARM_STEPS
 from timing import RESULTS, Rounds, geometric_mean, machine, markdown_table, ratio, write_json
-from workers import CLIPS_A_ROUND, MAX_ROUNDS, Case, Item, Worker, first_batch, make_jobs, start_workers, worst_difference
+from workers import (
+    CLIPS_A_ROUND,
+    MAX_ROUNDS,
+    Case,
+    Item,
+    Worker,
+    first_batch,
+    make_jobs,
+    start_workers,
+    worst_difference,
+)
 
 from vidload import VideoReader
 from vidload.annotations import find_videos
@@ -38,8 +49,7 @@ from vidload.frames import extract_dataset
 from vidload.prepare import CLIP_SPECS, describe, prepare
 
 MIN_ROUNDS = 2
-STEPS = 5  # timed, after three that are not
-PSNR_FRAMES = 6  # of each video
+LONG_ROUND = 2 * CLIPS_A_ROUND  # of the quick sources, so that starting an epoch weighs little
 # Mean absolute difference, on the 0-255 scale, that two encodes of the same clip may have; another frame has more.
 MAX_DIFFERENCE = 12.0
 
@@ -58,6 +68,12 @@ class Source:
     name: str
     files: str
     worker: str = "vidload"
+
+    def jobs(self, case: Case, round_number: int) -> list[int]:
+        """The arguments of a range of job numbers."""
+        if self.files in ("original", "keyint 16"):
+            return case.jobs(round_number % MAX_ROUNDS)
+        return case.jobs(2 * round_number % (MAX_ROUNDS - 1), LONG_ROUND)
 
 
 SOURCES = (
@@ -110,8 +126,9 @@ KEPT_UP = 1.02  # an iteration that takes no longer than this many steps did not
 # --- what is loaded
 
 
-def build(data: Path | None, num_videos: int) -> dict[str, list[Item]]:
-    """The files of each set, in the same order in all. What is there already is not built again."""
+def build(data: Path | None, num_videos: int, work: Path) -> dict[str, list[Item]]:
+    """The files of each set, in the same order in all. JPEG frames and prepared videos are made below `work`, unless they
+    are there already."""
     folders = build_data.build() if data is None else {250: data.resolve()}
     root = folders[250]
     found = find_videos(root)
@@ -121,12 +138,12 @@ def build(data: Path | None, num_videos: int) -> dict[str, list[Item]]:
     sets: dict[str, list[Item]] = {"original": [(path, 0) for path in originals]}
     if data is None:
         sets["keyint 16"] = [(str(folders[16] / Path(path).name), 0) for path in originals]
-    listing = build_data.DATA / "gap" / f"{root.name}.txt"
-    listing.parent.mkdir(parents=True, exist_ok=True)
+    listing = work / f"{root.name}.txt"
+    work.mkdir(parents=True, exist_ok=True)
     listing.write_text("".join(f"{os.path.relpath(path, root)} 0\n" for path in originals))
     show = sys.stderr.isatty()
     for name in ("frames", *PROFILES):
-        folder = listing.parent / f"{root.name}_{name}"
+        folder = work / f"{root.name}_{name}"
         if name == "frames":
             failures = extract_dataset(listing, folder, root=root, progress=show).failures
         else:
@@ -143,23 +160,26 @@ def bytes_of(path: str) -> int:
     return os.path.getsize(path) if os.path.isfile(path) else sum(entry.stat().st_size for entry in os.scandir(path))
 
 
-def luma_psnr(original: str, other: str) -> float:
-    """Of some frames of a video against the original's, dB."""
-    errors = []
-    with VideoReader(original) as reader:
-        numbers = [(2 * i + 1) * reader.num_frames // (2 * PSNR_FRAMES) for i in range(PSNR_FRAMES)]
-        wanted = [limited_luma(reader, number) for number in numbers]
-    for number, luma in zip(numbers, wanted, strict=True):
-        path, frame = (f"{other}/img_{number + 1:05d}.jpg", 0) if os.path.isdir(other) else (other, number)
-        with VideoReader(path) as reader:
-            errors.append(float(np.mean((limited_luma(reader, frame) - luma) ** 2)))
-    return 10 * np.log10(255**2 / max(statistics.fmean(errors), 1e-3))
+def luma_psnr(original: str, other: str) -> float | None:
+    """Of all frames of a video, or of a folder of JPEG frames, against the original's; dB. None if they differ in size."""
+    wanted = limited_luma(original)
+    paths = sorted(str(path) for path in Path(other).glob("*.jpg")) if os.path.isdir(other) else [other]
+    error, place = 0.0, 0
+    for path in paths:
+        luma = limited_luma(path)
+        here = wanted[place : place + len(luma)]
+        if luma.shape != here.shape:
+            return None
+        error += float(((luma - here) ** 2).sum())
+        place += len(luma)
+    return 10 * math.log10(255**2 / max(error / wanted.size, 1e-3))
 
 
-def limited_luma(reader: VideoReader, frame: int) -> np.ndarray:
-    """float64 [H, W], full range brought to the limited one's scale."""
-    luma = reader.get_planes_at([frame])[0][0].astype(np.float64)
-    return 16 + luma * (219 / 255) if reader.color_range == "full" else luma
+def limited_luma(path: str) -> np.ndarray:
+    """float32 [T, H, W], all frames, full range brought to the limited one's scale."""
+    with VideoReader(path) as reader:
+        luma = np.stack([planes[0] for planes in reader.get_planes_at(range(reader.num_frames))]).astype(np.float32)
+        return 16 + luma * np.float32(219 / 255) if reader.color_range == "full" else luma
 
 
 # --- measuring
@@ -167,23 +187,19 @@ def limited_luma(reader: VideoReader, frame: int) -> np.ndarray:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
-    sets = build(args.data, args.num_videos)
+    sets = build(args.data, args.num_videos, args.work)
     result: dict[str, Any] = {
         "machine": machine(),
         "num_workers": args.num_workers,
         "num_videos": len(sets["original"]),
         "build_minutes": (time.perf_counter() - started) / 60,
     }
-    result["files"] = {
-        name: {
-            "num_bytes": sum(bytes_of(item[0]) for item in files),
-            # Not encoded from the original but from its source: nothing to compare with.
-            "psnr": None
-            if name in ("original", "keyint 16")
-            else min(luma_psnr(a[0], b[0]) for a, b in zip(sets["original"], files, strict=True)),
-        }
-        for name, files in sets.items()
-    }
+    result["files"] = {}
+    for name, files in sets.items():
+        result["files"][name] = {"num_bytes": sum(bytes_of(item[0]) for item in files), "psnr": None}
+        if name not in ("original", "keyint 16"):  # which both come from a common source
+            ratios = [luma_psnr(a[0], b[0]) for a, b in zip(sets["original"], files, strict=True)]
+            result["files"][name]["psnr"] = None if None in ratios else min(ratios)
     with tempfile.TemporaryDirectory(prefix="vidload_bench_") as temporary:
         folder = Path(temporary)
         jobs, cases = make_jobs(sets, folder, CLIP_SPECS)
@@ -199,7 +215,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 print(f"without {name}: {reason}", flush=True)
             sources = [source for source in SOURCES if source.files in sets and source.worker in workers]
             result["differences"] = check_same(sources, workers, case_of, folder)
-            result["steps"] = measure_steps([s for s in STEPPED if s in sources], workers, case_of)
+            result["steps"] = measure_steps([s for s in STEPPED if s in sources], workers, case_of, args.steps)
             deadline = started + 60 * args.minutes
             result["seconds"] = measure_rounds(sources, workers, case_of, deadline)
         finally:
@@ -226,14 +242,16 @@ def check_same(sources: list[Source], workers: dict[str, Worker], case_of: CaseO
     return differences
 
 
-def measure_steps(sources: list[Source], workers: dict[str, Worker], case_of: CaseOf) -> list[dict[str, Any]]:
+def measure_steps(
+    sources: list[Source], workers: dict[str, Worker], case_of: CaseOf, num_steps: int
+) -> list[dict[str, Any]]:
     """Seconds an iteration of each published step, with each loader ahead of a timer."""
-    rows = []
-    for step in TRAINING_STEPS:
+    rows: list[dict[str, Any]] = []
+    for step in TRAINING_STEPS if num_steps > 0 else ():
         seconds = {}
         for source in sources:
             case = case_of[source.files, step.clip]
-            num_jobs = min((3 + STEPS) * step.batch_size, MAX_ROUNDS * CLIPS_A_ROUND)
+            num_jobs = min((WARM_STEPS + num_steps) * step.batch_size, MAX_ROUNDS * CLIPS_A_ROUND)
             command = dict(do="steps", batch_size=step.batch_size, step_seconds=step.seconds)
             seconds[source.name] = workers[source.worker].ask(**command, jobs=case.jobs(0, num_jobs))["seconds"]
         print(f"{step.model}: " + ", ".join(f"{name} {value:.3f}" for name, value in seconds.items()), flush=True)
@@ -249,13 +267,13 @@ def measure_rounds(
         clip: {source.name: [] for source in sources} for clip in CLIP_SPECS
     }
     for clip in CLIP_SPECS:
-        for source in sources:  # opens every file, makes every loader
+        for source in sources:  # as in a long run: processes run, files are indexed, memory of batches has been touched
             workers[source.worker].ask(do="time", jobs=case_of[source.files, clip].jobs(0))
-    for round_number in range(1, MAX_ROUNDS):
+    for round_number in itertools.count(1):
         before = time.perf_counter()
         for clip in CLIP_SPECS:
             for source in sources:
-                jobs = case_of[source.files, clip].jobs(round_number)
+                jobs = source.jobs(case_of[source.files, clip], round_number)
                 taken[clip][source.name].append(workers[source.worker].timed(do="time", jobs=jobs))
         now = time.perf_counter()
         print(f"round {round_number} took {now - before:.0f} s", flush=True)
@@ -282,7 +300,8 @@ def report(result: dict[str, Any]) -> str:
     ]
     lines += [f"Missing: {name} ({why})." for name, why in result["missing"].items()]
     lines += ["", "## On disk", "", disk_table(result), "", "## Clips", "", *clip_tables(result)]
-    lines += ["", "## Iterations", "", *step_table(result)]
+    if result["steps"]:
+        lines += ["", "## Iterations", "", *step_table(result)]
     lines += ["", f"Measured in {result['minutes']:.1f} minutes, {result['build_minutes']:.1f} of them for making files."]
     return "\n".join(lines) + "\n"
 
@@ -418,8 +437,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with videos of one's own (default: those of build_data.py)")
     parser.add_argument("--num-videos", type=int, default=12, help="how many of them (default: %(default)s)")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=build_data.DATA / "gap",
+        help="folder for JPEG frames and prepared videos (default: bench/data/gap)",
+    )
     parser.add_argument("--num-workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores")
     parser.add_argument("--minutes", type=float, default=5.5, help="no round starts that would end later")
+    parser.add_argument("--steps", type=int, default=4, help="timed iterations; 0: no iterations (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS / "frame_vs_video", help="default: %(default)s.*")
     args = parser.parse_args()
     result = run(args)
@@ -427,7 +453,8 @@ def main() -> None:
     print("\n" + text)
     write_json(args.output.with_suffix(".json"), result)
     args.output.with_suffix(".md").write_text(text)
-    draw_gap(result, args.output.with_suffix(".png"))
+    if result["steps"]:
+        draw_gap(result, args.output.with_suffix(".png"))
     draw_bytes(result, args.output.with_name(args.output.name + "_bytes.png"))
     print(f"wrote {args.output}.json, .md, .png and _bytes.png")
 

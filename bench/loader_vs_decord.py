@@ -143,8 +143,8 @@ def measure(
     """Seconds of each round; "floor" is one thread, "floor_together" as many as workers at once."""
     seconds: Seconds = {}
     minutes = args.minutes - (1 if args.dali else 0)  # which its rows will take
-    for case in cases:  # every loader has opened every kind of clip once
-        workers["vidload"].ask(do="time", jobs=case.jobs(0, BATCH_SIZE))
+    for case in cases:  # as in a long run: files are indexed, and memory that batches use again has been touched
+        workers["vidload"].ask(do="time", jobs=case.jobs(0))
     for round_number in range(MAX_ROUNDS):
         round_started = time.perf_counter()
         for case in cases:

@@ -25,6 +25,7 @@ import numpy as np
 
 SIZE = 224
 BATCH_SIZE = 8
+WARM_STEPS = 2  # before iterations are timed
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)
 
@@ -338,11 +339,10 @@ def overhead_microseconds(batches: Batches, indices: range) -> float:
 def seconds_an_iteration(batches: Batches, indices: range, batch_size: int, step_seconds: float) -> float:
     """Of a training loop whose step is a timer: the accelerator. Meanwhile the cores are the loader's, as in training.
 
-    The first three batches are not timed: workers start, and what they had prepared during that is used up.
+    The first WARM_STEPS batches are not timed: workers start, and what they had prepared during that is used up.
     """
-    num_warm = 3
     steps = iter(batches(indices, batch_size))
-    for _ in range(num_warm):
+    for _ in range(WARM_STEPS):
         next(steps)
         time.sleep(step_seconds)
     start, num_steps = time.perf_counter(), 0
@@ -393,8 +393,9 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
         else:
             batches = data_loader(name, jobs, num_workers)
         warm_up = range(*json.loads(sys.stdin.readline())["jobs"])
-        for _ in batches(warm_up, BATCH_SIZE) if warm_up else ():
-            pass
+        num_clips = sum(len(clips) for clips in batches(warm_up, BATCH_SIZE)) if warm_up else 0
+        if num_clips != len(warm_up):  # SPDL goes on without what failed
+            raise RuntimeError(f"{num_clips} of {len(warm_up)} clips could be loaded; BENCH_DEBUG=1 shows its messages")
     except Exception as error:  # whatever keeps a peer from working is told, and the others run
         words = (
             "not installed" if isinstance(error, metadata.PackageNotFoundError) else f"{error}".split("\n")[0]

@@ -1,4 +1,4 @@
-"""bench/train_step.py and bench/stage_models.py run and report, on a few synthetic clips and small pictures."""
+"""The benches run and report, on a few synthetic clips and small pictures."""
 
 import json
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
+import pytest  # noqa: E402
 import synthetic_clips  # noqa: E402
 
 
@@ -18,8 +19,13 @@ def run(script, *args):
     return done.stdout
 
 
-def test_train_step_reports_each_row_beside_the_published_one(tmp_path):
-    clips = synthetic_clips.write_clips(tmp_path / "clips", 1, seed=0)
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A folder of class folders with a clip each."""
+    return synthetic_clips.write_clips(tmp_path_factory.mktemp("bench") / "clips", 1, seed=0)
+
+
+def test_train_step_reports_each_row_beside_the_published_one(clips, tmp_path):
     videos = [path.relative_to(clips) for path in sorted(clips.rglob("*.mp4"))]
     (clips / "list.txt").write_text("".join(f"{path} {label}\n" for label, path in enumerate(videos)))
     options = ("--model", "tsn_r50_1x1x3", "--size", 32, "--batch-size", 2, "--steps", 1, "--threads", 1)
@@ -40,3 +46,60 @@ def test_stage_models_compares_the_choices(tmp_path):
     out = run("stage_models.py", *options, "--output", tmp_path / "result.json")
     assert "layers, fused SGD (default)" in out
     assert "of it concatenations" in out
+
+
+def test_frame_vs_video_compares_the_same_clips_from_every_kind_of_file(clips, tmp_path):
+    options = ("--data", clips, "--num-videos", 2, "--work", tmp_path / "work", "--steps", 0, "--minutes", 0)
+    out = run("frame_vs_video.py", *options, "--output", tmp_path / "result")
+    report = json.loads((tmp_path / "result.json").read_text())
+    files = report["files"]
+    assert list(files) == ["original", "frames", "smallest", "balanced", "fastest"]
+    assert all(files[name]["psnr"] >= 40 for name in ("frames", "smallest", "balanced", "fastest"))
+    assert files["frames"]["num_bytes"] > max(files[name]["num_bytes"] for name in ("smallest", "balanced", "fastest"))
+    assert report["differences"]["original, vidload"] == 0
+    assert all(0 < report["differences"][f"{name}, vidload"] < 12 for name in ("JPEG", "balanced", "fastest"))
+    measured = report["seconds"]["32x2x1"]["balanced, vidload"]
+    assert len(measured) >= 2
+    assert all(round_["clips"] == 64 and round_["wall"] > 0 for round_ in measured)
+    assert "| balanced, vidload : JPEG, vidload " in out
+    assert (tmp_path / "result_bytes.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("load_seconds, expected", [(0.1, 1.0), (0.9, 1.0), (1.5, 1.5)])
+def test_an_iteration_takes_as_long_as_the_slower_of_step_and_loader(load_seconds, expected, monkeypatch):
+    sys.path.insert(0, str(ROOT / "bench"))
+    import peers
+
+    clock = FakeClock()
+    monkeypatch.setattr(peers, "time", clock)
+
+    def batches(indices, batch_size):
+        """One batch is loaded ahead, while the step runs."""
+        ready = clock.now
+        for _ in range(len(indices) // batch_size):
+            ready += load_seconds
+            clock.now = max(clock.now, ready)
+            yield None
+
+    measured = peers.seconds_an_iteration(batches, range(32), 2, 1.0)
+    assert measured == pytest.approx(expected)
+
+
+class FakeClock:
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def test_encoding_study_reports_candidates_beside_jpeg_frames(clips, tmp_path):
+    options = ("--data", clips, "--num-videos", 1, "--num-frames", 24, "--rounds", 1, "--jobs", 1)
+    options += ("--only", "h264 star 4, CABAC", "mpeg4 star 4, four", "--work", tmp_path / "work")
+    out = run("encoding_study.py", *options, "--output", tmp_path / "result")
+    names = [row["name"] for row in json.loads((tmp_path / "result.json").read_text())]
+    assert names == ["JPEG frames, -q:v 2", "h264 star 4, CABAC", "mpeg4 star 4, four vectors"]
+    assert "could not be encoded" not in out
+    assert (tmp_path / "result.png").read_bytes().startswith(b"\x89PNG")
