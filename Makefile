@@ -34,6 +34,7 @@ format: setup
 bench: setup
 	$(BIN)/python bench/peers.py --install
 	$(BIN)/python bench/loader_vs_decord.py
+	$(BIN)/python bench/frame_vs_video.py
 
 setup: $(VENV)/.built
 

@@ -351,11 +351,7 @@ def draw(rows: list[Encoded], path: Path) -> None:
         text, weight = (f"{name} = {profiles[name]}", "bold") if name in profiles else (name, "normal")
         axes.annotate(text, (share, ms), xytext=(4, 4), textcoords="offset points", fontsize=7, fontweight=weight)
     axes.plot(*zip(*sorted(points[name] for name in front), strict=True), color="#888888", linewidth=0.8, zorder=0)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    for axis, ticks in ((axes.xaxis, (0.05, 0.1, 0.2, 0.5, 1)), (axes.yaxis, (3, 5, 10, 20))):
-        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
-        axis.set_ticks([], minor=True)
+    timing.log_scale(axes, (0.05, 0.1, 0.2, 0.5, 1), (3, 5, 10, 20))
     axes.set_xlabel("bytes, as a share of the JPEG frames'")
     axes.set_ylabel("processor ms a clip, geometric mean of five specs")
     axes.legend(fontsize=8)

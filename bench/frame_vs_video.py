@@ -29,7 +29,7 @@ from typing import Any
 import build_data
 import numpy as np
 from peers import BATCH_SIZE, WARM_STEPS
-from timing import RESULTS, Rounds, geometric_mean, machine, markdown_table, ratio, write_json
+from timing import RESULTS, Rounds, geometric_mean, log_scale, machine, markdown_table, ratio, write_json
 from workers import (
     CLIPS_A_ROUND,
     MAX_ROUNDS,
@@ -419,12 +419,11 @@ def draw_bytes(result: dict[str, Any], path: Path) -> None:
     jpeg_bytes = result["files"]["frames"]["num_bytes"]
     files_of = {source.name: source.files for source in SOURCES}
     figure = Figure(figsize=(13, 3.6), dpi=110, layout="constrained")
-    for axes, clip in zip(figure.subplots(1, len(CLIP_SPECS)), CLIP_SPECS, strict=True):
+    for axes, clip in zip(figure.subplots(1, len(CLIP_SPECS), sharey=True), CLIP_SPECS, strict=True):
         for name, measured in result["seconds"][clip].items():
             share = result["files"][files_of[name]]["num_bytes"] / jpeg_bytes
             axes.scatter(share, milliseconds(measured).median, color=COLORS[name], label=name, s=32)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        log_scale(axes, (0.05, 0.1, 0.2, 0.5, 1), (1, 2, 5, 10, 20, 50, 100))
         axes.set_title(clip, fontsize=10)
         axes.set_xlabel("bytes / JPEG frames' bytes")
         axes.spines[["top", "right"]].set_visible(False)

@@ -6,7 +6,7 @@ frames, the frames wanted, and a crop: the same for every loader. Peers run as t
 DataLoader with worker processes (SPDL: its own threads), one FFmpeg thread a decoder, crop, resize and
 normalization by OpenCV. This file runs in other environments too, so it imports vidload only for vidload itself.
 
-    python bench/peers.py --install     # decord, decord2, SPDL and OpenCV into bench/data/peers, each apart
+    python bench/peers.py --install     # decord, decord2, SPDL, OpenCV and simplejpeg into bench/data/peers, each apart
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PACKAGES = {
     "jpeg": ["simplejpeg"],
     "jpeg_fused": ["simplejpeg"],
 }
-INSTALLED_APART = ("decord", "opencv", "decord2", "spdl")
+INSTALLED_APART = ("decord", "opencv", "decord2", "spdl", "jpeg")
 
 Frames = Any  # uint8 RGB [T, H, W, 3], or a list of [H, W, 3]
 ReadFrames = Callable[[str, list[int]], Frames]
@@ -379,10 +379,8 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
     def answer(**message: Any) -> None:
         print(json.dumps(message), file=answers, flush=True)
 
-    if name in INSTALLED_APART and (PEERS_FOLDER / name).is_dir():
-        sys.path.insert(0, str(PEERS_FOLDER / name))
-    if (PEERS_FOLDER / "opencv").is_dir() and name != "vidload":
-        sys.path.insert(0, str(PEERS_FOLDER / "opencv"))
+    if name != "vidload":
+        sys.path[:0] = [str(folder(needed)) for needed in (name, "opencv") if folder(needed).is_dir()]
     jobs: list[dict[str, Any]] = json.loads(Path(jobs_file).read_text())
     try:
         found = version(name)
@@ -426,10 +424,15 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
             answer(megabytes=peak_megabytes())
 
 
+def folder(name: str) -> Path:
+    """Where the peer is installed, if it is one of those that are installed apart."""
+    return PEERS_FOLDER / PACKAGES[name][0]
+
+
 def install() -> None:
     for name in INSTALLED_APART:
         command = [sys.executable, "-m", "pip", "install", "--no-deps", "--upgrade", "--quiet"]
-        subprocess.run([*command, "--target", str(PEERS_FOLDER / name), *PACKAGES[name]], check=True)
+        subprocess.run([*command, "--target", str(folder(name)), *PACKAGES[name]], check=True)
 
 
 if __name__ == "__main__":
