@@ -444,7 +444,7 @@ def main() -> None:
     )
     parser.add_argument("--num-workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores")
     parser.add_argument("--minutes", type=float, default=5.5, help="no round starts that would end later")
-    parser.add_argument("--steps", type=int, default=4, help="timed iterations; 0: no iterations (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=3, help="timed iterations; 0: no iterations (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS / "frame_vs_video", help="default: %(default)s.*")
     args = parser.parse_args()
     result = run(args)

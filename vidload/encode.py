@@ -462,9 +462,10 @@ class SourceFrames:
     def __len__(self) -> int:
         return len(self.pts)
 
-    def set_times(self, packet: av.Packet) -> None:
+    def set_times(self, packet: av.Packet[Any]) -> None:
         """Gives a packet that has frame numbers for times those of the frames."""
-        number, order = int(packet.pts or 0), int(packet.dts or 0)
+        assert packet.pts is not None and packet.dts is not None  # encoders of video set both
+        number, order = packet.pts, packet.dts
         packet.pts, packet.duration = int(self.pts[number]), int(self.durations[number])
         # Reordering starts before the first frame.
         packet.dts = int(self.pts[order]) if order >= 0 else int(self.pts[0] + order * self.durations[0])
