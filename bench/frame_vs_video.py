@@ -202,22 +202,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             result["files"][name]["psnr"] = None if None in ratios else min(ratios)
     with tempfile.TemporaryDirectory(prefix="vidload_bench_") as temporary:
         folder = Path(temporary)
-        jobs, cases = make_jobs(sets, folder, CLIP_SPECS)
+        jobs, cases = make_jobs(sets, folder, args.clips)
         case_of = {(case.set_name, case.clip): case for case in cases}
         jobs_file = folder / "jobs.json"
         jobs_file.write_text(json.dumps(jobs))
         # One kind of files for each worker to warm up with, all of it once its first round.
         first_sets = {source.worker: source.files for source in reversed(SOURCES)}
-        warm_ups = {name: case_of[files, CLIP_SPECS[0]].jobs(0, BATCH_SIZE) for name, files in first_sets.items()}
+        warm_ups = {name: case_of[files, args.clips[0]].jobs(0, BATCH_SIZE) for name, files in first_sets.items()}
         workers, result["versions"], result["missing"] = start_workers(warm_ups, jobs_file, args.num_workers)
         try:
             for name, reason in result["missing"].items():
                 print(f"without {name}: {reason}", flush=True)
             sources = [source for source in SOURCES if source.files in sets and source.worker in workers]
-            result["differences"] = check_same(sources, workers, case_of, folder)
+            clip = "8x8x1" if "8x8x1" in args.clips else args.clips[0]
+            result["differences"] = check_same(sources, workers, case_of, clip, folder)
             result["steps"] = measure_steps([s for s in STEPPED if s in sources], workers, case_of, args.steps)
             deadline = started + 60 * args.minutes
-            result["seconds"] = measure_rounds(sources, workers, case_of, deadline)
+            result["seconds"] = measure_rounds(sources, workers, case_of, args.clips, deadline)
         finally:
             for worker in workers.values():
                 worker.close()
@@ -228,9 +229,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 CaseOf = dict[tuple[str, str], Case]
 
 
-def check_same(sources: list[Source], workers: dict[str, Worker], case_of: CaseOf, folder: Path) -> dict[str, float]:
+def check_same(
+    sources: list[Source], workers: dict[str, Worker], case_of: CaseOf, clip: str, folder: Path
+) -> dict[str, float]:
     """Mean absolute difference of each source's first batch from the original's, on the 0-255 scale."""
-    clip = "8x8x1"
     ours = first_batch(workers["vidload"], case_of["original", clip], folder)
     differences = {}
     for source in sources:
@@ -248,6 +250,8 @@ def measure_steps(
     """Seconds an iteration of each published step, with each loader ahead of a timer."""
     rows: list[dict[str, Any]] = []
     for step in TRAINING_STEPS if num_steps > 0 else ():
+        if ("original", step.clip) not in case_of:
+            continue  # --clips leaves it out
         seconds = {}
         for source in sources:
             case = case_of[source.files, step.clip]
@@ -260,18 +264,18 @@ def measure_steps(
 
 
 def measure_rounds(
-    sources: list[Source], workers: dict[str, Worker], case_of: CaseOf, deadline: float
+    sources: list[Source], workers: dict[str, Worker], case_of: CaseOf, clips: list[str], deadline: float
 ) -> dict[str, dict[str, list[dict[str, float]]]]:
     """clip spec -> source -> what Worker.timed tells of each round."""
     taken: dict[str, dict[str, list[dict[str, float]]]] = {
-        clip: {source.name: [] for source in sources} for clip in CLIP_SPECS
+        clip: {source.name: [] for source in sources} for clip in clips
     }
-    for clip in CLIP_SPECS:
+    for clip in clips:
         for source in sources:  # as in a long run: processes run, files are indexed, memory of batches has been touched
             workers[source.worker].ask(do="time", jobs=case_of[source.files, clip].jobs(0))
     for round_number in itertools.count(1):
         before = time.perf_counter()
-        for clip in CLIP_SPECS:
+        for clip in clips:
             for source in sources:
                 jobs = source.jobs(case_of[source.files, clip], round_number)
                 taken[clip][source.name].append(workers[source.worker].timed(do="time", jobs=jobs))
@@ -320,14 +324,15 @@ def disk_table(result: dict[str, Any]) -> str:
 def clip_tables(result: dict[str, Any]) -> list[str]:
     """Milliseconds and clips a second, processor time, ratios."""
     seconds = result["seconds"]
-    names = list(next(iter(seconds.values())))
-    num_rounds = len(next(iter(seconds.values()))[names[0]])
+    clips = list(seconds)
+    names = list(seconds[clips[0]])
+    num_rounds = len(seconds[clips[0]][names[0]])
     wall, rate, cpu = [], [], []
     for name in names:
-        rounds = [milliseconds(seconds[clip][name]) for clip in CLIP_SPECS]
+        rounds = [milliseconds(seconds[clip][name]) for clip in clips]
         wall.append([name, *(f"{r}" for r in rounds)])
         rate.append([name, *(f"{1000 / r.median:.0f}" for r in rounds), f"{1000 / geometric_mean([r.median for r in rounds]):.0f}"])
-        used = [milliseconds(seconds[clip][name], "cpu").median for clip in CLIP_SPECS]
+        used = [milliseconds(seconds[clip][name], "cpu").median for clip in clips]
         cpu.append([name, *(f"{ms:.1f}" for ms in used), f"{geometric_mean(used):.1f}"])
     ratios = []
     for reference in REFERENCES:
@@ -335,26 +340,26 @@ def clip_tables(result: dict[str, Any]) -> list[str]:
             if name == reference or reference not in names or "vidload" not in name:
                 continue
             values = [
-                ratio(milliseconds(seconds[clip][reference]), milliseconds(seconds[clip][name])) for clip in CLIP_SPECS
+                ratio(milliseconds(seconds[clip][reference]), milliseconds(seconds[clip][name])) for clip in clips
             ]
             ratios.append([f"{name} : {reference}", *(f"{value:.2f}x" for value in values), f"{geometric_mean(values):.2f}x"])
     mean = "geometric mean"
     return [
         f"Milliseconds a clip, all workers together, median of {num_rounds} rounds ± half the range.",
         "",
-        markdown_table(["", *CLIP_SPECS], wall),
+        markdown_table(["", *clips], wall),
         "",
         "Clips a second.",
         "",
-        markdown_table(["", *CLIP_SPECS, mean], rate),
+        markdown_table(["", *clips, mean], rate),
         "",
         "Processor milliseconds a clip, summed over processes and threads.",
         "",
-        markdown_table(["", *CLIP_SPECS, mean], cpu),
+        markdown_table(["", *clips, mean], cpu),
         "",
         "Clips a second as a multiple of others', median over the rounds.",
         "",
-        markdown_table(["", *CLIP_SPECS, mean], ratios),
+        markdown_table(["", *clips, mean], ratios),
     ]
 
 
@@ -419,7 +424,8 @@ def draw_bytes(result: dict[str, Any], path: Path) -> None:
     jpeg_bytes = result["files"]["frames"]["num_bytes"]
     files_of = {source.name: source.files for source in SOURCES}
     figure = Figure(figsize=(13, 3.6), dpi=110, layout="constrained")
-    for axes, clip in zip(figure.subplots(1, len(CLIP_SPECS), sharey=True), CLIP_SPECS, strict=True):
+    panels = figure.subplots(1, len(result["seconds"]), sharey=True, squeeze=False)[0]
+    for axes, clip in zip(panels, result["seconds"], strict=True):
         for name, measured in result["seconds"][clip].items():
             share = result["files"][files_of[name]]["num_bytes"] / jpeg_bytes
             axes.scatter(share, milliseconds(measured).median, color=COLORS[name], label=name, s=32)
@@ -435,6 +441,7 @@ def draw_bytes(result: dict[str, Any], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with videos of one's own (default: those of build_data.py)")
+    parser.add_argument("--clips", nargs="+", default=list(CLIP_SPECS), help="default: %(default)s")
     parser.add_argument("--num-videos", type=int, default=12, help="how many of them (default: %(default)s)")
     parser.add_argument(
         "--work",

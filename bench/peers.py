@@ -133,16 +133,13 @@ def spdl_reader() -> ReadFrames:
 
 def jpeg_reader() -> ReadFrames:
     """Frames extracted beforehand, as MMAction2 reads them when libjpeg-turbo is chosen: every frame is decoded and
-    resized to short side 256 whole, before its crop is resized."""
+    resized whole, before its crop is resized. To the size it has: they were extracted at the short side that is wanted."""
     import cv2
 
     read_fused = fused_jpeg_reader()
 
     def read(folder: str, frames: list[int]) -> Frames:
-        images = read_fused(folder, frames)
-        height, width = images[0].shape[:2]
-        scale = 256 / min(height, width)
-        return [cv2.resize(image, (round(width * scale), round(height * scale))) for image in images]
+        return [cv2.resize(image, image.shape[1::-1]) for image in read_fused(folder, frames)]
 
     return read
 
