@@ -1,5 +1,6 @@
 """Each example runs, on a few synthetic clips, and training goes on exactly where it stopped."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +153,14 @@ def test_prediction_with_a_label_file_of_the_wrong_length_is_refused(clips, whol
     with pytest.raises(SystemExit):
         predict.main([str(arg) for arg in (*args, "--labels", tmp_path / "labels.txt")])
     assert "2 names for the 4 classes of the model" in capsys.readouterr().err
+
+
+def test_the_readme_s_first_lines_run(video, tmp_path, monkeypatch, capsys):
+    lines = (EXAMPLES.parent / "README.md").read_text().split("```python\n", 1)[1].split("```", 1)[0]
+    (tmp_path / "videos").mkdir()
+    for number in range(8):
+        shutil.copyfile(video("h264"), tmp_path / "videos" / f"{number}.mp4")
+    (tmp_path / "train.txt").write_text("".join(f"{number}.mp4 {number}\n" for number in range(8)))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(lines, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("torch.Size([8, 3, 32, 224, 224]) tensor([")
