@@ -21,6 +21,8 @@ from pathlib import Path
 import av
 from tqdm import tqdm
 
+from vidload.annotations import find_videos
+
 DATA = Path(__file__).resolve().parent / "data"
 CLIPS = ("bigbuckbunny", "bikes", "carphone_pristine", "carphone_distorted")
 KEYINTS = (250, 16)
@@ -114,6 +116,14 @@ def encode(frames: list[av.VideoFrame], order: list[int], variant: Variant, keyi
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     os.replace(partial, path)
+
+
+def videos_in(folder: Path, most: int | None = None) -> list[str]:
+    """The videos of a folder, at any depth; of more than `most`, as many, evenly spread."""
+    found = find_videos(folder)
+    if not found:
+        raise SystemExit(f"{folder}: no videos in it")
+    return found if most is None or len(found) <= most else [found[i * len(found) // most] for i in range(most)]
 
 
 def build(data: Path = DATA) -> dict[int, Path]:

@@ -28,9 +28,9 @@ from typing import Any
 import build_data
 import numpy as np
 import timing
+from tqdm import tqdm
 
 from vidload import FrameFolderDataset, VideoDataset, VideoLoader, VideoReader, transforms
-from vidload.annotations import find_videos
 from vidload.cores import available_cores
 from vidload.encode import ENCODERS, PROFILES, Encoder, EncodeSettings, encode_video
 from vidload.frames import extract_frames
@@ -177,7 +177,7 @@ class Encoded:
 def encode_one(source: str, settings: EncodeSettings, num_frames: int, path: Path) -> dict[str, Any] | str:
     """What encode_video tells, kept beside the file; or why it failed."""
     log = path.with_suffix(".json")
-    key = repr((source, settings, num_frames))
+    key = repr((source, settings, ENCODERS[settings.codec].options(settings), num_frames))
     if log.exists():
         known = json.loads(log.read_text())
         if known["key"] == key:
@@ -194,8 +194,6 @@ def encode_all(
     sources: dict[str, str], candidates: list[Candidate], num_frames: int, work: Path, jobs: int
 ) -> tuple[list[Encoded], dict[str, str]]:
     """The candidates that could be encoded, and why the others could not. `sources`: name -> path."""
-    from tqdm import tqdm
-
     paths = {}
     for candidate in candidates:
         folder = work / "".join(c if c.isalnum() else "_" for c in candidate.name)
@@ -376,12 +374,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=timing.RESULTS / "encoding_study", help="default: %(default)s.*")
     args = parser.parse_args()
     root = args.data or build_data.build()[250]
-    videos = find_videos(root)
-    args.num_videos = min(args.num_videos, len(videos))
-    chosen = [videos[i * len(videos) // args.num_videos] for i in range(args.num_videos)]
+    chosen = build_data.videos_in(root, args.num_videos)
+    args.num_videos = len(chosen)
     sources = {"_".join(Path(path).resolve().relative_to(root.resolve()).with_suffix("").parts): path for path in chosen}
     candidates = [c for c in CANDIDATES if any(text in c.name for text in args.only)]
+    if not candidates:
+        parser.error(f"--only {' '.join(args.only)}: no candidate's name holds it; there are {', '.join(c.name for c in CANDIDATES)}")
     encoded, failed = encode_all(sources, candidates, args.num_frames, args.work, args.jobs)
+    if not encoded:
+        raise SystemExit("\n".join(f"{name} could not be encoded: {why}" for name, why in failed.items()))
     rows = [jpeg_frames(sources, args.work, encoded[0].jpeg_bytes), *encoded]
     measure(rows, args.num_frames, args.rounds)
     text = report(rows, failed, args)

@@ -43,7 +43,6 @@ from workers import (
 )
 
 from vidload import VideoReader
-from vidload.annotations import find_videos
 from vidload.encode import PROFILES
 from vidload.frames import extract_dataset
 from vidload.prepare import CLIP_SPECS, describe, prepare
@@ -55,7 +54,7 @@ MAX_DIFFERENCE = 12.0
 
 FILES = {
     "frames": "JPEG frames, -q:v 2",
-    "original": "original, keyint 250",
+    "original": "original",
     "keyint 16": "a keyframe every 16 frames",
     **{name: f"vidload prepare --profile {name}: {describe(settings)}" for name, settings in PROFILES.items()},
 }
@@ -131,10 +130,7 @@ def build(data: Path | None, num_videos: int, work: Path) -> dict[str, list[Item
     are there already."""
     folders = build_data.build() if data is None else {250: data.resolve()}
     root = folders[250]
-    found = find_videos(root)
-    if not found:
-        raise SystemExit(f"{root}: no videos in it")
-    originals = [found[i * len(found) // num_videos] for i in range(num_videos)] if len(found) > num_videos else found
+    originals = build_data.videos_in(root, num_videos)
     sets: dict[str, list[Item]] = {"original": [(path, 0) for path in originals]}
     if data is None:
         sets["keyint 16"] = [(str(folders[16] / Path(path).name), 0) for path in originals]
@@ -191,22 +187,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "machine": machine(),
         "num_workers": args.num_workers,
-        "num_videos": len(sets["original"]),
+        "originals": f"{len(sets['original'])} "
+        + ("real clips of 10 s, x264 defaults, keyint 250" if args.data is None else f"videos of {args.data.resolve().name}"),
         "build_minutes": (time.perf_counter() - started) / 60,
     }
     result["files"] = {}
     for name, files in sets.items():
         result["files"][name] = {"num_bytes": sum(bytes_of(item[0]) for item in files), "psnr": None}
         if name not in ("original", "keyint 16"):  # which both come from a common source
-            ratios = [luma_psnr(a[0], b[0]) for a, b in zip(sets["original"], files, strict=True)]
-            result["files"][name]["psnr"] = None if None in ratios else min(ratios)
+            psnrs = [luma_psnr(a[0], b[0]) for a, b in zip(sets["original"], files, strict=True)]
+            result["files"][name]["psnr"] = None if None in psnrs else min(psnrs)
     with tempfile.TemporaryDirectory(prefix="vidload_bench_") as temporary:
         folder = Path(temporary)
         jobs, cases = make_jobs(sets, folder, args.clips)
         case_of = {(case.set_name, case.clip): case for case in cases}
         jobs_file = folder / "jobs.json"
         jobs_file.write_text(json.dumps(jobs))
-        # One kind of files for each worker to warm up with, all of it once its first round.
+        # Each worker warms up with the first of its sources.
         first_sets = {source.worker: source.files for source in reversed(SOURCES)}
         warm_ups = {name: case_of[files, args.clips[0]].jobs(0, BATCH_SIZE) for name, files in first_sets.items()}
         workers, result["versions"], result["missing"] = start_workers(warm_ups, jobs_file, args.num_workers)
@@ -300,7 +297,7 @@ def report(result: dict[str, Any]) -> str:
         "# The frame-vs-video gap",
         "",
         f"{about['cpu']}, {about['cores']} cores, {result['num_workers']} workers; load at start {about['load_at_start']}. "
-        f"{result['num_videos']} real clips of 10 s. Versions: {versions}.",
+        f"Originals: {result['originals']}. Versions: {versions}.",
     ]
     lines += [f"Missing: {name} ({why})." for name, why in result["missing"].items()]
     lines += ["", "## On disk", "", disk_table(result), "", "## Clips", "", *clip_tables(result)]

@@ -40,8 +40,6 @@ from workers import (
     worst_difference,
 )
 
-from vidload.annotations import find_videos
-
 CLIPS = ("1x1x3", "1x1x8", "32x2x1", "4x16x1", "8x8x1")
 TITLES = {
     "vidload": "vidload",
@@ -128,13 +126,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def video_sets(data: Path | None) -> dict[str, list[Item]]:
     """Files of each set, with a label: those built for this bench, or all videos of a folder of one's own."""
-    folders = {f"keyint {keyint}": folder for keyint, folder in build_data.build().items()} if data is None else {}
-    sets: dict[str, list[Item]] = {}
-    for name, folder in (folders or {data.resolve().name: data}).items():
-        sets[name] = [(path, 0) for path in find_videos(folder)]
-        if not sets[name]:
-            raise SystemExit(f"{folder}: no videos in it")
-    return sets
+    if data is not None:
+        folders = {data.resolve().name: data}
+    else:
+        folders = {f"keyint {keyint}": folder for keyint, folder in build_data.build().items()}
+    return {name: [(path, 0) for path in build_data.videos_in(folder)] for name, folder in folders.items()}
 
 
 def measure(

@@ -3,8 +3,8 @@ libraries cannot clash.
 
 In, as JSON lines on stdin: which jobs to load. Out, on stdout: seconds. A job is a video or a folder of JPEG
 frames, the frames wanted, and a crop: the same for every loader. Peers run as their users run them: a torch
-DataLoader with worker processes (SPDL: its own threads), one FFmpeg thread a decoder, crop, resize and
-normalization by OpenCV. This file runs in other environments too, so it imports vidload only for vidload itself.
+DataLoader with worker processes (SPDL: its own threads), one FFmpeg thread a decoder, crop and resize by
+OpenCV. This file runs in other environments too, so it imports vidload only for vidload itself.
 
     python bench/peers.py --install     # decord, decord2, SPDL, OpenCV and simplejpeg into bench/data/peers, each apart
 """
@@ -184,7 +184,7 @@ def clip_of(job: dict[str, Any], read: ReadFrames) -> np.ndarray:
         image = cv2.resize(frame[top : top + height, left : left + width], (SIZE, SIZE))
         if flip:
             image = cv2.flip(image, 1)
-        for c, plane in enumerate(cv2.split(image)):  # the quickest way found: a third of cv2.subtract and multiply
+        for c, plane in enumerate(cv2.split(image)):  # the quickest way found: half of cv2.subtract and multiply
             out = clip[i // clip_len, c, i % clip_len]
             np.multiply(plane, 1 / STD[c], out=out)
             out -= MEAN[c] / STD[c]
