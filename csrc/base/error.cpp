@@ -1,5 +1,7 @@
 #include "base/error.h"
 
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 namespace vidload {
@@ -17,5 +19,26 @@ VideoError::VideoError(VideoErrorKind kind, std::string path, int64_t frame, std
       frame_(frame),
       reason_(std::move(reason)),
       av_error_(av_error) {}
+
+MachineError::MachineError(int error_number, std::string path, const std::string& action)
+    : std::runtime_error(path + ": " + action + ": " + std::strerror(error_number)),
+      error_number_(error_number),
+      path_(std::move(path)),
+      action_(action) {}
+
+bool is_file_error(int error_number) {
+  switch (error_number) {
+    case ENOENT:
+    case ENOTDIR:
+    case EACCES:
+    case EPERM:
+    case EISDIR:
+    case ELOOP:
+    case ENAMETOOLONG:
+    case EINVAL:
+    case EOVERFLOW: return true;
+    default: return false;
+  }
+}
 
 }  // namespace vidload

@@ -36,4 +36,22 @@ class VideoError : public Error {
   int av_error_;
 };
 
+// The machine failed, not the video: EIO, ESTALE, EMFILE, no thread, no memory left for FFmpeg: OSError in Python, with errno and the
+// file. It is never taken for a bad file, whatever a loader does with those.
+class MachineError : public std::runtime_error {
+ public:
+  MachineError(int error_number, std::string path, const std::string& action);
+
+  int error_number() const { return error_number_; }
+  const std::string& path() const { return path_; }
+  const std::string& action() const { return action_; }
+
+ private:
+  int error_number_;
+  std::string path_, action_;
+};
+
+// Whether an errno says something about the file itself (it is not there, may not be read, is a folder), not about the machine.
+bool is_file_error(int error_number);
+
 }  // namespace vidload

@@ -11,6 +11,7 @@ extern "C" {
 }
 
 #include <cstdlib>
+#include <cstring>
 
 #include "base/cpu_level.h"
 
@@ -28,6 +29,12 @@ static void translate_errors(std::exception_ptr pointer) {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const VideoError& error) {
     const py::object exception = python_error(error);
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr());
+  } catch (const MachineError& error) {
+    // OSError(errno, "cannot read: Input/output error", path) becomes the subclass of its errno, as open() raises it.
+    const std::string text = error.action() + ": " + std::strerror(error.error_number());
+    const py::object exception = py::reinterpret_borrow<py::object>(PyExc_OSError)(
+        error.error_number(), text, py::reinterpret_steal<py::object>(PyUnicode_DecodeFSDefault(error.path().c_str())));
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr());
   } catch (const Error& error) {
     PyErr_SetString(PyExc_ValueError, error.what());

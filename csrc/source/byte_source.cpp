@@ -15,6 +15,7 @@ namespace {
 
 [[noreturn]] void throw_errno(const std::string& path, const char* action) {
   const int code = errno;
+  if (!is_file_error(code)) throw MachineError(code, path, action);
   const auto kind = code == ENOENT || code == ENOTDIR ? VideoErrorKind::not_found : VideoErrorKind::unreadable;
   throw VideoError(kind, path, -1, std::string(action) + ": " + std::strerror(code));
 }

@@ -11,7 +11,8 @@ namespace vidload {
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
-  // Reads up to `size` bytes at `offset`; returns how many there were (0 at the end). Throws VideoError.
+  // Reads up to `size` bytes at `offset`; returns how many there were (0 at the end). Throws VideoError, or MachineError when the
+  // machine cannot read it.
   virtual int64_t read(int64_t offset, uint8_t* out, int64_t size) const = 0;
   virtual int64_t size() const = 0;
   // What messages call it: the path, or "<bytes>".
@@ -25,10 +26,10 @@ struct FileStamp {
   bool operator==(const FileStamp& other) const { return size == other.size && mtime_ns == other.mtime_ns; }
 };
 
-// Throws VideoError when there is no such regular file.
+// Throws VideoError when there is no such regular file, MachineError when the machine cannot tell.
 FileStamp file_stamp(const std::string& path);
 
-// An open file; closed with the object. Throws VideoError.
+// An open file; closed with the object. Throws as file_stamp.
 std::unique_ptr<ByteSource> open_file(const std::string& path);
 
 // Borrowed memory; `owner` keeps it alive.
