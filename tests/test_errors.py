@@ -89,10 +89,10 @@ def test_a_damaged_frame_is_an_error_that_names_file_frame_and_remedy(damaged: P
 
 def test_frames_that_depend_on_damage_are_errors_and_all_others_are_intact(damaged: Path, video) -> None:
     reader, intact = vidload.VideoReader(damaged), vidload.VideoReader(video("h264_no_b_frames"))
-    assert reader.num_frames == 48
+    assert reader.num_frames == 47  # as a decode of the whole file gives: none comes of packet 30
     for frames in ([0, 23], [24, 29], [5, 28]):
         assert (reader.get_frames_at(frames) == intact.get_frames_at(frames)).all()
-    for frames in ([31], [47], [0, 40]):
+    for frames in ([30], [46], [0, 40]):
         with pytest.raises(DamagedVideoError):
             reader.get_frames_at(frames)
     assert (reader.get_frames_at([24]) == intact.get_frames_at([24])).all()  # the reader still works
@@ -103,7 +103,7 @@ def test_a_file_cut_short_after_indexing_is_noticed(video, tmp_path: Path) -> No
     shutil.copy(video("h264_mkv"), path)
     reader = vidload.VideoReader(path)
     os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(UnreadableVideoError, match="not the one that was indexed"):
+    with pytest.raises(UnreadableVideoError, match="changed while it was read"):
         reader.get_frames_at([47])
 
 

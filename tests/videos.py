@@ -25,7 +25,7 @@ import pytest
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings otherwise
 
 
-FORMATS = {"mkv": "matroska", "ts": "mpegts"}  # file name ending -> FFmpeg's name, where they differ
+FORMATS = {"mkv": "matroska", "ts": "mpegts", "mpg": "mpeg"}  # file name ending -> FFmpeg's name, where they differ
 
 
 class MissingEncoder(pytest.skip.Exception):
@@ -47,6 +47,7 @@ class Video:
     muxer: dict[str, str] = field(default_factory=dict)
     frame_times: Callable[[int], int] | None = None  # frame_index -> pts in ms; None: constant fps
     first_pts: int = 0  # ticks of 1 / fps added to every timestamp of the encoded packets
+    retime: Callable[[int, int], tuple[int, int]] | None = None  # (pts, dts) of a packet -> those that are written
     drop_packets: tuple[int, ...] = ()  # decode-order packets left out of the file
     audio_first: bool = False
     color: dict[str, int] = field(default_factory=dict)  # colorspace, color_range, color_primaries, color_trc
@@ -119,6 +120,87 @@ def damage_middle(path: Path) -> None:
     middle = len(data) // 2
     data[middle : middle + 64] = bytes(range(255, 191, -1))
     path.write_bytes(data)
+
+
+def repeat(path: Path) -> None:
+    """The file twice, end to end: a recording that was spliced, so that time goes back in the middle."""
+    path.write_bytes(path.read_bytes() * 2)
+
+
+def without_sync_samples(path: Path) -> None:
+    """Turn the mp4 box that lists keyframes (stss) into padding: every packet then counts as one."""
+    data = path.read_bytes()
+    assert data.count(b"stss") == 1
+    path.write_bytes(data.replace(b"stss", b"free"))
+
+
+def flag_all_packets(path: Path) -> None:
+    """Set the keyframe flag of every entry of an AVI's index (idx1: fourcc, flags, offset, size)."""
+    data = bytearray(path.read_bytes())
+    start = data.index(b"idx1") + 8
+    for entry in range(start, start + struct.unpack_from("<I", data, start - 4)[0], 16):
+        data[entry + 4] |= 0x10
+    path.write_bytes(data)
+
+
+def in_decode_order(pts: int, dts: int) -> tuple[int, int]:
+    """What a muxer writes that knows no reordering: times rise along the packets."""
+    return dts, dts
+
+
+def without_vui(path: Path) -> None:
+    """Cut each H.264 SPS off where its VUI begins, so that nothing says how far pictures are reordered."""
+    data = bytearray(path.read_bytes())
+    at = data.find(b"\0\0\1\x67")
+    assert at >= 0
+    while at >= 0:
+        end = data.find(b"\0\0\1", at + 3)
+        nal = bytes(data[at + 4 : end]).rstrip(b"\0").replace(b"\0\0\3", b"\0\0")
+        bits = "".join(f"{byte:08b}" for byte in nal)
+        cut = bits[: _vui_flag_position(bits)] + "0" + "1"
+        cut += "0" * (-len(cut) % 8)
+        short = bytes(int(cut[i : i + 8], 2) for i in range(0, len(cut), 8))
+        assert b"\0\0" not in short  # needs no emulation prevention
+        data[at + 4 : end] = short.ljust(end - at - 4, b"\0")  # zeros may follow a NAL unit
+        at = data.find(b"\0\0\1\x67", at + 4)
+    path.write_bytes(data)
+
+
+def _vui_flag_position(bits: str) -> int:
+    """Where vui_parameters_present_flag is in an SPS of x264's (H.264 7.3.2.1.1)."""
+    position = 24
+
+    def ue() -> int:
+        nonlocal position
+        zeros = bits.index("1", position) - position
+        value = int(bits[position + zeros : position + 2 * zeros + 1], 2) - 1
+        position += 2 * zeros + 1
+        return value
+
+    ue()  # seq_parameter_set_id
+    if int(bits[:8], 2) >= 100:  # High and above
+        assert ue() == 1  # chroma_format_idc: 4:2:0
+        ue(), ue()  # bit depths
+        position += 2  # transform bypass, no scaling matrix
+    ue()  # log2_max_frame_num_minus4
+    if ue() == 0:  # pic_order_cnt_type
+        ue()
+    ue()  # max_num_ref_frames
+    position += 1
+    ue(), ue()  # width and height in macroblocks
+    position += 1 if bits[position] == "1" else 2  # frame_mbs_only_flag, mb_adaptive_frame_field_flag
+    position += 1  # direct_8x8_inference_flag
+    if bits[position] == "1":  # frame_cropping_flag
+        position += 1
+        ue(), ue(), ue(), ue()
+    else:
+        position += 1
+    return position
+
+
+def old(codec: str, container: str, options: str = "g=8:qscale=4", **kwargs) -> Video:
+    """A codec without a header reader of ours; short, for its index is made by decoding."""
+    return Video(codec=codec, container=container, options=pairs(options), num_frames=25, **kwargs)
 
 
 # The line above each entry says what the clip shows. Defaults: 128x96, 48 frames, 25 fps, x264 in mp4.
@@ -287,6 +369,8 @@ VIDEOS: dict[str, Video] = {
     "hevc_ts": x265("keyint=24:bframes=3", container="ts"),
     # hidden frames before an open GOP
     "hevc_edit_list": x265("keyint=12:open-gop=1:bframes=3", first_pts=-15),
+    # a hash of every picture travels with it
+    "hevc_md5": x265("keyint=24:bframes=3:hash=1"),
     # --- VP9 and VP8
     # every packet is shown
     "vp9": vp9("g=24:lag-in-frames=0"),
@@ -357,7 +441,124 @@ VIDEOS: dict[str, Video] = {
         width=101,
         height=75,
     ),
+    # professional codecs
+    "prores": Video(codec="prores_ks", container="mov", pixel_format="yuv422p10le", num_frames=12),
+    "dnxhd": Video(
+        container="mov",
+        ffmpeg=("-c:v", "dnxhd", "-profile:v", "dnxhr_sq", "-vf", "scale=256:128"),
+        pixel_format="yuv422p",
+        num_frames=12,
+    ),
+    # --- order: the container's times contradict the codec
+    # B frames, and pts = dts: an mp4 without ctts
+    "h264_no_ctts": x264("keyint=24:bframes=3", first_pts=4, retime=in_decode_order),
+    # the same in Matroska
+    "h264_decode_order_mkv": x264("keyint=24:bframes=3:b-pyramid=none", container="mkv", retime=in_decode_order),
+    # the same in HEVC
+    "hevc_no_ctts": x265("keyint=24:bframes=3", first_pts=4, retime=in_decode_order),
+    # the same in MPEG-4
+    "mpeg4_no_ctts": Video(
+        codec="mpeg4", options=pairs("g=24:bf=2:qscale=4"), first_pts=4, retime=in_decode_order
+    ),
+    # the same, and an edit list hides the keyframe
+    "hevc_no_ctts_edit_list": x265("keyint=24:bframes=3", retime=in_decode_order),
+    # all packets at one time
+    "h264_equal_times_flv": x264("keyint=24:bframes=0", container="flv", retime=lambda pts, dts: (0, 0)),
+    # times that fall from frame to frame
+    "vp9_falling_times": vp9("g=24:lag-in-frames=0", container="mkv", retime=lambda pts, dts: (4000 - pts, dts - 5000)),
+    # two recordings, one after the other
+    "h264_spliced_ts": x264("keyint=24:bframes=3", container="ts", finish=repeat),
+    # the same with open GOPs
+    "mpeg2_spliced_ts": Video(codec="mpeg2video", container="ts", options=pairs("g=12:bf=2:qscale=4"), finish=repeat),
+    # program streams carry a time for some pictures only
+    "mpeg2_ps": Video(codec="mpeg2video", container="mpg", options=pairs("g=12:bf=2:qscale=4")),
+    "mpeg2_spliced_ps": Video(
+        codec="mpeg2video", container="mpg", options=pairs("g=12:bf=2:qscale=4"), finish=repeat
+    ),
+    "mpeg1_ps": Video(codec="mpeg1video", container="mpg", options=pairs("g=12:bf=2:qscale=4")),
+    # B frames, and nothing that says how far they are reordered
+    "h264_no_vui_avi": x264("keyint=24:bframes=3", container="avi", finish=without_vui),
+    "h264_no_vui_raw": x264("keyint=24:bframes=3:b-pyramid=none", container="h264", finish=without_vui),
+    "h264_no_vui_16_raw": x264(
+        "keyint=60:bframes=16:b-adapt=0:b-pyramid=none", container="h264", finish=without_vui, num_frames=60
+    ),
+    # --- keyframes: the container flags every packet
+    "h264_no_stss": x264("keyint=24:bframes=3", finish=without_sync_samples),
+    "hevc_no_stss": x265("keyint=24:bframes=3", finish=without_sync_samples),
+    "mpeg2_no_stss": Video(codec="mpeg2video", options=pairs("g=12:bf=2:qscale=4"), finish=without_sync_samples),
+    "mpeg4_no_stss": Video(codec="mpeg4", options=pairs("g=24:bf=2:qscale=4"), finish=without_sync_samples),
+    "av1_no_stss": av1("keyint=16", num_frames=33, finish=without_sync_samples),
+    "h263_no_stss": old("h263", "3gp", width=176, height=144, finish=without_sync_samples),
+    "h263_all_flagged_avi": old("h263", "avi", width=176, height=144, finish=flag_all_packets),
+    "flv1_all_flagged_avi": old("flv", "avi", finish=flag_all_packets),
+    "msmpeg4_all_flagged_avi": old("msmpeg4", "avi", finish=flag_all_packets),
+    "wmv2_all_flagged_avi": old("wmv2", "avi", finish=flag_all_packets),
+    "svq1_no_stss": old("svq1", "mov", "g=8", pixel_format="yuv410p", finish=without_sync_samples),
+    "cinepak_all_flagged_avi": old(
+        "cinepak", "avi", "g=8", pixel_format="rgb24", finish=flag_all_packets
+    ),
+    "mpeg4_all_flagged_avi": old("mpeg4", "avi", "g=8:bf=0:qscale=4", finish=flag_all_packets),
+    # --- codecs of which only a decode tells
+    "flv1": old("flv", "flv"),
+    "h261": old("h261", "h261", width=176, height=144),
+    "wmv1_asf": old("wmv1", "asf"),
+    "rv20": old("rv20", "rm"),
+    "theora": Video(container="ogg", ffmpeg=("-c:v", "libtheora", "-q:v", "6", "-g", "8"), num_frames=25),
+    "ffv1_inter": old("ffv1", "mkv", "g=8:context=1"),
+    "snow": old("snow", "avi", "g=8:strict=experimental", pixel_format="yuv420p"),
+    # --- pictures at the start that a decode does not give: cut at an open GOP
+    "hevc_cut_at_cra": x265("keyint=12:open-gop=1:bframes=3:b-adapt=0", drop_packets=tuple(range(9))),
+    "hevc_cut_at_cra_ts": x265(
+        "keyint=12:open-gop=1:bframes=3:b-adapt=0", container="ts", drop_packets=tuple(range(9))
+    ),
+    "mpeg2_cut_at_open_gop": Video(
+        codec="mpeg2video", container="ts", options=pairs("g=12:bf=2:qscale=4"), drop_packets=tuple(range(10))
+    ),
+    "mpeg4_cut_at_open_gop": Video(
+        codec="mpeg4", container="mkv", options=pairs("g=12:bf=2:qscale=4"), drop_packets=tuple(range(10))
+    ),
+    "h264_cut_at_open_gop": x264(
+        "keyint=12:open-gop=1:bframes=3:b-adapt=0", container="mkv", drop_packets=tuple(range(9))
+    ),
+    "h264_cut_at_open_gop_ts": x264(
+        "keyint=12:open-gop=1:bframes=3:b-adapt=0", container="ts", drop_packets=tuple(range(9))
+    ),
+    # begins with pictures predicted from what is not there
+    "flv1_no_keyframe_at_start": old("flv", "flv", "g=12:qscale=4", drop_packets=tuple(range(6))),
+    "mpeg4_no_keyframe_at_start": old("mpeg4", "avi", "g=12:bf=0:qscale=4", drop_packets=tuple(range(6))),
+    "hevc_no_keyframe_at_start": x265(
+        "keyint=16:open-gop=0:bframes=0", container="ts", drop_packets=tuple(range(6))
+    ),
+    # --- pixel formats that need a conversion before the transform
+    "smc_pal8": old("smc", "mov", "g=8", pixel_format="pal8"),
+    "rawvideo_pal8": old("rawvideo", "avi", "", pixel_format="pal8"),
+    "gif": old("gif", "gif", "", pixel_format="bgr8"),
+    "msvideo1_rgb555": old("msvideo1", "avi", "g=8", pixel_format="rgb555le"),
+    "rpza_rgb555": old("rpza", "mov", "g=8", pixel_format="rgb555"),
+    "rawvideo_rgb565": old("rawvideo", "avi", "", pixel_format="rgb565le"),
+    "png_rgb48": old("png", "mov", "", pixel_format="rgb48be"),
+    "png_gray16": old("png", "mov", "", pixel_format="gray16be"),
+    "png_mono": old("png", "mov", "", pixel_format="monob"),
+    # --- pixels that are not square
+    "h264_anamorphic": x264("keyint=24:bframes=2:sar=4/3"),
+    "mpeg4_anamorphic_avi": Video(
+        container="avi", ffmpeg=("-c:v", "mpeg4", "-q:v", "4", "-g", "12", "-vf", "setsar=12/11")
+    ),
+    # --- two video streams: the smaller comes first
+    "h264_two_streams": Video(
+        container="mkv",
+        ffmpeg=(
+            *("-filter_complex", "[0:v]split[a][b];[b]scale=64:48[c]", "-map", "[c]", "-map", "[a]"),
+            *("-c:v", "libx264", "-preset", "veryfast", "-g", "24", "-disposition:v", "0"),
+        ),
+    ),
 }
+
+# Of these the planes that a decoder gives are not those that the transform reads.
+CONVERTED = (
+    *("smc_pal8", "rawvideo_pal8", "gif", "msvideo1_rgb555", "rpza_rgb555", "rawvideo_rgb565"),
+    *("png_rgb48", "png_gray16", "png_mono", "cinepak_all_flagged_avi"),
+)
 
 
 def make_video(name: str, cache_dir: str | os.PathLike[str]) -> Path:
@@ -391,10 +592,21 @@ def picture(frame_index: int, width: int, height: int) -> np.ndarray:
     return image
 
 
+def with_palette(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """RGB as numbers of a palette of 3 + 3 + 2 bits, and that palette: uint8 [256, 4], ARGB."""
+    numbers = np.arange(256)
+    columns = [np.full(256, 255), numbers >> 5 << 5, (numbers >> 2 & 7) << 5, (numbers & 3) << 6]
+    red, green, blue = (image[..., i] for i in range(3))
+    return red >> 5 << 5 | green >> 5 << 2 | blue >> 6, np.stack(columns, 1).astype(np.uint8)
+
+
 def _frames(video: Video, start: int, stop: int, width: int, height: int) -> Iterator[av.VideoFrame]:
     for frame_index in range(start, stop):
-        frame = av.VideoFrame.from_ndarray(picture(frame_index, width, height), format="rgb24")
-        frame = frame.reformat(format=video.pixel_format)
+        image = picture(frame_index, width, height)
+        if video.pixel_format == "pal8":  # FFmpeg makes no palettes
+            frame = av.VideoFrame.from_ndarray(with_palette(image), format="pal8")
+        else:
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=video.pixel_format)
         frame.pts = video.frame_times(frame_index) if video.frame_times else frame_index
         frame.time_base = Fraction(1, 1000) if video.frame_times else 1 / video.fps
         yield frame
@@ -426,6 +638,8 @@ def _encode(video: Video, path: Path) -> None:
                     packet.stream = stream
                     shift = round(video.first_pts / video.fps / packet.time_base)
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    if video.retime:
+                        packet.pts, packet.dts = video.retime(packet.pts, packet.dts)
                     output.mux(packet)
 
 

@@ -73,6 +73,8 @@ def unsupported_reason(index: _core.PacketIndex | None, device: str = "cpu") -> 
         return "colors other than BT.601"
     if index.rotation != 0 or index.is_mirrored:
         return "rotation"
+    if not index.is_regular:
+        return "frames that only a decode tells"
     has_extra_packets = index.num_packets != index.num_frames or (index.packet_flags & _HIDDEN_OR_DISCARDED).any()
     if has_extra_packets or index.frame_pts[0] < 0:
         return "packets that show no frame"

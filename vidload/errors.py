@@ -57,6 +57,10 @@ class LoadCancelled(VideoError):
     """The batch was given up before this video was decoded."""
 
 
+class IndexMismatchError(VideoError):
+    """The decoder gives other frames than the file's headers and times promised; the file is indexed anew by decoding it."""
+
+
 # In the order of VideoErrorKind in csrc/base/error.h.
 _KINDS: tuple[type[VideoError], ...] = (
     VideoNotFoundError,
@@ -65,6 +69,7 @@ _KINDS: tuple[type[VideoError], ...] = (
     DamagedVideoError,
     FrameIndexError,
     LoadCancelled,
+    IndexMismatchError,
 )
 
 

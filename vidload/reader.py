@@ -80,7 +80,7 @@ class VideoReader:
         else:
             self._reader = _core.VideoReader.of_bytes(source)
             self.name = "<bytes>"
-        self._index: _core.PacketIndex = self._reader.index
+        self._last_index: _core.PacketIndex = self._reader.index
 
     def __repr__(self) -> str:
         return (
@@ -104,6 +104,12 @@ class VideoReader:
         if self._reader is None:
             raise ValueError(f"{self.name}: this VideoReader is closed; open the video again to read frames")
         return self._reader
+
+    @property
+    def _index(self) -> _core.PacketIndex:
+        if self._reader is not None:  # decoding may have shown that the headers were wrong about the frames
+            self._last_index = self._reader.index
+        return self._last_index
 
     # --- facts
 

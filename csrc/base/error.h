@@ -15,7 +15,15 @@ class Error : public std::runtime_error {
 };
 
 // Which Python class a VideoError becomes.
-enum class VideoErrorKind { not_found, unreadable, unsupported, damaged, frame_index, cancelled };
+enum class VideoErrorKind {
+  not_found,
+  unreadable,
+  unsupported,
+  damaged,
+  frame_index,
+  cancelled,
+  index_mismatch  // the decoder gives other frames than the packets' headers and times promised; listing them by a decode helps
+};
 
 // Something about one video file. `frame` is the frame index concerned, -1 when it is the file as a whole.
 class VideoError : public Error {

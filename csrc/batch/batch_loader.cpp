@@ -5,6 +5,7 @@
 
 #include "cuda/nvdec_decoder.h"
 #include "decode/picture_of_frame.h"
+#include "decode/pixel_convert.h"
 #include "plan/decode_plan.h"
 
 namespace vidload {
@@ -32,6 +33,7 @@ struct LoaderPool::Worker {
   std::vector<Resampler> resamplers;               // one a view, so that its tables last for the whole clip
   TransformSpec spec = {};
   JpegDecoder jpeg;
+  PixelConverter converter;
   UniqueDeviceTransform device_transform;  // where batches are a GPU's
 
   static constexpr size_t kMaxDecoders = 16;
@@ -105,7 +107,7 @@ struct Batch::Shared {
   std::vector<std::optional<VideoError>> errors;
   DecodeRequest request;
 
-  std::atomic<bool> cancelled{false};
+  CancelFlag cancelled;
   std::mutex mutex;
   std::condition_variable done;
   size_t num_pending = 0;  // tasks submitted and not ended
@@ -123,7 +125,9 @@ struct Batch::Shared {
   void write(size_t sample, int64_t frame, const PictureView& picture, LoaderPool::Worker& worker, LoadStats& stats);
   void write_to_device(size_t sample, int64_t frame, const PictureView& picture, PictureMemory memory, DeviceTransform& transform,
                        LoadStats& stats);
-  bool load_by_nvdec(size_t sample, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times, LoadStats& stats);
+  void decode_video(size_t sample, const PacketIndex& index, LoaderPool::Worker& worker, LoadStats& stats);
+  bool load_by_nvdec(size_t sample, const PacketIndex& index, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times,
+                     LoadStats& stats);
   void load_video(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
   void load_frames(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
 
@@ -155,7 +159,7 @@ void Batch::Shared::submit(const std::shared_ptr<Shared>& shared, const std::vec
 }
 
 void Batch::Shared::run(size_t sample, int thread, Step step) {
-  if (cancelled.load(std::memory_order_relaxed)) return;
+  if (cancelled.is_set()) return;
   LoadStats stats;
   const std::string& path = sources[sample].path;
   try {
@@ -177,7 +181,7 @@ void Batch::Shared::find_info(size_t sample, LoaderPool::Worker& worker, LoadSta
   SampleInfo& info = infos[sample];
   if (source.name_format.empty()) {
     bool was_scanned = false;
-    info.index = IndexCache::instance().get(source.path, source.stored, &was_scanned);
+    info.index = IndexCache::instance().get(source.path, source.stream, source.stored, &cancelled, &was_scanned);
     stats.num_files_scanned += was_scanned;
     const StreamInfo& stream = info.index->stream;
     info.num_frames = info.index->num_frames();
@@ -241,10 +245,10 @@ void Batch::Shared::write_to_device(size_t sample, int64_t frame, const PictureV
 }
 
 // Returns false, having counted why, if the CPU must decode the sample.
-bool Batch::Shared::load_by_nvdec(size_t sample, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times, LoadStats& stats) {
+bool Batch::Shared::load_by_nvdec(size_t sample, const PacketIndex& index, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times,
+                                  LoadStats& stats) {
   const CudaTarget& target = pool->target();
   if (target.decoding == CudaDecoding::cpu) return false;
-  const PacketIndex& index = *infos[sample].index;
   const int64_t num_frames = stats.num_frames;
   const NvdecSink sink = [&](const WantedFrame& wanted, const PictureView& picture, DeviceTransform& transform) {
     write_to_device(sample, wanted.frame, picture, PictureMemory::device, transform, stats);
@@ -269,8 +273,23 @@ bool Batch::Shared::load_by_nvdec(size_t sample, const DecodePlan& plan, PacketR
 }
 
 void Batch::Shared::load_video(size_t sample, LoaderPool::Worker& worker, LoadStats& stats) {
+  const std::shared_ptr<const PacketIndex> index = infos[sample].index;
+  try {
+    decode_video(sample, *index, worker, stats);
+  } catch (const VideoError& error) {
+    if (error.kind() != VideoErrorKind::index_mismatch) throw;
+    // The headers or the container's times were wrong about the frames. A decode of the whole file lists them; the sample's frames are
+    // the same numbers of that list if it has as many, else they must be drawn again, which is the caller's to do.
+    const SampleSource& source = sources[sample];
+    ++stats.num_files_decoded;
+    infos[sample].index = IndexCache::instance().get_decoded(source.path, source.stream, &cancelled);
+    if (infos[sample].index->num_frames() != index->num_frames()) throw;
+    decode_video(sample, *infos[sample].index, worker, stats);
+  }
+}
+
+void Batch::Shared::decode_video(size_t sample, const PacketIndex& index, LoaderPool::Worker& worker, LoadStats& stats) {
   const std::string& path = sources[sample].path;
-  const PacketIndex& index = *infos[sample].index;
   const std::vector<int64_t>& frames = request.samples[sample].frames;
   const auto bad = std::find_if(frames.begin(), frames.end(), [&](int64_t frame) { return frame < 0 || frame >= index.num_frames(); });
   if (bad != frames.end()) {
@@ -283,19 +302,25 @@ void Batch::Shared::load_video(size_t sample, LoaderPool::Worker& worker, LoadSt
   stats.num_packets_skipped += plan.num_skipped;
 
   const std::unique_ptr<ByteSource> source = open_file(path);
-  PacketReader reader(*source, index);
+  if (!(source->stamp() == index.stamp)) {
+    throw VideoError(VideoErrorKind::unreadable, path, -1, "the file changed after it was indexed; load it again when it is complete");
+  }
+  PacketReader reader(*source, index, &cancelled);
   DecodeTimes times;
   const auto add_times = [&] {
     stats.bytes_read += reader.bytes_read();
     stats.read_seconds += times.read_seconds;
     stats.decode_seconds += times.decode_seconds;
   };
-  if (pool->device() && load_by_nvdec(sample, plan, reader, times, stats)) return add_times();
+  if (pool->device() && load_by_nvdec(sample, index, plan, reader, times, stats)) {
+    source->check_unchanged();
+    return add_times();
+  }
   const Clock::time_point opening = Clock::now();
   Decoder& decoder = worker.decoder(index.stream, path, stats);
   times.decode_seconds += seconds_since(opening);
   const FrameSink sink = [&](const WantedFrame& wanted, const AVFrame& frame) {
-    write(sample, wanted.frame, picture_of_frame(frame, index.stream, path), worker, stats);
+    write(sample, wanted.frame, picture_of_frame(worker.converter.converted(frame, path), index.stream, path), worker, stats);
   };
   try {
     for (const Span& span : plan.spans) decoder.run(span, reader, sink, times, &cancelled);
@@ -303,6 +328,7 @@ void Batch::Shared::load_video(size_t sample, LoaderPool::Worker& worker, LoadSt
     worker.forget_decoder();
     throw;
   }
+  source->check_unchanged();
   add_times();
 }
 
@@ -312,7 +338,7 @@ void Batch::Shared::load_frames(size_t sample, LoaderPool::Worker& worker, LoadS
   std::sort(frames.begin(), frames.end());
   frames.erase(std::unique(frames.begin(), frames.end()), frames.end());
   for (const int64_t frame : frames) {
-    if (cancelled.load(std::memory_order_relaxed)) return;
+    if (cancelled.is_set()) return;
     if (frame < 0 || frame >= source.num_frames) {
       throw VideoError(VideoErrorKind::frame_index, source.path, -1,
                        "frame_index " + std::to_string(frame) + " is out of range [0, " + std::to_string(source.num_frames) + ")");
@@ -384,7 +410,7 @@ Batch::~Batch() {
   }
 }
 
-void Batch::cancel() { shared_->cancelled.store(true); }
+void Batch::cancel() { shared_->cancelled.set(); }
 
 bool Batch::wait(double timeout_seconds) {
   std::unique_lock<std::mutex> lock(shared_->mutex);

@@ -30,6 +30,7 @@ namespace vidload {
 struct SampleSource {
   std::string path;
   StoredIndex stored;       // of a video, optional
+  int stream = -1;          // of a video: number within the container, -1 for FFmpeg's choice
   std::string name_format;  // of a folder: printf-style with one integer, e.g. "img_%05d.jpg"; empty for a video
   int64_t first_number = 1, num_frames = 0;
 };

@@ -18,45 +18,63 @@ IndexCache& IndexCache::instance() {
   return *cache;
 }
 
-std::shared_ptr<const PacketIndex> IndexCache::get(const std::string& path, const StoredIndex& stored, bool* was_scanned) {
+std::shared_ptr<const PacketIndex> IndexCache::get(const std::string& path, int stream, const StoredIndex& stored, const Cancel* cancel,
+                                                   bool* was_scanned) {
   *was_scanned = false;
+  const Key key{path, stream};
   const FileStamp stamp = file_stamp(path);
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = by_path_.find(path);
-    if (found != by_path_.end() && found->second->stamp == stamp) {
-      entries_.splice(entries_.begin(), entries_, found->second);
-      return found->second->index;
-    }
-  }
+  if (auto known = find(key, stamp)) return known;
   std::shared_ptr<const PacketIndex> index;
   if (stored.data && stored.stamp == stamp) {
     index = std::make_shared<PacketIndex>(PacketIndex::from_bytes(stored.data, size_t(stored.size)));
-  } else {
-    *was_scanned = true;
-    index = std::make_shared<PacketIndex>(index_video(*open_file(path)));
+    if (stream >= 0 && index->stream.stream_number != stream) index.reset();
   }
+  if (!index) {
+    *was_scanned = true;
+    index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, false, cancel));
+  }
+  keep(key, index->stamp, index);
+  return index;
+}
+
+std::shared_ptr<const PacketIndex> IndexCache::get_decoded(const std::string& path, int stream, const Cancel* cancel) {
+  const Key key{path, stream};
+  const FileStamp stamp = file_stamp(path);
+  if (auto known = find(key, stamp); known && !known->is_regular) return known;  // another sample met the same contradiction
+  const auto index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, true, cancel));
+  keep(key, index->stamp, index);  // not `stamp`: the file may have been replaced before it was opened
+  return index;
+}
+
+std::shared_ptr<const PacketIndex> IndexCache::find(const Key& key, const FileStamp& stamp) {
   std::lock_guard<std::mutex> lock(mutex_);
-  const auto found = by_path_.find(path);
-  if (found != by_path_.end()) {  // outdated, or another thread was faster
+  const auto found = by_key_.find(key);
+  if (found == by_key_.end() || !(found->second->stamp == stamp)) return nullptr;
+  entries_.splice(entries_.begin(), entries_, found->second);
+  return found->second->index;
+}
+
+void IndexCache::keep(const Key& key, const FileStamp& stamp, const std::shared_ptr<const PacketIndex>& index) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = by_key_.find(key);
+  if (found != by_key_.end()) {  // outdated, or another thread was faster
     bytes_ -= found->second->bytes;
     entries_.erase(found->second);
-    by_path_.erase(found);
+    by_key_.erase(found);
   }
-  entries_.push_front({path, stamp, index, index->bytes_held()});
-  by_path_[path] = entries_.begin();
+  entries_.push_front({key, stamp, index, index->bytes_held()});
+  by_key_[key] = entries_.begin();
   bytes_ += entries_.front().bytes;
   while (bytes_ > kDefaultCapacity && entries_.size() > 1) {
     bytes_ -= entries_.back().bytes;
-    by_path_.erase(entries_.back().path);
+    by_key_.erase(entries_.back().key);
     entries_.pop_back();
   }
-  return index;
 }
 
 void IndexCache::clear() {
   std::lock_guard<std::mutex> lock(mutex_);
-  by_path_.clear();
+  by_key_.clear();
   entries_.clear();
   bytes_ = 0;
 }

@@ -3,10 +3,11 @@
 #pragma once
 
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <unordered_map>
+#include <utility>
 
 #include "index/packet_index.h"
 
@@ -26,23 +27,30 @@ class IndexCache {
   // The process's cache.
   static IndexCache& instance();
 
-  // From the cache, else from `stored` when the file is still the same, else by scanning, which sets *was_scanned.
-  // Throws VideoError.
-  std::shared_ptr<const PacketIndex> get(const std::string& path, const StoredIndex& stored, bool* was_scanned);
+  // From the cache, else from `stored` when the file is still the same, else by scanning, which sets *was_scanned. `stream`: as of
+  // index_video; `stored` is believed only for the stream it was made of. Throws as index_video.
+  std::shared_ptr<const PacketIndex> get(const std::string& path, int stream, const StoredIndex& stored, const Cancel* cancel,
+                                         bool* was_scanned);
+  // Indexes a file by decoding it, after the index it had was seen to be wrong, and keeps that.
+  std::shared_ptr<const PacketIndex> get_decoded(const std::string& path, int stream, const Cancel* cancel);
 
   void clear();
   int64_t bytes_held();
 
  private:
+  using Key = std::pair<std::string, int>;  // path, stream
   struct Entry {
-    std::string path;
+    Key key;
     FileStamp stamp;
     std::shared_ptr<const PacketIndex> index;
     int64_t bytes;
   };
+  std::shared_ptr<const PacketIndex> find(const Key& key, const FileStamp& stamp);
+  void keep(const Key& key, const FileStamp& stamp, const std::shared_ptr<const PacketIndex>& index);
+
   std::mutex mutex_;
   std::list<Entry> entries_;  // the one used last comes first
-  std::unordered_map<std::string, std::list<Entry>::iterator> by_path_;
+  std::map<Key, std::list<Entry>::iterator> by_key_;
   int64_t bytes_ = 0;
 };
 

@@ -8,42 +8,88 @@
 #include "transform/transform.h"
 
 namespace vidload {
+namespace {
 
-VideoReader::VideoReader(std::unique_ptr<ByteSource> source)
-    : source_(std::move(source)), index_(std::make_shared<PacketIndex>(index_video(*source_))) {}
-
-VideoReader::VideoReader(const std::string& path) : source_(open_file(path)) {
-  bool was_scanned = false;
-  index_ = IndexCache::instance().get(path, {}, &was_scanned);
+// A file may have been replaced between its indexing and its opening.
+void check_is_of_source(const PacketIndex& index, const ByteSource& source) {
+  if (index.stamp == source.stamp()) return;
+  throw VideoError(VideoErrorKind::unreadable, source.name(), -1,
+                   "the file changed while it was opened; open it again when it is complete");
 }
 
-DecodePlan VideoReader::plan(const std::vector<int64_t>& frames) const {
+}  // namespace
+
+VideoReader::VideoReader(std::unique_ptr<ByteSource> source, int stream, bool allow_damaged, const Cancel* cancel)
+    : source_(std::move(source)),
+      stream_(stream),
+      allow_damaged_(allow_damaged),
+      cancel_(cancel),
+      index_(std::make_shared<PacketIndex>(index_video(*source_, stream, false, cancel))) {}
+
+VideoReader::VideoReader(const std::string& path, int stream, bool allow_damaged, const Cancel* cancel)
+    : source_(open_file(path)), path_(path), stream_(stream), allow_damaged_(allow_damaged), cancel_(cancel) {
+  bool was_scanned = false;
+  index_ = IndexCache::instance().get(path, stream, {}, cancel, &was_scanned);
+  check_is_of_source(*index_, *source_);
+}
+
+std::shared_ptr<const PacketIndex> VideoReader::index() const {
+  std::lock_guard<std::mutex> lock(index_mutex_);
+  return index_;
+}
+
+std::shared_ptr<const PacketIndex> VideoReader::decoded_index() {
+  auto index = path_.empty() ? std::make_shared<PacketIndex>(index_video(*source_, stream_, true, cancel_))
+                             : IndexCache::instance().get_decoded(path_, stream_, cancel_);
+  check_is_of_source(*index, *source_);
+  std::lock_guard<std::mutex> lock(index_mutex_);
+  return index_ = index;
+}
+
+DecodePlan VideoReader::plan(const std::vector<int64_t>& frames) const { return plan(*index(), frames); }
+
+DecodePlan VideoReader::plan(const PacketIndex& index, const std::vector<int64_t>& frames) const {
   for (const int64_t frame : frames) {
-    if (frame >= 0 && frame < index_->num_frames()) continue;
+    if (frame >= 0 && frame < index.num_frames()) continue;
     throw VideoError(VideoErrorKind::frame_index, source_->name(), -1,
-                     "frame_index " + std::to_string(frame) + " is out of range [0, " + std::to_string(index_->num_frames()) + ")");
+                     "frame_index " + std::to_string(frame) + " is out of range [0, " + std::to_string(index.num_frames()) + ")");
   }
-  return decode_plan(*index_, frames.data(), int64_t(frames.size()));
+  return decode_plan(index, frames.data(), int64_t(frames.size()));
 }
 
 void VideoReader::read_pictures(const std::vector<int64_t>& frames,
                                 const std::function<void(int64_t frame, const AVFrame& picture)>& each) {
-  const DecodePlan plan = this->plan(frames);
   std::lock_guard<std::mutex> lock(mutex_);
-  if (!decoder_) decoder_ = std::make_unique<Decoder>(index_->stream, source_->name());
-  if (!reader_) reader_ = std::make_unique<PacketReader>(*source_, *index_);
+  try {
+    read_pictures_of(index(), frames, each);
+  } catch (const VideoError& error) {
+    if (error.kind() != VideoErrorKind::index_mismatch) throw;
+    read_pictures_of(decoded_index(), frames, each);
+  }
+}
+
+void VideoReader::read_pictures_of(const std::shared_ptr<const PacketIndex>& index, const std::vector<int64_t>& frames,
+                                   const std::function<void(int64_t frame, const AVFrame& picture)>& each) {
+  const DecodePlan plan = this->plan(*index, frames);
+  if (open_index_ != index) decoder_.reset(), reader_.reset();
+  open_index_ = index;
   DecodeTimes times;
   const FrameSink sink = [&](const WantedFrame& wanted, const AVFrame& picture) { each(wanted.frame, picture); };
   try {
-    for (const Span& span : plan.spans) decoder_->run(span, *reader_, sink, times, nullptr);
+    if (!decoder_) decoder_ = std::make_unique<Decoder>(index->stream, source_->name(), allow_damaged_);
+    if (!reader_) reader_ = std::make_unique<PacketReader>(*source_, *index, cancel_);
+    for (const Span& span : plan.spans) decoder_->run(span, *reader_, sink, times, cancel_);
+    source_->check_unchanged();
   } catch (...) {
-    decoder_.reset();  // after an error nobody knows what state it is in
+    decoder_.reset();  // after an error nobody knows what state they are in
+    reader_.reset();
     throw;
   }
 }
 
 void VideoReader::read_rgb(const std::vector<int64_t>& frames, uint8_t* out) {
-  const int height = index_->stream.height(), width = index_->stream.width();
+  const StreamInfo stream = index()->stream;  // of the picture that the caller made room for
+  const int height = stream.height(), width = stream.width();
   const ptrdiff_t frame_size = ptrdiff_t{3} * height * width;
   TransformSpec spec = {};
   spec.height = height;
@@ -52,7 +98,7 @@ void VideoReader::read_rgb(const std::vector<int64_t>& frames, uint8_t* out) {
   spec.antialias = true;
   Resampler resampler(spec);
   read_pictures(frames, [&](int64_t frame, const AVFrame& decoded) {
-    const PictureView picture = picture_of_frame(decoded, index_->stream, source_->name());
+    const PictureView picture = picture_of_frame(converter_.converted(decoded, source_->name()), stream, source_->name());
     resampler.set(picture, {0, 0, double(picture.height), double(picture.width), false});
     for (size_t i = 0; i < frames.size(); ++i) {
       if (frames[i] == frame) resampler.run(picture, {out + ptrdiff_t(i) * frame_size, 1, ptrdiff_t{3} * width, 3});
@@ -61,8 +107,9 @@ void VideoReader::read_rgb(const std::vector<int64_t>& frames, uint8_t* out) {
 }
 
 void VideoReader::read_rgb(const std::vector<int64_t>& frames, const CudaTarget& target, uint8_t* out, CUstream consumer) {
-  const StreamInfo& stream = index_->stream;
-  const DecodePlan plan = this->plan(frames);
+  const std::shared_ptr<const PacketIndex> index = this->index();
+  const StreamInfo& stream = index->stream;
+  const DecodePlan plan = this->plan(*index, frames);
   const CudaDevice& device = CudaDevice::get(target.device);
   std::lock_guard<std::mutex> lock(device_mutex_);
   const CurrentContext current(device);
@@ -85,13 +132,13 @@ void VideoReader::read_rgb(const std::vector<int64_t>& frames, const CudaTarget&
   bool is_done = false;
   if (target.decoding == CudaDecoding::nvdec || (target.decoding == CudaDecoding::automatic && !is_small)) {
     try {
-      PacketReader reader(*source_, *index_);
+      PacketReader reader(*source_, *index, cancel_);
       DecodeTimes times;
       int64_t num_creations = 0;
       const NvdecSink sink = [&](const WantedFrame& wanted, const PictureView& picture, DeviceTransform& transform) {
         write(wanted.frame, picture, PictureMemory::device, transform);
       };
-      decode_by_nvdec(device, *index_, plan, reader, order, sink, times, nullptr, &num_creations);
+      decode_by_nvdec(device, *index, plan, reader, order, sink, times, cancel_, &num_creations);
       is_done = true;
     } catch (const NvdecRefusal& refusal) {
       if (target.is_strict) {
@@ -106,7 +153,8 @@ void VideoReader::read_rgb(const std::vector<int64_t>& frames, const CudaTarget&
     order.before_writes(transform_->stream());
     try {
       read_pictures(frames, [&](int64_t frame, const AVFrame& decoded) {
-        write(frame, picture_of_frame(decoded, stream, source_->name()), PictureMemory::host, *transform_);
+        write(frame, picture_of_frame(converter_.converted(decoded, source_->name()), stream, source_->name()), PictureMemory::host,
+              *transform_);
       });
     } catch (...) {
       transform_.reset();  // waits for what is queued: the memory it writes to may go

@@ -8,6 +8,7 @@
 #include "batch/cuda_target.h"
 #include "cuda/device_transform.h"
 #include "decode/decoder.h"
+#include "decode/pixel_convert.h"
 #include "index/packet_index.h"
 #include "transform/picture.h"
 
@@ -15,11 +16,12 @@ namespace vidload {
 
 class VideoReader {
  public:
-  // Indexes the source. Throws VideoError.
-  explicit VideoReader(std::unique_ptr<ByteSource> source);
-  explicit VideoReader(const std::string& path);
+  // Throws as index_video. `stream` as there; `allow_damaged` as Decoder's. `cancel` must outlive the reader.
+  VideoReader(std::unique_ptr<ByteSource> source, int stream, bool allow_damaged, const Cancel* cancel);
+  VideoReader(const std::string& path, int stream, bool allow_damaged, const Cancel* cancel);
 
-  const PacketIndex& index() const { return *index_; }
+  // Replaced by a better one when decoding contradicts it.
+  std::shared_ptr<const PacketIndex> index() const;
   // Throws VideoError (kind frame_index) for an index that is not there.
   DecodePlan plan(const std::vector<int64_t>& frames) const;
 
@@ -31,11 +33,23 @@ class VideoReader {
   void read_pictures(const std::vector<int64_t>& frames, const std::function<void(int64_t frame, const AVFrame& picture)>& each);
 
  private:
+  DecodePlan plan(const PacketIndex& index, const std::vector<int64_t>& frames) const;
+  void read_pictures_of(const std::shared_ptr<const PacketIndex>& index, const std::vector<int64_t>& frames,
+                        const std::function<void(int64_t frame, const AVFrame& picture)>& each);
+  std::shared_ptr<const PacketIndex> decoded_index();
+
   std::unique_ptr<ByteSource> source_;
+  const std::string path_;  // empty for memory
+  const int stream_;
+  const bool allow_damaged_;
+  const Cancel* const cancel_;
+  mutable std::mutex index_mutex_;
   std::shared_ptr<const PacketIndex> index_;
   std::mutex mutex_;
+  std::shared_ptr<const PacketIndex> open_index_;  // that decoder_ and reader_ were opened for
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<PacketReader> reader_;
+  PixelConverter converter_;
   std::mutex device_mutex_;
   UniqueDeviceTransform transform_;
 };

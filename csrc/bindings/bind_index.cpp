@@ -4,6 +4,7 @@
 #include "batch/index_cache.h"
 #include "bindings/bindings.h"
 #include "decode/open_video.h"
+#include "source/container.h"
 
 namespace py = pybind11;
 
@@ -23,7 +24,15 @@ void bind_index(py::module_& module) {
       .def_property_readonly("num_packets", &PacketIndex::num_packets)
       .def_readonly("is_regular", &PacketIndex::is_regular)
       .def_readonly("is_byte_addressable", &PacketIndex::is_byte_addressable)
+      .def_readonly("is_cut_short", &PacketIndex::is_cut_short)
       .def_readonly("note", &PacketIndex::note)
+      .def_property_readonly("stamp", [](const PacketIndex& index) { return std::make_pair(index.stamp.size, index.stamp.mtime_ns); })
+      .def_property_readonly("stream_number", [](const PacketIndex& index) { return index.stream.stream_number; })
+      .def_property_readonly("sample_aspect_ratio",
+                             [](const PacketIndex& index) {
+                               const Rational& ratio = index.stream.sample_aspect_ratio;
+                               return std::make_pair(ratio.num, ratio.den);
+                             })
       .def_property_readonly("container", [](const PacketIndex& index) { return index.stream.container; })
       .def_property_readonly("codec", [](const PacketIndex& index) { return index.stream.codec; })
       .def_property_readonly("pixel_format", [](const PacketIndex& index) { return index.stream.pixel_format; })
@@ -47,8 +56,11 @@ void bind_index(py::module_& module) {
       .def_property_readonly(
           "packet_sizes", [](const PacketIndex& index) { return copied(index.size); }, "int32, in decode order")
       .def_property_readonly(
+          "packet_offsets", [](const PacketIndex& index) { return copied(index.offset); },
+          "int64, in decode order: where the payload is in the file, if is_byte_addressable")
+      .def_property_readonly(
           "packet_flags", [](const PacketIndex& index) { return copied(index.flags); },
-          "uint8, in decode order: 1 keyframe, 2 droppable, 4 hidden, 8 discarded")
+          "uint8, in decode order: 1 keyframe, 2 droppable, 4 hidden, 8 discarded, 16 untrusted")
       .def("to_bytes",
            [](const PacketIndex& index) {
              const std::vector<uint8_t> bytes = index.to_bytes();
@@ -61,11 +73,28 @@ void bind_index(py::module_& module) {
 
   module.def(
       "index_file",
-      [](const std::string& path) {
+      [](const std::string& path, int stream, bool must_decode) {
         py::gil_scoped_release release;
-        return std::make_shared<PacketIndex>(index_video(*open_file(path)));
+        return std::make_shared<PacketIndex>(index_video(*open_file(path), stream, must_decode, &python_signals()));
       },
-      py::arg("path"), "Scans a file, past the cache. Raises VideoError.");
+      py::arg("path"), py::arg("stream") = -1, py::arg("must_decode") = false,
+      "Scans a file, past the cache; with must_decode its frames are listed by decoding it. Raises VideoError, OSError.");
+  module.def(
+      "streams",
+      [](const std::string& path) {
+        std::vector<StreamSummary> streams;
+        {
+          py::gil_scoped_release release;
+          const std::unique_ptr<ByteSource> source = open_file(path);
+          streams = Container(*source, -1, &python_signals()).streams();
+        }
+        py::list result;
+        for (const StreamSummary& stream : streams) {
+          result.append(py::make_tuple(stream.number, stream.kind, stream.codec, stream.width, stream.height, stream.is_chosen));
+        }
+        return result;
+      },
+      py::arg("path"), "(number, kind, codec, width, height, is the one that is read by default) of each stream of a file.");
   module.def(
       "file_stamp",
       [](const std::string& path) {

@@ -118,6 +118,7 @@ py::dict stats_dict(const LoadStats& stats) {
   result["num_samples"] = stats.num_samples;
   result["num_failed"] = stats.num_failed;
   result["num_files_scanned"] = stats.num_files_scanned;
+  result["num_files_decoded"] = stats.num_files_decoded;
   result["num_frames"] = stats.num_frames;
   result["num_packets_decoded"] = stats.num_packets_decoded;
   result["num_packets_dropped"] = stats.num_packets_dropped;

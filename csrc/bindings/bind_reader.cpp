@@ -8,6 +8,8 @@ extern "C" {
 
 #include <cstring>
 #include <map>
+#include <mutex>
+#include <string_view>
 
 #include "batch/video_reader.h"
 #include "bindings/bindings.h"
@@ -57,18 +59,62 @@ py::tuple arrays_of(const PictureCopy& picture) {
   return result;
 }
 
+// A Python file object, open for binary reading. Its position is moved; nobody else may use it meanwhile.
+class PythonFile final : public ByteSource {
+ public:
+  PythonFile(py::object file, std::string name) : file_(std::move(file)), name_(std::move(name)) {
+    file_.attr("seek")(0, 2);
+    size_ = file_.attr("tell")().cast<int64_t>();
+    if (size_ <= 0) throw VideoError(VideoErrorKind::unreadable, name_, -1, "the file is empty");
+  }
+  ~PythonFile() override {
+    py::gil_scoped_acquire acquire;
+    file_ = py::object();
+  }
+  PythonFile(const PythonFile&) = delete;
+  PythonFile& operator=(const PythonFile&) = delete;
+
+  int64_t read(int64_t offset, uint8_t* out, int64_t size) const override {
+    std::lock_guard<std::mutex> lock(mutex_);  // before the GIL: whoever waits here does not hold that
+    py::gil_scoped_acquire acquire;
+    file_.attr("seek")(offset);
+    int64_t done = 0;
+    while (done < size) {
+      const py::object piece = file_.attr("read")(size - done);
+      if (!py::isinstance<py::bytes>(piece)) throw py::type_error(name_ + ": read() must return bytes; open the file in binary mode");
+      const std::string_view bytes = py::reinterpret_borrow<py::bytes>(piece);
+      if (int64_t(bytes.size()) > size - done) throw Error(name_ + ": read() returned more bytes than it was asked for");
+      if (bytes.empty() && offset + done < size_) {
+        throw VideoError(VideoErrorKind::unreadable, name_, -1, "the file ended before the size it had when it was opened");
+      }
+      if (bytes.empty()) break;
+      std::memcpy(out + done, bytes.data(), bytes.size());
+      done += int64_t(bytes.size());
+    }
+    return done;
+  }
+  int64_t size() const override { return size_; }
+  const std::string& name() const override { return name_; }
+
+ private:
+  mutable std::mutex mutex_;
+  py::object file_;
+  std::string name_;
+  int64_t size_ = 0;
+};
+
 }  // namespace
 
 void bind_reader(py::module_& module) {
   py::class_<VideoReader>(module, "VideoReader", "Frames of one file; vidload.VideoReader is the public face.")
-      .def(py::init([](const std::string& path) {
+      .def(py::init([](const std::string& path, int stream, bool allow_damaged) {
              py::gil_scoped_release release;
-             return std::make_unique<VideoReader>(path);
+             return std::make_unique<VideoReader>(path, stream, allow_damaged, &python_signals());
            }),
-           py::arg("path"))
+           py::arg("path"), py::arg("stream") = -1, py::arg("allow_damaged") = false)
       .def_static(
           "of_bytes",
-          [](py::buffer buffer) {
+          [](py::buffer buffer, int stream, bool allow_damaged) {
             // The buffer view keeps the caller's bytes alive and unchanged in size; it is released with the GIL held.
             auto* info = new py::buffer_info(buffer.request());
             std::shared_ptr<void> owner(info, [](py::buffer_info* view) {
@@ -81,10 +127,18 @@ void bind_reader(py::module_& module) {
             const auto* data = static_cast<const uint8_t*>(info->ptr);
             const int64_t size = info->size * info->itemsize;
             py::gil_scoped_release release;
-            return std::make_unique<VideoReader>(open_bytes(data, size, std::move(owner)));
+            return std::make_unique<VideoReader>(open_bytes(data, size, std::move(owner)), stream, allow_damaged, &python_signals());
           },
-          py::arg("data"))
-      .def_property_readonly("index", [](const VideoReader& reader) { return std::make_shared<PacketIndex>(reader.index()); })
+          py::arg("data"), py::arg("stream") = -1, py::arg("allow_damaged") = false)
+      .def_static(
+          "of_file",
+          [](py::object file, const std::string& name, int stream, bool allow_damaged) {
+            auto source = std::make_unique<PythonFile>(std::move(file), name);
+            py::gil_scoped_release release;
+            return std::make_unique<VideoReader>(std::move(source), stream, allow_damaged, &python_signals());
+          },
+          py::arg("file"), py::arg("name"), py::arg("stream") = -1, py::arg("allow_damaged") = false)
+      .def_property_readonly("index", [](const VideoReader& reader) { return std::const_pointer_cast<PacketIndex>(reader.index()); })
       .def(
           "plan",
           [](const VideoReader& reader, const std::vector<int64_t>& frames) {
@@ -97,7 +151,7 @@ void bind_reader(py::module_& module) {
       .def(
           "read_rgb",
           [](VideoReader& reader, const std::vector<int64_t>& frames) {
-            const StreamInfo& stream = reader.index().stream;
+            const StreamInfo stream = reader.index()->stream;
             py::array_t<uint8_t> out(
                 {py::ssize_t(frames.size()), py::ssize_t(stream.height()), py::ssize_t(stream.width()), py::ssize_t(3)});
             uint8_t* data = out.mutable_data();

@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include "base/cancel.h"
 #include "base/error.h"
 #include "batch/cuda_target.h"
 
@@ -17,6 +18,10 @@ void bind_floor(pybind11::module_& module);
 
 // "auto", "cpu" or "nvdec". Throws Error for any other name.
 CudaDecoding cuda_decoding(const std::string& name);
+
+// Set when a signal handler of Python's (Ctrl-C) raises: is_set() then throws what it raised. For work of the calling thread that runs
+// without the GIL.
+const Cancel& python_signals();
 
 // The Python exception (vidload.errors) that says the same.
 pybind11::object python_error(const VideoError& error);

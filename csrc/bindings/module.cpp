@@ -10,6 +10,7 @@ extern "C" {
 #include <libavutil/log.h>
 }
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -39,6 +40,29 @@ static void translate_errors(std::exception_ptr pointer) {
   } catch (const Error& error) {
     PyErr_SetString(PyExc_ValueError, error.what());
   }
+}
+
+namespace {
+
+class PythonSignals final : public Cancel {
+ public:
+  bool is_set() const override {
+    using Clock = std::chrono::steady_clock;
+    static thread_local Clock::time_point next_look;
+    const Clock::time_point now = Clock::now();
+    if (now < next_look) return false;  // taking the GIL costs more than decoding a packet, if others want it
+    next_look = now + std::chrono::milliseconds(100);
+    py::gil_scoped_acquire acquire;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    return false;
+  }
+};
+
+}  // namespace
+
+const Cancel& python_signals() {
+  static const PythonSignals signals;
+  return signals;
 }
 
 static py::dict versions() {

@@ -178,7 +178,7 @@ void NvdecDecoder::send(const std::vector<uint8_t>& bytes, int64_t pts, bool is_
   if (code < 0) fail(code);
 }
 
-void NvdecDecoder::receive(const Span& span, const FrameSink& sink, DecodeTimes& times) {
+void NvdecDecoder::receive(const PacketIndex& index, const Span& span, const FrameSink& sink, DecodeTimes& times) {
   while (true) {
     const double before = now_seconds();
     const int code = avcodec_receive_frame(context_.get(), frame_.get());
@@ -187,7 +187,8 @@ void NvdecDecoder::receive(const Span& span, const FrameSink& sink, DecodeTimes&
     if (code < 0) fail(code);
     const int64_t packet = frame_->pts & 0xffffffff;
     const bool is_of_span = frame_->pts != AV_NOPTS_VALUE && frame_->pts >> 32 == generation_ && packet != kNotWanted;
-    if (is_of_span && frame_->decode_error_flags && packet >= span.first_trusted) fail(AVERROR_INVALIDDATA);
+    const int32_t start = span.packets.front();
+    if (is_of_span && frame_->decode_error_flags && !is_leading(index, start, int32_t(packet))) fail(AVERROR_INVALIDDATA);
     const auto found = std::lower_bound(span.wanted.begin(), span.wanted.end(), packet,
                                         [](const WantedFrame& wanted, int64_t value) { return wanted.packet < value; });
     if (is_of_span && found != span.wanted.end() && found->packet == packet) {
@@ -201,7 +202,7 @@ void NvdecDecoder::receive(const Span& span, const FrameSink& sink, DecodeTimes&
 }
 
 void NvdecDecoder::run(const StreamInfo& stream, const Span& span, PacketReader& reader, const FrameSink& sink, DecodeTimes& times,
-                       const std::atomic<bool>* cancelled) {
+                       const Cancel* cancel) {
   AnnexB annex_b(stream);
   ++generation_;
   num_missing_ = span.wanted.size();
@@ -211,7 +212,7 @@ void NvdecDecoder::run(const StreamInfo& stream, const Span& span, PacketReader&
 
   reader.begin(span.packets);
   for (size_t i = 0; i < span.packets.size(); ++i) {
-    if (cancelled && cancelled->load(std::memory_order_relaxed)) {
+    if (cancel && cancel->is_set()) {
       must_flush_ = true;
       throw VideoError(VideoErrorKind::cancelled, reader.name(), -1, "cancelled");
     }
@@ -230,16 +231,16 @@ void NvdecDecoder::run(const StreamInfo& stream, const Span& span, PacketReader&
       must_flush_ = false;
     }
     send(bytes, tag | span.packets[i], is_keyframe, times);
-    receive(span, sink, times);
+    receive(reader.index(), span, sink, times);
   }
   for (int i = 0; i < kMaxRestarts && num_missing_ > 0 && !restart_.empty(); ++i) {
     send(restart_, tag | kNotWanted, true, times);
-    receive(span, sink, times);
+    receive(reader.index(), span, sink, times);
   }
   if (num_missing_ > 0) {
     must_flush_ = true;
     avcodec_send_packet(context_.get(), nullptr);
-    receive(span, sink, times);
+    receive(reader.index(), span, sink, times);
   }
   if (num_missing_ > 0) fail(AVERROR_INVALIDDATA);
 }
@@ -329,7 +330,7 @@ int NvdecPool::num_decoders() {
 }
 
 void decode_by_nvdec(const CudaDevice& device, const PacketIndex& index, const DecodePlan& plan, PacketReader& reader, WriteOrder& order,
-                     const NvdecSink& sink, DecodeTimes& times, const std::atomic<bool>* cancelled, int64_t* num_creations) {
+                     const NvdecSink& sink, DecodeTimes& times, const Cancel* cancel, int64_t* num_creations) {
   const StreamInfo& stream = index.stream;
   check_nvdec_takes(device, stream, index.is_regular);
   NvdecPool& decoders = NvdecPool::of(device);
@@ -342,7 +343,7 @@ void decode_by_nvdec(const CudaDevice& device, const PacketIndex& index, const D
     };
     try {
       order.before_writes(transform.stream());
-      for (const Span& span : plan.spans) decoder->run(stream, span, reader, each, times, cancelled);
+      for (const Span& span : plan.spans) decoder->run(stream, span, reader, each, times, cancel);
       order.after_writes(transform.stream());
       *num_creations += decoder->take_num_creations();
       decoders.release(std::move(decoder));

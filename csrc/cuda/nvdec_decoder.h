@@ -33,7 +33,7 @@ class NvdecDecoder {
   // As Decoder::run. `stream` is the one the span's packets are of; `sink` gets CUDA frames and must have queued all work on them on
   // transform().stream() when it returns. Throws NvdecRefusal if a wanted frame does not come, after which the decoder must go.
   void run(const StreamInfo& stream, const Span& span, PacketReader& reader, const FrameSink& sink, DecodeTimes& times,
-           const std::atomic<bool>* cancelled);
+           const Cancel* cancel);
 
   DeviceTransform& transform() { return *transform_; }
   // How many NVDEC decoders libavcodec has made for this context since the last call.
@@ -42,7 +42,7 @@ class NvdecDecoder {
  private:
   static AVPixelFormat choose_format(AVCodecContext* context, const AVPixelFormat* offered);
   void send(const std::vector<uint8_t>& bytes, int64_t pts, bool is_keyframe, DecodeTimes& times);
-  void receive(const Span& span, const FrameSink& sink, DecodeTimes& times);
+  void receive(const PacketIndex& index, const Span& span, const FrameSink& sink, DecodeTimes& times);
   [[noreturn]] void fail(int code);
 
   const CudaDevice& device_;
@@ -91,6 +91,6 @@ using NvdecSink = std::function<void(const WantedFrame& wanted, const PictureVie
 // may come twice, never at the same time. Adds to *num_creations. Throws NvdecRefusal, VideoError, CudaError, when nothing is under way
 // any more. Under the device's CurrentContext.
 void decode_by_nvdec(const CudaDevice& device, const PacketIndex& index, const DecodePlan& plan, PacketReader& reader, WriteOrder& order,
-                     const NvdecSink& sink, DecodeTimes& times, const std::atomic<bool>* cancelled, int64_t* num_creations);
+                     const NvdecSink& sink, DecodeTimes& times, const Cancel* cancel, int64_t* num_creations);
 
 }  // namespace vidload

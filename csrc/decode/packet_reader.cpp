@@ -14,19 +14,32 @@ constexpr int32_t kMaxReadThrough = 1000;  // packets demuxed in vain before a s
 
 }  // namespace
 
-PacketReader::PacketReader(const ByteSource& source, const PacketIndex& index) : source_(source), index_(index) {}
+PacketReader::PacketReader(const ByteSource& source, const PacketIndex& index, const Cancel* cancel)
+    : source_(source), index_(index), cancel_(cancel) {}
 PacketReader::~PacketReader() = default;
 
 void PacketReader::begin(const std::vector<int32_t>& packets) { packets_ = &packets; }
 
 void PacketReader::read(size_t position, AVPacket* out) {
   const int32_t packet = (*packets_)[position];
-  if (index_.is_byte_addressable) {
-    read_bytes(position, out);
-  } else {
-    read_demuxed(packet, out);
+  try {
+    if (index_.is_byte_addressable) {
+      read_bytes(position, out);
+    } else {
+      read_demuxed(packet, out);
+    }
+  } catch (...) {
+    forget();  // what is half read must not be taken for another packet later
+    throw;
   }
-  if (index_.flags[size_t(packet)] & kKeyframe) out->flags |= AV_PKT_FLAG_KEY;
+  if (index_.flags[size_t(packet)] & kContainerKey) out->flags |= AV_PKT_FLAG_KEY;
+}
+
+void PacketReader::forget() {
+  window_size_ = 0;
+  container_.reset();
+  next_demuxed_ = 0;
+  has_pending_ = false;
 }
 
 void PacketReader::throw_changed() const {
@@ -44,6 +57,7 @@ void PacketReader::read_bytes(size_t position, AVPacket* out) {
       if (next < offset || next > end + kMaxGap || next_end - offset > kMaxWindow) break;
       end = std::max(end, next_end);
     }
+    window_size_ = 0;
     window_.resize(std::max(window_.size(), size_t(end - offset)));
     window_offset_ = offset;
     window_size_ = source_.read(offset, window_.data(), end - offset);
@@ -57,14 +71,14 @@ void PacketReader::read_bytes(size_t position, AVPacket* out) {
 
 void PacketReader::read_demuxed(int32_t packet, AVPacket* out) {
   if (!container_) {
-    container_ = std::make_unique<Container>(source_);
+    container_ = std::make_unique<Container>(source_, index_.stream.stream_number, cancel_);
     demuxed_.reset(av_packet_alloc());
     if (!demuxed_) throw std::bad_alloc();
   }
   const bool is_behind = packet < next_demuxed_;
   if (is_behind || packet - next_demuxed_ > kMaxReadThrough) {
     if (!seek_demuxer(packet) && is_behind) {
-      container_ = std::make_unique<Container>(source_);
+      container_ = std::make_unique<Container>(source_, index_.stream.stream_number, cancel_);
       next_demuxed_ = 0;
     }
   }
@@ -87,11 +101,16 @@ bool PacketReader::seek_demuxer(int32_t packet) {
   int32_t target = packet;  // parsers lose a packet after a seek: aim at the keyframe before
   while (target > 0 && !(index_.flags[size_t(target)] & kKeyframe)) --target;
   const int64_t offset = index_.offset[size_t(target)];
-  auto fresh = std::make_unique<Container>(source_);
-  if (offset < 0 || av_seek_frame(fresh->format(), fresh->stream()->index, offset, AVSEEK_FLAG_BYTE) < 0) return false;
+  auto fresh = std::make_unique<Container>(source_, index_.stream.stream_number, cancel_);
+  if (offset < 0 || !fresh->seek_to_byte(offset)) return false;
   if (!fresh->read(demuxed_.get())) return false;
+  const auto is_it = [&](int32_t at) {
+    return index_.offset[size_t(at)] == demuxed_->pos && index_.size[size_t(at)] == demuxed_->size && demuxed_->pos >= 0;
+  };
   for (int32_t at = 0; at <= packet; ++at) {
-    if (index_.offset[size_t(at)] == demuxed_->pos && index_.size[size_t(at)] == demuxed_->size && demuxed_->pos >= 0) {
+    if (is_it(at)) {
+      // Pictures that share a PES packet share its position.
+      if (at + 1 < index_.num_packets() && is_it(at + 1)) return false;
       container_ = std::move(fresh);
       next_demuxed_ = at;
       has_pending_ = true;

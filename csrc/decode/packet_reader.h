@@ -12,20 +12,22 @@ namespace vidload {
 
 class PacketReader {
  public:
-  // Both must outlive the reader.
-  PacketReader(const ByteSource& source, const PacketIndex& index);
+  // All must outlive the reader. After an exception it is as it was when made.
+  PacketReader(const ByteSource& source, const PacketIndex& index, const Cancel* cancel = nullptr);
   ~PacketReader();
 
   // Announces the packets that will be read next, in rising order.
   void begin(const std::vector<int32_t>& packets);
   // Fills `out` with packets[position]; it borrows the reader's memory until the next call. Throws VideoError when the file no longer
-  // holds what the index says.
+  // holds what the index says, MachineError when it cannot be read.
   void read(size_t position, AVPacket* out);
 
   int64_t bytes_read() const { return bytes_read_; }
   const std::string& name() const { return source_.name(); }
+  const PacketIndex& index() const { return index_; }
 
  private:
+  void forget();
   void read_bytes(size_t position, AVPacket* out);
   void read_demuxed(int32_t packet, AVPacket* out);
   bool seek_demuxer(int32_t packet);
@@ -33,6 +35,7 @@ class PacketReader {
 
   const ByteSource& source_;
   const PacketIndex& index_;
+  const Cancel* cancel_;
   const std::vector<int32_t>* packets_ = nullptr;
   int64_t bytes_read_ = 0;
 

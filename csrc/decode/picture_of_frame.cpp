@@ -7,6 +7,7 @@ extern "C" {
 #include <cstring>
 
 #include "base/error.h"
+#include "decode/pixel_convert.h"
 
 namespace vidload {
 namespace {
@@ -46,15 +47,12 @@ double chroma_offset_y(AVChromaLocation location, double scale) {
 
 PictureView picture_of_frame(const AVFrame& frame, const StreamInfo& stream, const std::string& path) {
   const AVPixFmtDescriptor* format = av_pix_fmt_desc_get(AVPixelFormat(frame.format));
-  const uint64_t refused =
-      AV_PIX_FMT_FLAG_PAL | AV_PIX_FMT_FLAG_BITSTREAM | AV_PIX_FMT_FLAG_HWACCEL | AV_PIX_FMT_FLAG_FLOAT | AV_PIX_FMT_FLAG_BAYER;
-  const bool is_wide = format && format->comp[0].depth > 8;
-  if (!format || (format->flags & refused) || ((format->flags & AV_PIX_FMT_FLAG_BE) && is_wide) || format->comp[0].depth < 8 ||
-      format->comp[0].depth > 16) {
+  if (!is_read_directly(AVPixelFormat(frame.format))) {
     throw VideoError(
         VideoErrorKind::unsupported, path, -1,
         std::string("its pixel format '") + (format ? format->name : "unknown") + "' is not supported; re-encode it as yuv420p");
   }
+  const bool is_wide = format->comp[0].depth > 8;
   const bool is_rgb = format->flags & AV_PIX_FMT_FLAG_RGB;
   const bool is_gray = format->nb_components < 3;
 

@@ -1,6 +1,8 @@
 #include "index/packet_headers.h"
 
 #include <algorithm>
+#include <climits>
+#include <new>
 
 namespace vidload {
 namespace {
@@ -66,7 +68,25 @@ bool has_immediate_recovery_point(const uint8_t* data, int size) {
 
 }  // namespace
 
-PacketHeaderReader::PacketHeaderReader(const AVCodecParameters& parameters) : codec_(parameters.codec_id) {
+static OrderRule order_rule_of(AVCodecID codec) {
+  switch (codec) {
+    case AV_CODEC_ID_H264:
+    case AV_CODEC_ID_HEVC: return OrderRule::order_count;
+    case AV_CODEC_ID_MPEG1VIDEO:
+    case AV_CODEC_ID_MPEG2VIDEO:
+    case AV_CODEC_ID_MPEG4: return OrderRule::types;
+    case AV_CODEC_ID_VP8:
+    case AV_CODEC_ID_VP9:
+    case AV_CODEC_ID_AV1: return OrderRule::as_coded;
+    default: break;
+  }
+  const AVCodecDescriptor* descriptor = avcodec_descriptor_get(codec);
+  const bool is_intra_only = descriptor && (descriptor->props & AV_CODEC_PROP_INTRA_ONLY) && !(descriptor->props & AV_CODEC_PROP_REORDER);
+  return is_intra_only ? OrderRule::as_coded : OrderRule::unknown;
+}
+
+PacketHeaderReader::PacketHeaderReader(const AVCodecParameters& parameters)
+    : codec_(parameters.codec_id), order_rule_(order_rule_of(parameters.codec_id)), has_extradata_(parameters.extradata_size > 0) {
   const uint8_t* extradata = parameters.extradata;
   const int size = parameters.extradata_size;
   if (codec_ == AV_CODEC_ID_H264 && size >= 7 && extradata[0] == 1) nal_length_size_ = (extradata[4] & 3) + 1;
@@ -75,25 +95,45 @@ PacketHeaderReader::PacketHeaderReader(const AVCodecParameters& parameters) : co
     nal_length_size_ = (extradata[21] & 3) + 1;
   }
   if (codec_ == AV_CODEC_ID_AV1 && size > 4 && extradata[0] == 0x81) read_av1(extradata + 4, size - 4);
+  if (order_rule_ == OrderRule::order_count) {
+    parser_.reset(av_parser_init(codec_));
+    context_.reset(avcodec_alloc_context3(nullptr));
+    if (!context_) throw std::bad_alloc();
+    if (avcodec_parameters_to_context(context_.get(), &parameters) < 0) throw std::bad_alloc();
+    if (parser_) parser_->flags |= PARSER_FLAG_COMPLETE_FRAMES;
+  }
 }
 
-PacketFacts PacketHeaderReader::read(const uint8_t* data, int size, bool container_says_keyframe) {
+PacketFacts PacketHeaderReader::read(const uint8_t* data, int size) {
   PacketFacts facts;
   switch (codec_) {
     case AV_CODEC_ID_H264: facts = read_h264(data, size); break;
     case AV_CODEC_ID_HEVC: facts = read_hevc(data, size); break;
     case AV_CODEC_ID_VP8: facts = read_vp8(data, size); break;
     case AV_CODEC_ID_VP9: facts = read_vp9(data, size); break;
-    case AV_CODEC_ID_AV1:
-      facts = read_av1(data, size);
-      facts.is_keyframe = container_says_keyframe;
-      break;
-    case AV_CODEC_ID_MPEG4: facts = read_mpeg4(data, size, container_says_keyframe); break;
+    case AV_CODEC_ID_AV1: facts = read_av1(data, size); break;
+    case AV_CODEC_ID_MPEG4: facts = read_mpeg4(data, size); break;
     case AV_CODEC_ID_MPEG1VIDEO:
-    case AV_CODEC_ID_MPEG2VIDEO: facts = read_mpeg12(data, size, container_says_keyframe); break;
-    default: facts.is_keyframe = container_says_keyframe;
+    case AV_CODEC_ID_MPEG2VIDEO: facts = read_mpeg12(data, size); break;
+    case AV_CODEC_ID_MJPEG: facts = read_mjpeg(data, size); break;
+    default: facts.is_keyframe = facts.is_clean_start = order_rule_ == OrderRule::as_coded;  // stands alone
   }
+  if (order_rule_ == OrderRule::order_count) read_order_count(data, size, facts);
   return facts;
+}
+
+// libavcodec's parser follows the picture order count (H.264 8.2.1, H.265 8.3.1) from slice header to slice header.
+void PacketHeaderReader::read_order_count(const uint8_t* data, int size, PacketFacts& facts) {
+  if (!parser_) return;
+  constexpr int kUntouched = INT_MIN;
+  parser_->output_picture_number = kUntouched;
+  uint8_t* out = nullptr;
+  int out_size = 0;
+  av_parser_parse2(parser_.get(), context_.get(), &out, &out_size, data, size, AV_NOPTS_VALUE, AV_NOPTS_VALUE, -1);
+  if (parser_->output_picture_number != kUntouched) facts.order_count = parser_->output_picture_number;
+  const AVPictureStructure structure = AVPictureStructure(parser_->picture_structure);
+  const bool is_field = structure == AV_PICTURE_STRUCTURE_TOP_FIELD || structure == AV_PICTURE_STRUCTURE_BOTTOM_FIELD;
+  if (is_field && codec_ == AV_CODEC_ID_H264 && facts.num_fields != 2) facts.is_one_frame = false;
 }
 
 template <typename Visit>
@@ -127,10 +167,11 @@ PacketFacts PacketHeaderReader::read_h264(const uint8_t* data, int size) const {
   PacketFacts facts;
   bool has_picture = false, is_reference = false, is_idr = false, recovers = false;
   for_each_nal(data, size, [&](const uint8_t* nal, int length) {
-    if (length < 1) return;
+    if (length < 2) return;
     const int type = nal[0] & 31;
     if (type == 1 || type == 2 || type == 5) {  // coded slices; 2 is data partition A
       has_picture = true;
+      facts.num_fields += nal[1] >> 7;         // first_mb_in_slice, ue(v), is 0
       is_reference |= (nal[0] >> 5 & 3) != 0;  // nal_ref_idc, H.264 7.4.1
       is_idr |= type == 5;
     } else if (type == 6) {
@@ -139,6 +180,8 @@ PacketFacts PacketHeaderReader::read_h264(const uint8_t* data, int size) const {
   });
   facts.is_reference = is_reference || !has_picture;
   facts.is_keyframe = is_idr || (recovers && is_reference);
+  facts.is_clean_start = facts.resets_order = is_idr;
+  facts.is_one_frame = has_picture;
   return facts;
 }
 
@@ -149,21 +192,26 @@ PacketFacts PacketHeaderReader::read_hevc(const uint8_t* data, int size) const {
     if (length < 2) return;
     const int type = nal[0] >> 1 & 63;
     const int layer = (nal[0] & 1) << 5 | nal[1] >> 3;
+    facts.ends_sequence |= type == 36 || type == 37;
     if (type >= 32 || layer != 0) return;
     has_picture = true;
     // H.265 table 7-1: types 0..14 that are even are pictures no other picture of the same temporal layer refers to.
     is_reference |= type >= 16 || type % 2 == 1;
-    facts.is_keyframe |= type >= 16 && type <= 21;  // BLA, IDR, CRA
+    facts.is_keyframe |= type >= 16 && type <= 21;   // BLA, IDR, CRA
+    facts.resets_order |= type >= 16 && type <= 20;  // BLA, IDR
+    facts.is_skipped_leading |= type == 8 || type == 9;
     facts.temporal_layer = (nal[1] & 7) - 1;
   });
   facts.is_reference = is_reference || !has_picture;
+  facts.is_clean_start = facts.is_keyframe;
+  facts.is_one_frame = has_picture;
   return facts;
 }
 
 PacketFacts PacketHeaderReader::read_vp8(const uint8_t* data, int size) const {
   PacketFacts facts;
   if (size < 3) return facts;
-  facts.is_keyframe = !(data[0] & 1);  // RFC 6386 9.1
+  facts.is_keyframe = facts.is_clean_start = !(data[0] & 1);  // RFC 6386 9.1
   facts.is_shown = data[0] >> 4 & 1;
   return facts;
 }
@@ -176,7 +224,7 @@ PacketFacts PacketHeaderReader::read_vp9(const uint8_t* data, int size) const {
   if ((marker & 0xE0) == 0xC0) {
     const int index_size = 2 + ((marker >> 3 & 3) + 1) * ((marker & 7) + 1);
     if (size >= index_size && data[size - index_size] == marker) {
-      facts.is_keyframe = read_vp9(data, std::min(size - index_size, 16)).is_keyframe;
+      facts.is_keyframe = facts.is_clean_start = read_vp9(data, std::min(size - index_size, 16)).is_keyframe;
       return facts;
     }
   }
@@ -186,39 +234,73 @@ PacketFacts PacketHeaderReader::read_vp9(const uint8_t* data, int size) const {
   profile |= int(bits.bits(1)) << 1;
   if (profile == 3) bits.bits(1);
   if (bits.flag()) return facts;  // show_existing_frame
-  facts.is_keyframe = !bits.flag();
+  facts.is_keyframe = facts.is_clean_start = !bits.flag();
   facts.is_shown = bits.flag();
   // is_reference stays true even for a frame that refreshes no slot: the next frame may predict its motion vectors from this one, and
   // probabilities, loop filter deltas and the segmentation map carry over too (VP9 spec 6.1.2, 6.4.22, 7.2).
   return facts;
 }
 
-// MPEG-4 part 2, 6.2.5: after the start code B6 two bits of vop_coding_type: I, P, B, S.
-PacketFacts PacketHeaderReader::read_mpeg4(const uint8_t* data, int size, bool container_says_keyframe) const {
+// MPEG-4 part 2, 6.2.5: after the start code B6 two bits of vop_coding_type: I, P, B, S. A picture that is not coded (vop_coded 0) holds
+// nothing but its time; libavcodec gives no frame for it. Decoding can start at an I picture where the headers before it are known.
+PacketFacts PacketHeaderReader::read_mpeg4(const uint8_t* data, int size) const {
+  constexpr int kLongestUncoded = 6;  // bytes of a picture that says only when it would be shown
   PacketFacts facts;
-  int num_pictures = 0, type = 0;
+  int num_pictures = 0, type = 0, first_at = 0;
+  bool has_layer = has_extradata_;
   for (int i = 0; i + 4 < size; ++i) {
-    if (data[i] == 0 && data[i + 1] == 0 && data[i + 2] == 1 && data[i + 3] == 0xB6) {
-      if (num_pictures++ == 0) type = data[i + 4] >> 6;
+    if (data[i] != 0 || data[i + 1] != 0 || data[i + 2] != 1) continue;
+    if (data[i + 3] >= 0x20 && data[i + 3] <= 0x2F && num_pictures == 0) has_layer = true;  // video_object_layer_start_code
+    if (data[i + 3] == 0xB6 && num_pictures++ == 0) {
+      type = data[i + 4] >> 6;
+      first_at = i + 4;
     }
   }
-  facts.is_keyframe = container_says_keyframe && (num_pictures == 0 || type == 0);
+  facts.is_one_frame = num_pictures == 1 && size - first_at > kLongestUncoded;
+  facts.is_keyframe = facts.is_clean_start = num_pictures > 0 && type == 0 && has_layer;
+  facts.is_b = type == 2;
   facts.is_reference = num_pictures != 1 || type != 2;
   return facts;
 }
 
-// ISO 13818-2, 6.2.3: after the start code 00 ten bits of temporal_reference and three of picture_coding_type (3: B).
-PacketFacts PacketHeaderReader::read_mpeg12(const uint8_t* data, int size, bool container_says_keyframe) const {
+// ISO 13818-2, 6.2.3: after the start code 00 ten bits of temporal_reference and three of picture_coding_type (1: I, 3: B). A picture
+// may come as two fields. Decoding can start at an I picture that a sequence header precedes: quantizer matrices are anyone's guess else.
+PacketFacts PacketHeaderReader::read_mpeg12(const uint8_t* data, int size) const {
   PacketFacts facts;
-  bool has_picture = false, is_reference = false;
+  int num_pictures = 0, first_type = 0, last_structure = 3;
+  bool has_sequence = false, is_reference = false;
   for (int i = 0; i + 5 < size; ++i) {
-    if (data[i] == 0 && data[i + 1] == 0 && data[i + 2] == 1 && data[i + 3] == 0) {
-      has_picture = true;
-      is_reference |= (data[i + 5] >> 3 & 7) != 3;
+    if (data[i] != 0 || data[i + 1] != 0 || data[i + 2] != 1) continue;
+    if (data[i + 3] == 0xB3 && num_pictures == 0) has_sequence = true;
+    if (data[i + 3] == 0xB5 && data[i + 4] >> 4 == 8 && i + 6 < size) last_structure = data[i + 6] & 3;  // picture coding extension
+    if (data[i + 3] == 0) {
+      const int type = data[i + 5] >> 3 & 7;
+      if (num_pictures++ == 0) first_type = type;
+      is_reference |= type != 3;
     }
   }
-  facts.is_keyframe = container_says_keyframe;
-  facts.is_reference = is_reference || !has_picture;
+  const bool is_field = last_structure == 1 || last_structure == 2;
+  facts.is_one_frame = num_pictures == (is_field ? 2 : 1);
+  facts.is_keyframe = facts.is_clean_start = num_pictures > 0 && first_type == 1 && has_sequence;
+  facts.is_b = first_type == 3;
+  facts.is_reference = is_reference || num_pictures == 0;
+  return facts;
+}
+
+// A JPEG stands alone unless it leaves out its quantization tables (ITU T.81 B.2.4.1), as streams of "abbreviated format" do.
+PacketFacts PacketHeaderReader::read_mjpeg(const uint8_t* data, int size) const {
+  PacketFacts facts;
+  int at = 2;
+  while (at + 4 <= size && data[at] == 0xFF) {
+    const int marker = data[at + 1];
+    if (marker == 0xFF) {  // a fill byte
+      ++at;
+      continue;
+    }
+    if (marker == 0xDA) break;  // start of scan
+    if (marker == 0xDB) facts.is_keyframe = facts.is_clean_start = true;
+    at += 2 + (data[at + 2] << 8 | data[at + 3]);
+  }
   return facts;
 }
 
@@ -287,7 +369,7 @@ void PacketHeaderReader::read_av1_sequence(const uint8_t* data, int size) {
 PacketFacts PacketHeaderReader::read_av1(const uint8_t* data, int size) {
   PacketFacts facts;
   const uint8_t* const end = data + size;
-  bool refreshes = false, understood = true;
+  bool refreshes = false, understood = true, has_sequence = has_extradata_;
   int num_frames = 0;
   while (data < end && understood) {
     const int type = data[0] >> 3 & 15;
@@ -309,9 +391,13 @@ PacketFacts PacketHeaderReader::read_av1(const uint8_t* data, int size) {
       }
     }
     if (length > uint64_t(end - data)) length = uint64_t(end - data);
-    if (type == 1) read_av1_sequence(data, int(length));
+    if (type == 1) {
+      read_av1_sequence(data, int(length));
+      has_sequence = true;
+    }
     if (type == 3 || type == 6) {  // frame header, frame
       ++num_frames;
+      if (av1_.known && av1_.reduced_still_picture) facts.is_keyframe = facts.is_clean_start = has_sequence;
       if (!av1_.known || av1_.reduced_still_picture) return facts;
       BitReader bits(data, int(std::min<uint64_t>(length, 64)));
       if (bits.flag()) {  // show_existing_frame; a shown keyframe refreshes every slot, and which it is only the decoder knows
@@ -323,6 +409,7 @@ PacketFacts PacketHeaderReader::read_av1(const uint8_t* data, int size) {
       if (is_shown && av1_.decoder_model_info && !av1_.equal_picture_interval) understood = false;  // temporal_point_info
       if (!is_shown) bits.bits(1);                                                                  // showable_frame
       const bool is_switch = frame_type == 3, is_shown_key = frame_type == 0 && is_shown;
+      if (num_frames == 1 && is_shown_key) facts.is_keyframe = facts.is_clean_start = has_sequence;
       const bool error_resilient = is_switch || is_shown_key ? true : bits.flag();
       bits.bits(1);  // disable_cdf_update
       const bool screen_content = av1_.screen_content_tools == 2 ? bits.flag() : av1_.screen_content_tools == 1;

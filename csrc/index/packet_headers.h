@@ -1,6 +1,6 @@
 // packet_headers: what the first bytes of a packet say about the picture in it, without decoding it: can decoding start here, may
-// it be left out, does a frame come out. Knows H.264, HEVC, VP8, VP9, AV1, MPEG-4 part 2 and MPEG-1/2; for any other codec the
-// container's keyframe flag is believed and nothing may be left out.
+// it be left out, does a frame come out, and where is it shown. Knows H.264, HEVC, VP8, VP9, AV1, MPEG-4 part 2, MPEG-1/2 and codecs whose
+// every picture stands alone; the container's word counts for nothing. Of other codecs it knows nothing, and says so.
 #pragma once
 
 #include <cstdint>
@@ -10,17 +10,37 @@
 
 namespace vidload {
 
+// How a codec says in which order its pictures are shown.
+enum class OrderRule {
+  as_coded,     // no picture is shown before one that was coded earlier
+  order_count,  // by picture order count, from one reset to the next (H.264, HEVC)
+  types,        // I and P are held back until the B pictures coded after them were shown (MPEG-1, 2 and 4)
+  unknown,      // only a decode tells
+};
+
+constexpr int64_t kNoOrderCount = INT64_MIN;
+
 struct PacketFacts {
-  bool is_keyframe = false;  // a decoder may start here and get this frame and all that follow it in presentation order
-  bool is_reference = true;  // other pictures may depend on it
-  bool is_shown = true;      // a frame comes out
-  int temporal_layer = 0;    // HEVC: a picture that is no reference within its layer may still be one for higher layers
+  bool is_keyframe = false;             // a decoder may start here and get this frame and all that follow it in presentation order
+  bool is_clean_start = false;          // and, at the start of a stream, nothing coded later is shown before it unless it is whole
+  bool is_reference = true;             // other pictures may depend on it
+  bool is_shown = true;                 // a frame comes out
+  bool is_one_frame = true;             // as far as the header tells: not a single field, no second picture packed into it, coded at all
+  int num_fields = 0;                   // H.264: coded pictures, a frame or a field each
+  bool is_b = false;                    // OrderRule::types
+  bool resets_order = false;            // OrderRule::order_count: counts begin anew here
+  int64_t order_count = kNoOrderCount;  // OrderRule::order_count
+  bool is_skipped_leading = false;      // HEVC RASL: no frame comes out where decoding started at the keyframe before it
+  bool ends_sequence = false;           // the next picture begins a new sequence, whatever its header says
+  int temporal_layer = 0;               // HEVC: a picture that is no reference within its layer may still be one for higher layers
 };
 
 class PacketHeaderReader {
  public:
   explicit PacketHeaderReader(const AVCodecParameters& parameters);
-  PacketFacts read(const uint8_t* data, int size, bool container_says_keyframe);
+  OrderRule order_rule() const { return order_rule_; }
+  // `data` is followed by AV_INPUT_BUFFER_PADDING_SIZE readable bytes, as in an AVPacket.
+  PacketFacts read(const uint8_t* data, int size);
 
  private:
   PacketFacts read_h264(const uint8_t* data, int size) const;
@@ -28,14 +48,20 @@ class PacketHeaderReader {
   PacketFacts read_vp8(const uint8_t* data, int size) const;
   PacketFacts read_vp9(const uint8_t* data, int size) const;
   PacketFacts read_av1(const uint8_t* data, int size);
-  PacketFacts read_mpeg4(const uint8_t* data, int size, bool container_says_keyframe) const;
-  PacketFacts read_mpeg12(const uint8_t* data, int size, bool container_says_keyframe) const;
+  PacketFacts read_mpeg4(const uint8_t* data, int size) const;
+  PacketFacts read_mpeg12(const uint8_t* data, int size) const;
+  PacketFacts read_mjpeg(const uint8_t* data, int size) const;
+  void read_order_count(const uint8_t* data, int size, PacketFacts& facts);
 
   // Calls visit(payload, size) for each NAL unit, length-prefixed (mp4, Matroska) or with start codes (Annex B).
   template <typename Visit>
   void for_each_nal(const uint8_t* data, int size, Visit visit) const;
 
   AVCodecID codec_;
+  OrderRule order_rule_ = OrderRule::unknown;
+  bool has_extradata_ = false;
+  UniqueAVCodecContext context_;  // of the parser that counts H.264's and HEVC's pictures
+  UniqueAVCodecParserContext parser_;
   int nal_length_size_ = 0;  // 0: Annex B
 
   // What AV1's sequence header says and its frame headers need.

@@ -9,7 +9,7 @@ namespace vidload {
 namespace {
 
 constexpr uint32_t kMagic = 0x58444C56;  // "VLDX"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 class Writer {
  public:
@@ -74,13 +74,14 @@ class Reader {
 template <typename Archive, typename Index>
 void archive(Archive& a, Index& index) {
   auto& s = index.stream;
-  a.text(s.container), a.text(s.codec), a.text(s.pixel_format), a.array(s.extradata);
+  a.value(s.stream_number), a.text(s.container), a.text(s.codec), a.text(s.pixel_format), a.array(s.extradata);
   a.value(s.codec_tag), a.value(s.format), a.value(s.profile), a.value(s.level);
   a.value(s.coded_width), a.value(s.coded_height), a.value(s.bits_per_coded_sample);
   a.value(s.color_primaries), a.value(s.color_transfer), a.value(s.color_space), a.value(s.color_range);
   a.value(s.chroma_location), a.value(s.field_order), a.value(s.reorder_depth), a.value(s.rotation), a.value(s.is_mirrored);
-  a.value(s.time_base), a.value(s.average_fps), a.value(s.duration_seconds);
-  a.value(index.is_byte_addressable), a.value(index.is_regular), a.text(index.note);
+  a.value(s.sample_aspect_ratio), a.value(s.time_base), a.value(s.average_fps), a.value(s.duration_seconds);
+  a.value(index.is_byte_addressable), a.value(index.is_regular), a.value(index.is_cut_short);
+  a.text(index.note), a.value(index.stamp);
   a.array(index.pts), a.array(index.offset), a.array(index.size), a.array(index.flags);
   a.array(index.frame_packet), a.array(index.frame_pts);
 }

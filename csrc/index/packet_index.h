@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/cancel.h"
 #include "source/av_handles.h"
 #include "source/byte_source.h"
 
@@ -17,6 +18,7 @@ struct Rational {
 };
 
 struct StreamInfo {
+  int stream_number = 0;  // within the container
   std::string container;  // FFmpeg's short name, e.g. "mov,mp4,m4a,3gp,3g2,mj2"
   std::string codec;      // FFmpeg's codec name, e.g. "h264"
   std::string pixel_format;
@@ -26,9 +28,10 @@ struct StreamInfo {
   int bits_per_coded_sample = 0;
   int color_primaries = 2, color_transfer = 2, color_space = 2, color_range = 0, chroma_location = 0;  // AVCOL_*_UNSPECIFIED
   int field_order = 0;
-  int reorder_depth = 0;     // how many pictures a decoder must hold back to put frames in presentation order
-  int rotation = 0;          // degrees clockwise that turn a decoded picture upright: 0, 90, 180, 270
-  bool is_mirrored = false;  // then mirrored left to right
+  int reorder_depth = 0;                  // how many pictures a decoder must hold back to put frames in presentation order
+  int rotation = 0;                       // degrees clockwise that turn a decoded picture upright: 0, 90, 180, 270
+  bool is_mirrored = false;               // then mirrored left to right
+  Rational sample_aspect_ratio = {0, 1};  // width to height of a coded pixel; 0: not stated, taken for 1
   Rational time_base, average_fps;
   double duration_seconds = 0;
 
@@ -37,19 +40,24 @@ struct StreamInfo {
 };
 
 enum PacketFlags : uint8_t {
-  kKeyframe = 1,   // decoding may start here
-  kDroppable = 2,  // no other picture depends on it
-  kHidden = 4,     // no frame comes out
-  kDiscard = 8,    // outside the container's edit list: decoded when others need it, never shown
+  kKeyframe = 1,       // decoding may start here
+  kDroppable = 2,      // no other picture depends on it
+  kHidden = 4,         // no frame comes out
+  kDiscard = 8,        // outside the container's edit list: decoded when others need it, never shown
+  kUntrusted = 16,     // its frame comes out of a whole decode but was predicted from pictures that are not in the file
+  kContainerKey = 32,  // the container flags it as a keyframe; proves nothing, but some decoders look at it (PNG in mov)
 };
 
 struct PacketIndex {
   StreamInfo stream;
   // Packets can be read at `offset`, `size` bytes each. Otherwise the container must be demuxed to get at them.
   bool is_byte_addressable = true;
-  // One packet gives one frame, in pts order. Otherwise the frames were found by decoding the whole stream, and no packet may be left out.
+  // One packet gives one frame, and the codec's headers and the container's times agree on the order. Otherwise the frames were found by
+  // decoding the whole stream (`pts` then holds each packet's place in that order), and no packet may be left out.
   bool is_regular = true;
-  std::string note;  // what was odd about the file, for people; empty if nothing
+  bool is_cut_short = false;  // the file ends inside a packet, or its container is damaged from some place on
+  std::string note;           // what was odd about the file, for people; empty if nothing
+  FileStamp stamp;            // of the file it was made from; of memory: none
 
   // One entry a packet, in decode order.
   std::vector<int64_t> pts, offset;  // pts in time_base ticks
@@ -70,9 +78,18 @@ struct PacketIndex {
   static PacketIndex from_bytes(const uint8_t* data, size_t size);
 };
 
-// Reads all packets without decoding any. Frames are not yet listed when `is_regular` is false, and colors and picture size are the
-// container's word. Throws VideoError.
-PacketIndex scan_packets(const ByteSource& source);
+// What a pass over the packets finds.
+struct PacketScan {
+  PacketIndex index;          // frames are listed only if it is regular; colors and picture size are the container's word
+  std::vector<int32_t> part;  // see time_parts in frame_order.h
+  Rational container_fps;
+  int64_t last_duration = 0;  // of the last packet, in ticks
+  bool tells_start = false;   // the codec's headers say where decoding can start
+};
+
+// Reads all packets without decoding any. `stream`: a number within the container, -1 for FFmpeg's choice. Throws VideoError,
+// MachineError.
+PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* cancel);
 
 // Fills average_fps and duration_seconds from frame_pts, the same way for every container; the last frame lasts as long as the median
 // one. `container_fps` and `last_duration` (ticks) help where there is a single frame.

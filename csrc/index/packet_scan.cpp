@@ -12,6 +12,7 @@ extern "C" {
 }
 
 #include "base/error.h"
+#include "index/frame_order.h"
 #include "index/packet_headers.h"
 #include "index/packet_index.h"
 #include "source/container.h"
@@ -64,6 +65,7 @@ StreamInfo stream_info(const Container& container) {
   const AVStream* stream = container.stream();
   const AVCodecParameters& parameters = *stream->codecpar;
   StreamInfo info;
+  info.stream_number = stream->index;
   info.container = container.format()->iformat->name;
   info.codec = avcodec_get_name(parameters.codec_id);
   if (const char* name = av_get_pix_fmt_name(AVPixelFormat(parameters.format))) info.pixel_format = name;
@@ -81,6 +83,10 @@ StreamInfo stream_info(const Container& container) {
   info.color_range = parameters.color_range;
   info.chroma_location = parameters.chroma_location;
   info.field_order = parameters.field_order;
+  // As av_guess_sample_aspect_ratio chooses: the container's word, else the codec's.
+  const AVRational aspect = stream->sample_aspect_ratio.num > 0 ? stream->sample_aspect_ratio : parameters.sample_aspect_ratio;
+  if (aspect.num > 0 && aspect.den > 0) info.sample_aspect_ratio = {aspect.num, aspect.den};
+  info.reorder_depth = parameters.video_delay;
   info.time_base = {stream->time_base.num, stream->time_base.den};
   read_orientation(stream, info);
   return info;
@@ -107,12 +113,12 @@ class PayloadFinder {
 };
 
 // The most frames that are decoded before, and shown after, any one frame.
-int reorder_depth(const PacketIndex& index) {
+int reorder_depth(const std::vector<int32_t>& order, size_t num_packets) {
   std::priority_queue<int64_t, std::vector<int64_t>, std::greater<int64_t>> waiting;  // a decoder holding back as few as it can
   size_t next = 0;
   int depth = 0;
-  std::vector<int64_t> rank(index.pts.size(), -1);
-  for (size_t frame = 0; frame < index.frame_packet.size(); ++frame) rank[size_t(index.frame_packet[frame])] = int64_t(frame);
+  std::vector<int64_t> rank(num_packets, -1);
+  for (size_t frame = 0; frame < order.size(); ++frame) rank[size_t(order[frame])] = int64_t(frame);
   for (const int64_t frame : rank) {
     if (frame < 0) continue;
     waiting.push(frame);
@@ -152,85 +158,103 @@ void measure_timing(PacketIndex& index, Rational container_fps, int64_t last_dur
   }
 }
 
-PacketIndex scan_packets(const ByteSource& source) {
-  Container container(source);
-  PacketIndex index;
+PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* cancel) {
+  Container container(source, stream, cancel);
+  PacketScan scan;
+  PacketIndex& index = scan.index;
   index.stream = stream_info(container);
+  index.stamp = source.stamp();
   PacketHeaderReader headers(*container.stream()->codecpar);
   PayloadFinder finder(source);
   UniqueAVPacket packet(av_packet_alloc());
   if (!packet) throw std::bad_alloc();
 
   std::vector<int64_t> dts;
-  std::vector<uint8_t> layers, is_reference;
-  bool has_all_pts = true;
-  int64_t last_duration = 0;
+  std::vector<PacketFacts> facts;
+  bool has_all_pts = true, is_plain = true;
   while (container.read(packet.get())) {
     if ((packet->flags & AV_PKT_FLAG_CORRUPT) && avio_feof(container.format()->pb)) {
+      index.is_cut_short = true;
       index.note = "the file is cut short; its incomplete last packet is left out";
       break;
     }
-    const PacketFacts facts = headers.read(packet->data, packet->size, packet->flags & AV_PKT_FLAG_KEY);
+    facts.push_back(headers.read(packet->data, packet->size));
     const int64_t found = finder.find(packet->pos, packet->data, packet->size);
     if (found < 0) index.is_byte_addressable = false;
     for (int i = 0; i < packet->side_data_elems; ++i) {
       const AVPacketSideDataType type = packet->side_data[i].type;
       if (type == AV_PKT_DATA_NEW_EXTRADATA || type == AV_PKT_DATA_PARAM_CHANGE || type == AV_PKT_DATA_PALETTE) {
         index.is_byte_addressable = false;  // the decoder needs more than the payload
+        is_plain &= index.pts.empty();      // and a decode that starts later lacks it
       }
     }
     has_all_pts &= packet->pts != AV_NOPTS_VALUE;
-    last_duration = packet->duration;
+    scan.last_duration = packet->duration;
     index.pts.push_back(packet->pts);
     dts.push_back(packet->dts);
     index.offset.push_back(found >= 0 ? found : packet->pos);
     index.size.push_back(packet->size);
-    index.flags.push_back(uint8_t((facts.is_keyframe ? kKeyframe : 0) | (facts.is_shown ? 0 : kHidden) |
-                                  (packet->flags & AV_PKT_FLAG_DISCARD ? kDiscard : 0)));
-    is_reference.push_back(facts.is_reference);
-    layers.push_back(uint8_t(facts.temporal_layer));
+    index.flags.push_back(
+        uint8_t((packet->flags & AV_PKT_FLAG_DISCARD ? kDiscard : 0) | (packet->flags & AV_PKT_FLAG_KEY ? kContainerKey : 0)));
   }
+  if (container.end_error() != 0) {
+    index.is_cut_short = true;
+    index.note = "its container is damaged; what follows packet " + std::to_string(index.pts.size()) + " cannot be read (" +
+                 av_error_text(container.end_error()) + ")";
+  }
+  source.check_unchanged();
   const size_t num_packets = index.pts.size();
   if (num_packets == 0) throw VideoError(VideoErrorKind::unreadable, source.name(), -1, "its video stream holds no packets");
   if (!index.is_byte_addressable) {
     UniqueAVPacket again(av_packet_alloc());  // positions must be what the demuxer says, to find packets again after a seek
-    Container second(source);
+    if (!again) throw std::bad_alloc();
+    Container second(source, index.stream.stream_number, cancel);
     for (size_t i = 0; i < num_packets && second.read(again.get()); ++i) index.offset[i] = again->pos;
   }
 
-  const uint8_t top_layer = *std::max_element(layers.begin(), layers.end());
-  for (size_t i = 0; i < num_packets; ++i) {
-    if (!is_reference[i] && layers[i] == top_layer) index.flags[i] |= kDroppable;
-  }
-
-  std::vector<int32_t> shown;
-  for (size_t i = 0; i < num_packets; ++i) {
-    if (!(index.flags[i] & (kHidden | kDiscard))) shown.push_back(int32_t(i));
-  }
-  bool has_equal_pts = false;
-  if (has_all_pts) {
-    std::stable_sort(shown.begin(), shown.end(), [&](int32_t a, int32_t b) { return index.pts[size_t(a)] < index.pts[size_t(b)]; });
-    for (size_t i = 1; i < shown.size(); ++i) has_equal_pts |= index.pts[size_t(shown[i])] == index.pts[size_t(shown[i - 1])];
-  }
   // A stream cut out of a broadcast may carry each field in a packet of its own.
   const bool may_hold_fields = container.is_parsed() && index.stream.field_order > AV_FIELD_PROGRESSIVE;
-  index.is_regular = has_all_pts && !has_equal_pts && !may_hold_fields && (index.flags[0] & kKeyframe);
+  const std::optional<std::vector<int32_t>> order = coded_frame_order(headers.order_rule(), facts);
+  scan.tells_start = headers.order_rule() != OrderRule::unknown;
+  scan.part = time_parts(dts);
+  const int top_layer = std::max_element(facts.begin(), facts.end(), [](const auto& a, const auto& b) {
+                          return a.temporal_layer < b.temporal_layer;
+                        })->temporal_layer;
+  for (size_t i = 0; i < num_packets; ++i) {
+    if (facts[i].is_keyframe) index.flags[i] |= kKeyframe;
+    if (!facts[i].is_shown) index.flags[i] |= kHidden;
+    if (!facts[i].is_reference && facts[i].temporal_layer == top_layer) index.flags[i] |= kDroppable;
+  }
+  if (order) {
+    for (const int32_t frame : *order) {
+      if (!(index.flags[size_t(frame)] & kDiscard)) index.frame_packet.push_back(frame);
+    }
+    index.stream.reorder_depth = std::min(16, reorder_depth(*order, num_packets));
+  }
+  const auto times_rise = [&] {
+    const auto& frames = index.frame_packet;
+    return std::adjacent_find(frames.begin(), frames.end(),
+                              [&](int32_t a, int32_t b) { return index.pts[size_t(a)] >= index.pts[size_t(b)]; }) == frames.end();
+  };
+  index.is_regular = order && is_plain && has_all_pts && !may_hold_fields && times_rise();
+  AVRational fps = container.stream()->avg_frame_rate;
+  if (fps.num <= 0) fps = container.stream()->r_frame_rate;
+  scan.container_fps = {fps.num, fps.den};
   if (!has_all_pts) {
     // AVI and raw streams: frames take the decode times in rising order, or are numbered when there is none.
     const bool has_dts = std::find(dts.begin(), dts.end(), AV_NOPTS_VALUE) == dts.end();
     if (!has_dts) std::iota(dts.begin(), dts.end(), 0);
-    const AVRational fps = container.stream()->avg_frame_rate;
+    if (!has_dts) scan.part.assign(num_packets, 0);
     if (!has_dts) index.stream.time_base = fps.num > 0 ? Rational{fps.den, fps.num} : Rational{1, 25};
     index.pts = dts;
   }
-  index.frame_packet = shown;
-  for (const int32_t frame : shown) index.frame_pts.push_back(index.pts[size_t(frame)]);
-  if (!index.is_regular) std::sort(index.frame_pts.begin(), index.frame_pts.end());
-  index.stream.reorder_depth = std::min(16, reorder_depth(index));
-  AVRational fps = container.stream()->avg_frame_rate;
-  if (fps.num <= 0) fps = container.stream()->r_frame_rate;
-  measure_timing(index, {fps.num, fps.den}, last_duration);
-  return index;
+  if (index.is_regular) {
+    for (const int32_t frame : index.frame_packet) index.frame_pts.push_back(index.pts[size_t(frame)]);
+    measure_timing(index, scan.container_fps, scan.last_duration);
+  } else {
+    index.frame_packet.clear();
+  }
+  return scan;
 }
 
 }  // namespace vidload

@@ -71,7 +71,6 @@ DecodePlan decode_plan(const PacketIndex& index, const int64_t* frames, int64_t 
     const int32_t start = starts[next].start;
     while (next < starts.size() && starts[next].start == start) span.wanted.push_back(starts[next++].frame);
     const int32_t end = end_of(index, span.wanted.back().packet, gives_frame);
-    span.first_trusted = start;
     size_t next_wanted = 0;
     for (int32_t packet = start; packet < end; ++packet) {
       while (next_wanted < span.wanted.size() && span.wanted[next_wanted].packet < packet) ++next_wanted;
@@ -80,7 +79,6 @@ DecodePlan decode_plan(const PacketIndex& index, const int64_t* frames, int64_t 
         ++plan.num_dropped;
         continue;
       }
-      if (packet > start && index.pts[size_t(packet)] < index.pts[size_t(start)]) span.first_trusted = packet + 1;
       span.packets.push_back(packet);
       plan.bytes_read += index.size[size_t(packet)];
     }

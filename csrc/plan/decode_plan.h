@@ -19,7 +19,6 @@ struct WantedFrame {
 struct Span {
   std::vector<int32_t> packets;     // to send, in decode order; the first is where decoding starts
   std::vector<WantedFrame> wanted;  // in decode order, each frame once
-  int32_t first_trusted = 0;        // errors before this packet concern leading pictures, which nothing wanted depends on
 };
 
 struct DecodePlan {
@@ -29,6 +28,12 @@ struct DecodePlan {
   int64_t num_skipped = 0;  // packets outside every span
   int64_t bytes_read = 0;   // sizes of the packets sent
 };
+
+// Whether `packet`, sent in a span that starts at `start`, is shown before it: a leading picture of an open GOP. It may lack what it was
+// predicted from, and nothing wanted in the span depends on it.
+inline bool is_leading(const PacketIndex& index, int32_t start, int32_t packet) {
+  return packet > start && index.pts[size_t(packet)] < index.pts[size_t(start)];
+}
 
 // Throws Error when a frame index is not in [0, num_frames).
 DecodePlan decode_plan(const PacketIndex& index, const int64_t* frames, int64_t num_wanted);

@@ -37,7 +37,7 @@ class FileSource final : public ByteSource {
     struct stat facts;
     try {
       if (::fstat(descriptor_, &facts) != 0) throw_errno(path, "cannot stat");
-      size_ = stamp_of(facts, path).size;
+      stamp_ = stamp_of(facts, path);
     } catch (...) {
       ::close(descriptor_);
       throw;
@@ -53,18 +53,29 @@ class FileSource final : public ByteSource {
       const ssize_t got = ::pread(descriptor_, out + done, size_t(size - done), off_t(offset + done));
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) throw_errno(path_, "cannot read");
+      if (got == 0 && offset + done < stamp_.size) throw_changed();  // it was longer when it was opened
       if (got == 0) break;
       done += got;
     }
     return done;
   }
-  int64_t size() const override { return size_; }
+  int64_t size() const override { return stamp_.size; }
+  FileStamp stamp() const override { return stamp_; }
+  void check_unchanged() const override {
+    struct stat facts;
+    if (::fstat(descriptor_, &facts) != 0) throw_errno(path_, "cannot stat");
+    if (facts.st_size == 0 || !(stamp_of(facts, path_) == stamp_)) throw_changed();
+  }
   const std::string& name() const override { return path_; }
 
  private:
+  [[noreturn]] void throw_changed() const {
+    throw VideoError(VideoErrorKind::unreadable, path_, -1, "the file changed while it was read; load it again when it is complete");
+  }
+
   std::string path_;
   int descriptor_ = -1;
-  int64_t size_ = 0;
+  FileStamp stamp_;
 };
 
 class MemorySource final : public ByteSource {

@@ -8,6 +8,13 @@
 
 namespace vidload {
 
+// What tells whether a file is still the one that was scanned.
+struct FileStamp {
+  int64_t size = -1;
+  int64_t mtime_ns = -1;
+  bool operator==(const FileStamp& other) const { return size == other.size && mtime_ns == other.mtime_ns; }
+};
+
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
@@ -17,13 +24,10 @@ class ByteSource {
   virtual int64_t size() const = 0;
   // What messages call it: the path, or "<bytes>".
   virtual const std::string& name() const = 0;
-};
-
-// What tells whether a file is still the one that was scanned.
-struct FileStamp {
-  int64_t size = -1;
-  int64_t mtime_ns = -1;
-  bool operator==(const FileStamp& other) const { return size == other.size && mtime_ns == other.mtime_ns; }
+  // Of the file when it was opened; memory has none.
+  virtual FileStamp stamp() const { return {}; }
+  // Throws VideoError when the file is no longer the one that was opened: what was read of it may be of two files.
+  virtual void check_unchanged() const {}
 };
 
 // Throws VideoError when there is no such regular file, MachineError when the machine cannot tell.

@@ -23,7 +23,15 @@ def all_planes(path: str) -> list[tuple[np.ndarray, ...]]:
     return frames
 
 
+def all_rgb(path: str) -> list[np.ndarray]:
+    """Each frame as libswscale converts it: uint8 RGB [rows, columns, 3]."""
+    with av.open(path) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
 def planes(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
+    if len(frame.planes) == 1 and len(frame.format.components) >= 3 and not frame.format.has_palette:  # packed
+        return (frame.to_ndarray().reshape(frame.height, -1),)
     bytes_per_sample = 2 if frame.format.components[0].bits > 8 else 1
     result = []
     for plane in frame.planes:
