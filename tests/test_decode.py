@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 import videos
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,3 +168,100 @@ def test_rgb_is_what_pyav_converts_within_its_rounding(video) -> None:
         wanted = next(container.decode(video=0)).to_ndarray(format="rgb24")
     ours = vidload.VideoReader(path).get_frames_at([0])[0]
     assert np.abs(ours.astype(int) - wanted).max() <= 2
+
+
+# Codecs of every kind, and files that lack data: a decoder fills in what is missing, and must not do it from another file.
+AFTER_OTHERS = [
+    *("h264", "h264_open_gop", "h264_cut_at_open_gop", "h264_lost_packets", "h264_no_keyframe_at_start", "h264_intra_refresh"),
+    *("hevc", "hevc_cut_at_cra", "hevc_no_keyframe_at_start", "vp8", "vp9", "av1", "mpeg4", "mpeg4_packed_avi"),
+    *("mpeg4_no_keyframe_at_start", "mpeg2_ts", "mpeg2_cut_at_open_gop", "mjpeg_avi", "flv1", "flv1_no_keyframe_at_start"),
+    *("h263_no_stss", "msmpeg4_all_flagged_avi", "svq1_no_stss", "cinepak_all_flagged_avi", "theora", "smc_pal8", "gif", "prores"),
+]
+
+
+def clips_after(path: str, before: str) -> list[torch.Tensor | str]:
+    """Frames of `path` as a loader gives them right after it has decoded `before` in the same thread; errors as text."""
+    crop = vidload.transforms.center_crop(96, 96, mean=None, std=None)
+    num_frames = vidload.VideoReader(path).num_frames
+    starts = iter([0, 0, num_frames // 2, 1])
+    dataset = vidload.VideoDataset(
+        [(before, 0), (path, 1), (path, 2), (path, 3)],
+        clip="8x1x1",
+        transform=crop,
+        dtype=torch.uint8,
+        sampling=lambda n, fps, spec, rng: np.minimum(np.arange(8) + next(starts), n - 1)[None],
+    )
+    loader = vidload.VideoLoader(dataset, batch_size=1, num_workers=0, on_error="skip")
+    clips: list[torch.Tensor | str] = ["raised"] * 4
+    for clip, label in loader:
+        clips[int(label)] = clip.clone()
+    return clips[1:]
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["intact", "damaged"])
+@pytest.mark.parametrize("name", AFTER_OTHERS)
+def test_a_clip_is_the_same_whatever_was_decoded_before(name: str, damaged: bool, video, video_cache, tmp_path: Path) -> None:
+    path = Path(video(name))
+    if damaged:
+        index = vidload.VideoReader(path)._index
+        if not index.is_byte_addressable:
+            pytest.skip("its packets are not in one piece")
+        data = bytearray(path.read_bytes())
+        for packet in (0, 7, index.num_packets // 2):
+            start, size = int(index.packet_offsets[packet]), int(index.packet_sizes[packet])
+            data[start + size // 2 : start + size // 2 + 12] = bytes(range(200, 212))
+        path = tmp_path / path.name
+        path.write_bytes(data)
+    others = [str(videos.make_video(name, video_cache, content)) for content in ("white", "black", "noise")]
+    try:
+        after_white, *after_others = [clips_after(str(path), other) for other in others]
+    except vidload.VideoError:
+        return  # nothing of it can be decoded at all
+    for clips in after_others:
+        for one, other in zip(after_white, clips, strict=True):
+            assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def zeroed(path: str, packet: int, tmp_path: Path) -> Path:
+    """A copy of the file with the middle third of a packet zeroed, as holes of an incomplete download are."""
+    index = vidload.VideoReader(path)._index
+    data = bytearray(Path(path).read_bytes())
+    start, size = int(index.packet_offsets[packet]), int(index.packet_sizes[packet])
+    data[start + size // 3 : start + 2 * size // 3] = bytes(2 * size // 3 - size // 3)
+    target = tmp_path / Path(path).name
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize("name", ["h264", "h264_chain_16", "h264_flv", "hevc", "hevc_mkv", "mjpeg_avi", "mpeg4", "mpeg2_closed_gop"])
+def test_a_hole_in_a_picture_is_noticed(name: str, video, tmp_path: Path) -> None:
+    reader = vidload.VideoReader(zeroed(video(name), 0, tmp_path))
+    with pytest.raises(vidload.DamagedVideoError, match="frame 0"):
+        reader.get_frames_at([0])
+
+
+@pytest.mark.parametrize("name", ["h264_open_gop", "hevc_open_gop"])
+def test_a_damaged_keyframe_with_leading_pictures_is_noticed(name: str, video, tmp_path: Path) -> None:
+    intact = vidload.VideoReader(video(name))
+    second = int(np.flatnonzero(intact._index.packet_flags & 1)[1])
+    reader = vidload.VideoReader(zeroed(video(name), second, tmp_path))
+    keyframe = int(intact.keyframes[1])
+    for frame in range(keyframe, int(intact.keyframes[2]) - 3):
+        with pytest.raises(vidload.DamagedVideoError):
+            reader.get_frames_at([frame])
+    assert np.array_equal(reader.get_frames_at([0, 3]), intact.get_frames_at([0, 3]))
+
+
+def test_a_wrong_hash_in_the_stream_is_noticed(video, tmp_path: Path) -> None:
+    path = tmp_path / "hash.mp4"
+    data = bytearray(Path(video("hevc_md5")).read_bytes())
+    index = vidload.VideoReader(data)._index
+    start, size = int(index.packet_offsets[30]), int(index.packet_sizes[30])
+    at = data.index(b"\x84\x31\x00", start)  # SEI payload 132, 3 hashes of 16 bytes and their kind
+    data[at + 5] ^= 1
+    path.write_bytes(data)
+    reader = vidload.VideoReader(path)
+    frame = int(np.flatnonzero(index.frame_packet == 30)[0])
+    with pytest.raises(vidload.DamagedVideoError):
+        reader.get_frames_at([frame])
+    assert vidload.VideoReader(path, allow_damaged=True)[frame].shape == (96, 128, 3)

@@ -14,7 +14,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -53,6 +53,7 @@ class Video:
     color: dict[str, int] = field(default_factory=dict)  # colorspace, color_range, color_primaries, color_trc
     second_size: tuple[int, int] | None = None  # (width, height) of the second half
     finish: Callable[[Path], None] | None = None
+    content: str = "scene"  # what the pictures show, see make_video
     ffmpeg: tuple[str, ...] = ()  # encode with the ffmpeg command instead of PyAV
 
 
@@ -561,10 +562,15 @@ CONVERTED = (
 )
 
 
-def make_video(name: str, cache_dir: str | os.PathLike[str]) -> Path:
-    """Path of clip `name` under `cache_dir`, made on first use; raises MissingEncoder, KeyError."""
-    video = VIDEOS[name]
-    path = Path(cache_dir) / f"{name}.{video.container}"
+def make_video(name: str, cache_dir: str | os.PathLike[str], content: str = "scene") -> Path:
+    """Path of clip `name` under `cache_dir`, made on first use; raises MissingEncoder, KeyError.
+
+    `content`: "scene", or pictures that are all "white", "black" or "noise", encoded in the same way.
+    """
+    video = replace(VIDEOS[name], content=content)
+    if content != "scene":
+        video = replace(video, num_frames=min(video.num_frames, 12), drop_packets=(), finish=None)
+    path = Path(cache_dir) / f"{name}{'' if content == 'scene' else '_' + content}.{video.container}"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{os.getpid()}.{path.name}")
@@ -575,8 +581,12 @@ def make_video(name: str, cache_dir: str | os.PathLike[str]) -> Path:
     return path
 
 
-def picture(frame_index: int, width: int, height: int) -> np.ndarray:
+def picture(frame_index: int, width: int, height: int, content: str = "scene") -> np.ndarray:
     """Source picture `frame_index`: uint8 RGB [height, width, 3]; the scene changes at frame 37."""
+    if content == "noise":
+        return np.random.default_rng(frame_index).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    if content != "scene":
+        return np.full((height, width, 3), {"white": 255, "black": 0}[content], np.uint8)
     rng = np.random.default_rng(7 if frame_index < 37 else 11)
     tile = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
     tile = tile.repeat(6, axis=0).repeat(6, axis=1)  # [72, 96, 3]
@@ -602,7 +612,7 @@ def with_palette(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _frames(video: Video, start: int, stop: int, width: int, height: int) -> Iterator[av.VideoFrame]:
     for frame_index in range(start, stop):
-        image = picture(frame_index, width, height)
+        image = picture(frame_index, width, height, video.content)
         if video.pixel_format == "pal8":  # FFmpeg makes no palettes
             frame = av.VideoFrame.from_ndarray(with_palette(image), format="pal8")
         else:
@@ -670,7 +680,7 @@ def _mux_tone(output: av.container.OutputContainer, stream: av.AudioStream, seco
 def _encode_by_ffmpeg(video: Video, path: Path) -> None:
     if shutil.which("ffmpeg") is None:
         raise MissingEncoder("the ffmpeg command is not on PATH")
-    raw = b"".join(picture(i, video.width, video.height).tobytes() for i in range(video.num_frames))
+    raw = b"".join(picture(i, video.width, video.height, video.content).tobytes() for i in range(video.num_frames))
     size, container = f"{video.width}x{video.height}", FORMATS.get(video.container, video.container)
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(video.fps), "-i", "-"]
     encoder = ["-threads", "1", "-pix_fmt", video.pixel_format, *video.ffmpeg]

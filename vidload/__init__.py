@@ -19,7 +19,7 @@ from vidload.feature_dataset import FeatureDataset
 from vidload.index import DatasetIndex, build_index
 from vidload.info import info
 from vidload.loader import VideoLoader
-from vidload.reader import ReadPlan, VideoReader
+from vidload.reader import ReadPlan, StreamSummary, VideoReader, streams
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,7 @@ __all__ = [
     "FrameFolderDataset",
     "FrameIndexError",
     "ReadPlan",
+    "StreamSummary",
     "UnreadableVideoError",
     "UnsupportedVideoError",
     "VideoDataset",
@@ -40,6 +41,7 @@ __all__ = [
     "build_index",
     "info",
     "sampling",
+    "streams",
     "transforms",
 ]
 

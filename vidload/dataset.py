@@ -245,10 +245,14 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
             first, num_frames = self._segment(index, packet_index)
         rng = self._rng(epoch, index) if self.training or self.transform.is_random else None
         temporal_rng = rng if self.training else None
+        aspect_ratio = 1.0
+        if self.transform.square_pixels and packet_index is not None:
+            horizontal, vertical = packet_index.sample_aspect_ratio
+            aspect_ratio = horizontal / vertical
         repeats = [
             (
                 self._sampler(num_frames, average_fps, self.clip, temporal_rng, **self._sampler_options),
-                self.transform.boxes(height, width, rng),
+                self.transform.boxes(height, width, rng, aspect_ratio),
             )
             for _ in range(self.num_repeats)
         ]

@@ -95,7 +95,9 @@ class FeatureExtractor:
         with VideoReader(path) as reader:
             num_frames, duration = reader.num_frames, reader.duration
             keyframes = reader.keyframes
-            boxes = self._transform.boxes(reader.height, reader.width)
+            boxes = self._transform.boxes(
+                reader.height, reader.width, sample_aspect_ratio=float(reader.sample_aspect_ratio)
+            )
         snippets = snippet_frames(num_frames, self._frames_a_snippet, self.window, self.stride)
         rows = []
         held = np.zeros(0, np.int64)  # frame indices, rising, of `pixels`

@@ -10,8 +10,9 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,30 @@ from vidload.cuda import cuda_device
 # H.273 numbers, as FFmpeg's AVCOL_* constants have them.
 _COLOR_MATRICES = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 _COLOR_RANGES = {1: "limited", 2: "full"}
+_UNTRUSTED = 16  # packet_flags, csrc/index/packet_index.h
+
+
+class StreamSummary(NamedTuple):
+    """One stream of a container, as the container states it."""
+
+    number: int
+    kind: str
+    """ "video", "audio", "subtitle", "data" or "attachment"."""
+    codec: str
+    width: int
+    height: int
+    is_default: bool
+    """Whether it is the one that VideoReader reads where no stream is asked for."""
+
+
+def streams(path: str | os.PathLike[str]) -> list[StreamSummary]:
+    """All streams of a file.
+
+    Raises:
+        VideoError: the file is missing, is no video, or holds no video stream.
+        OSError: the file cannot be read.
+    """
+    return [StreamSummary(*row) for row in _core.streams(os.fspath(path))]
 
 
 @dataclass(frozen=True)
@@ -48,20 +73,29 @@ class VideoReader:
     """Reads frames of one video.
 
     Args:
-        source: a path, or the bytes of a video file (``bytes``, ``bytearray``, ``memoryview``, a uint8 array), which are kept, not copied.
+        source: a path; the bytes of a video file (``bytes``, ``bytearray``, ``memoryview``, a uint8 array), which are kept, not copied; or a
+            file object, open for binary reading and seekable, which nobody else may read from meanwhile.
+        stream: which video stream of the file, by its number within the container (`streams` lists them); None = FFmpeg's choice.
+        square_pixels: frames whose pixels are not square (`sample_aspect_ratio`) come stretched in width to the shape they are shown in.
+        allow_damaged: frames that depend on damage, or on pictures before the first keyframe, come as the decoder conceals it instead of
+            raising DamagedVideoError; `is_trusted` tells those that are never whole.
         device: where frames shall be: "cpu" (or None), or a GPU such as "cuda" or "cuda:1"; get_frames_at then gives torch tensors there.
         decoder: for a GPU: "nvdec", "cpu", or "auto" (NVDEC from 720p on). What NVDEC cannot decode, the CPU does, unless `strict`.
 
     Raises:
         VideoError: (a subclass that says why) the file is missing, is no video, or its codec is not supported.
+        OSError: the file cannot be read; MemoryError: there is no memory for it. Neither says anything about the video.
 
     Safe to share between threads; calls take turns.
     """
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | bytes | bytearray | memoryview | npt.NDArray[np.uint8],
+        source: str | os.PathLike[str] | bytes | bytearray | memoryview | npt.NDArray[np.uint8] | BinaryIO,
         *,
+        stream: int | None = None,
+        square_pixels: bool = False,
+        allow_damaged: bool = False,
         device: str | int | torch.device | None = None,
         decoder: str = "auto",
         strict: bool = False,
@@ -74,12 +108,23 @@ class VideoReader:
             raise ValueError(f"decoder {decoder!r} is not one of auto, cpu, nvdec")
         if decoder == "nvdec" and gpu is None:
             raise ValueError("decoder 'nvdec' leaves its frames on the GPU, which needs device='cuda'")
+        if stream is not None and stream < 0:
+            raise ValueError(f"stream {stream} is not the number of a stream; they count from 0")
+        self.square_pixels = square_pixels
+        number = -1 if stream is None else stream
+        self._reader: _core.VideoReader | None
         if isinstance(source, (str, os.PathLike)):
-            self._reader: _core.VideoReader | None = _core.VideoReader(os.fspath(source))
             self.name = os.fspath(source)
+            self._reader = _core.VideoReader(self.name, number, allow_damaged)
+        elif hasattr(source, "read"):
+            if not (hasattr(source, "seek") and hasattr(source, "tell")):
+                raise TypeError(f"{source!r} cannot seek; read it into memory and give its bytes")
+            name = getattr(source, "name", None)
+            self.name = name if isinstance(name, str) else "<file>"
+            self._reader = _core.VideoReader.of_file(source, self.name, number, allow_damaged)
         else:
-            self._reader = _core.VideoReader.of_bytes(source)
             self.name = "<bytes>"
+            self._reader = _core.VideoReader.of_bytes(source, number, allow_damaged)
         self._last_index: _core.PacketIndex = self._reader.index
 
     def __repr__(self) -> str:
@@ -122,13 +167,26 @@ class VideoReader:
 
     @property
     def width(self) -> int:
-        """Of a frame as shown (after rotation), in pixels."""
-        return self._index.width
+        """Of a frame as it comes (after rotation, and stretching with `square_pixels`), in pixels."""
+        if not self.square_pixels:
+            return self._index.width
+        return max(1, round(self._index.width * self.sample_aspect_ratio))
 
     @property
     def height(self) -> int:
-        """Of a frame as shown (after rotation), in pixels."""
+        """Of a frame as it comes (after rotation), in pixels."""
         return self._index.height
+
+    @property
+    def sample_aspect_ratio(self) -> Fraction:
+        """Width to height of one pixel as shown (after rotation); 1 where nothing states it. Frames come as coded, with pixels of that
+        shape, unless `square_pixels`."""
+        return Fraction(*self._index.sample_aspect_ratio)
+
+    @property
+    def stream(self) -> int:
+        """The number of the video stream within the container."""
+        return self._index.stream_number
 
     @property
     def rotation(self) -> int:
@@ -192,6 +250,12 @@ class VideoReader:
         is_keyframe = (self._index.packet_flags & 1)[self._index.frame_packet] != 0
         return np.flatnonzero(is_keyframe)
 
+    @property
+    def is_trusted(self) -> npt.NDArray[np.bool_]:
+        """Which frames have all that they were predicted from in the file: bool [num_frames]. Those before the first keyframe of a cut
+        recording have not, and raise DamagedVideoError unless `allow_damaged`. Damage within the file is found by decoding alone."""
+        return (self._index.packet_flags & _UNTRUSTED)[self._index.frame_packet] == 0
+
     # --- frames
 
     def _indices(self, indices: Any) -> npt.NDArray[np.int64]:
@@ -213,17 +277,20 @@ class VideoReader:
 
         Raises:
             FrameIndexError: an index that the video does not have.
-            DamagedVideoError: a frame, or one it depends on, is damaged.
+            DamagedVideoError: a frame, or one it depends on, is damaged (unless `allow_damaged`).
+            OSError: the file cannot be read.
         """
         reader = self._open()
         if self.device.type == "cpu":
-            return reader.read_rgb(self._indices(indices))
+            return reader.read_rgb(self._indices(indices), self.height, self.width)
         frames = self._indices(indices)
         shape = (len(frames), self.height, self.width, 3)
         out = cuda.DeviceBuffer(math.prod(shape), self.device).tensor().view(shape)
         ordinal, stream = int(self.device.index), cuda.current_stream(self.device)
         if len(frames) > 0:
-            reader.read_rgb_to_device(frames, ordinal, self.decoder, self.strict, out.data_ptr(), stream)
+            reader.read_rgb_to_device(
+                frames, self.height, self.width, ordinal, self.decoder, self.strict, out.data_ptr(), stream
+            )
         return out
 
     def __getitem__(self, index: int | slice) -> Any:

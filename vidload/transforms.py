@@ -43,6 +43,8 @@ class SpatialTransform:
     mean, std: of R, G, B on the 0-255 scale; both None = values stay 0-255.
     antialias: triangle filter scaled by the ratio when shrinking, as Pillow and torch; False: plain bilinear,
     as OpenCV.
+    square_pixels: crops are chosen on the picture in the shape it is shown in, stretched in width where its
+    pixels are not square (anamorphic DV, 3gp); False: as coded, which is what OpenCV and decord see.
     """
 
     size: tuple[int, int]
@@ -50,6 +52,7 @@ class SpatialTransform:
     mean: tuple[float, float, float] | None
     std: tuple[float, float, float] | None
     antialias: bool
+    square_pixels: bool
 
     @property
     def num_crops(self) -> int:
@@ -61,13 +64,27 @@ class SpatialTransform:
         """Whether `boxes` draws from its rng."""
         return 0 < self.flip < 1
 
-    def boxes(self, height: int, width: int, rng: Generator | None = None) -> Boxes:
+    def boxes(
+        self,
+        height: int,
+        width: int,
+        rng: Generator | None = None,
+        sample_aspect_ratio: float = 1.0,
+    ) -> Boxes:
         """Returns float64 [num_crops, 5]: top, left, height, width, flip, in pixels of the upright picture.
 
         One call serves all clips of a sample: its views share crop and flip. If `is_random`, the first draw
-        decides the flip and the policy's own draws follow. ValueError if the picture cannot hold the crop, or
-        a random policy gets no rng.
+        decides the flip and the policy's own draws follow. `sample_aspect_ratio`, of a pixel's width to its
+        height, counts with `square_pixels` alone. ValueError if the picture cannot hold the crop, or a random
+        policy gets no rng.
         """
+        if self.square_pixels and sample_aspect_ratio != 1:
+            shown_width = max(1, round(width * sample_aspect_ratio))
+            boxes = self._checked_boxes(height, shown_width, rng)
+            return boxes * (1, width / shown_width, 1, width / shown_width, 1)
+        return self._checked_boxes(height, width, rng)
+
+    def _checked_boxes(self, height: int, width: int, rng: Generator | None) -> Boxes:
         if height < 1 or width < 1:
             raise ValueError(f"{self._name}: cannot crop a picture of {height}x{width} (height x width)")
         if not self.is_random:
@@ -99,6 +116,7 @@ def random_resized_crop(
     mean: Sequence[float] | None = IMAGENET_MEAN,
     std: Sequence[float] | None = IMAGENET_STD,
     antialias: bool = True,
+    square_pixels: bool = False,
 ) -> SpatialTransform:
     """A crop of random area and shape, resized to `size` (Inception; MMAction2's RandomResizedCrop).
 
@@ -113,7 +131,7 @@ def random_resized_crop(
             f"random_resized_crop: area is {area}, a crop cannot cover more than the picture (1.0)"
         )
     return RandomResizedCrop(
-        *_common("random_resized_crop", size, flip, mean, std, antialias),
+        *_common("random_resized_crop", size, flip, mean, std, antialias, square_pixels),
         area=(float(area[0]), float(area[1])),
         ratio=(float(ratio[0]), float(ratio[1])),
     )
@@ -130,6 +148,7 @@ def multi_scale_crop(
     mean: Sequence[float] | None = IMAGENET_MEAN,
     std: Sequence[float] | None = IMAGENET_STD,
     antialias: bool = True,
+    square_pixels: bool = False,
 ) -> SpatialTransform:
     """A crop of one of a few sizes at one of a few places, resized to `size` (TSN; MMAction2's
     MultiScaleCrop).
@@ -146,7 +165,7 @@ def multi_scale_crop(
     if max_wh_scale_gap < 0:
         raise ValueError(f"multi_scale_crop: max_wh_scale_gap is {max_wh_scale_gap}, must be at least 0")
     return MultiScaleCrop(
-        *_common("multi_scale_crop", size, flip, mean, std, antialias),
+        *_common("multi_scale_crop", size, flip, mean, std, antialias, square_pixels),
         scales=tuple(float(scale) for scale in scales),
         positions=positions,
         max_wh_scale_gap=max_wh_scale_gap,
@@ -162,6 +181,7 @@ def random_crop(
     mean: Sequence[float] | None = IMAGENET_MEAN,
     std: Sequence[float] | None = IMAGENET_STD,
     antialias: bool = True,
+    square_pixels: bool = False,
 ) -> SpatialTransform:
     """A crop of `size` anywhere in the picture resized to `short_side`, a number or an inclusive range
     (SlowFast's jitter).
@@ -170,7 +190,7 @@ def random_crop(
     it is fixed.
     """
     low, high = (short_side, short_side) if isinstance(short_side, int) else short_side
-    common = _common("random_crop", size, flip, mean, std, antialias)
+    common = _common("random_crop", size, flip, mean, std, antialias, square_pixels)
     _checked_short_side("random_crop", low, min(common[0]))
     if high < low:
         raise ValueError(f"random_crop: short_side is {short_side}, must be (smallest, largest)")
@@ -185,9 +205,10 @@ def center_crop(
     mean: Sequence[float] | None = IMAGENET_MEAN,
     std: Sequence[float] | None = IMAGENET_STD,
     antialias: bool = True,
+    square_pixels: bool = False,
 ) -> SpatialTransform:
     """The middle `size` of the picture resized to `short_side`. Draws: flip, if it is neither 0 nor 1."""
-    common = _common("center_crop", size, flip, mean, std, antialias)
+    common = _common("center_crop", size, flip, mean, std, antialias, square_pixels)
     return CenterCrop(*common, short_side=_checked_short_side("center_crop", short_side, min(common[0])))
 
 
@@ -199,11 +220,12 @@ def three_crop(
     mean: Sequence[float] | None = IMAGENET_MEAN,
     std: Sequence[float] | None = IMAGENET_STD,
     antialias: bool = True,
+    square_pixels: bool = False,
 ) -> SpatialTransform:
     """Three crops of `size` along the long side of the picture resized to `short_side`: left, right, middle,
     or top, bottom, middle (MMAction2's order); centered across the short side. Draws: flip, if it is neither
     0 nor 1."""
-    common = _common("three_crop", size, flip, mean, std, antialias)
+    common = _common("three_crop", size, flip, mean, std, antialias, square_pixels)
     return ThreeCrop(*common, short_side=_checked_short_side("three_crop", short_side, min(common[0])))
 
 
@@ -215,11 +237,12 @@ def ten_crop(
     mean: Sequence[float] | None = IMAGENET_MEAN,
     std: Sequence[float] | None = IMAGENET_STD,
     antialias: bool = True,
+    square_pixels: bool = False,
 ) -> SpatialTransform:
     """Top left, top right, bottom left, bottom right and middle crop of `size` from the picture resized to
     `short_side`, each followed by its mirror image. A `flip` mirrors all ten (so it only exchanges the two of
     a pair)."""
-    common = _common("ten_crop", size, flip, mean, std, antialias)
+    common = _common("ten_crop", size, flip, mean, std, antialias, square_pixels)
     return TenCrop(*common, short_side=_checked_short_side("ten_crop", short_side, min(common[0])))
 
 
@@ -394,7 +417,8 @@ def _common(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     antialias: bool,
-) -> tuple[tuple[int, int], float, _Triple | None, _Triple | None, bool]:
+    square_pixels: bool,
+) -> tuple[tuple[int, int], float, _Triple | None, _Triple | None, bool, bool]:
     """Checks what all policies share, in the order of SpatialTransform's fields."""
     height, width = (size, size) if isinstance(size, int) else size
     if height < 1 or width < 1:
@@ -404,7 +428,7 @@ def _common(
     if (mean is None) != (std is None):
         raise ValueError(f"{policy}: give both mean and std, or None for both to keep values in 0-255")
     if mean is None or std is None:
-        return (int(height), int(width)), float(flip), None, None, bool(antialias)
+        return (int(height), int(width)), float(flip), None, None, bool(antialias), bool(square_pixels)
     if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
         raise ValueError(
             f"{policy}: mean {tuple(mean)} and std {tuple(std)} must be 3 numbers each (R, G, B), std above 0"
@@ -417,7 +441,7 @@ def _common(
         (float(mean[0]), float(mean[1]), float(mean[2])),
         (float(std[0]), float(std[1]), float(std[2])),
     )
-    return (int(height), int(width)), float(flip), mean3, std3, bool(antialias)
+    return (int(height), int(width)), float(flip), mean3, std3, bool(antialias), bool(square_pixels)
 
 
 def _checked_short_side(policy: str, short_side: int, smallest: int) -> int:

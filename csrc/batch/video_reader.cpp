@@ -87,9 +87,8 @@ void VideoReader::read_pictures_of(const std::shared_ptr<const PacketIndex>& ind
   }
 }
 
-void VideoReader::read_rgb(const std::vector<int64_t>& frames, uint8_t* out) {
-  const StreamInfo stream = index()->stream;  // of the picture that the caller made room for
-  const int height = stream.height(), width = stream.width();
+void VideoReader::read_rgb(const std::vector<int64_t>& frames, int height, int width, uint8_t* out) {
+  const StreamInfo stream = index()->stream;
   const ptrdiff_t frame_size = ptrdiff_t{3} * height * width;
   TransformSpec spec = {};
   spec.height = height;
@@ -106,7 +105,8 @@ void VideoReader::read_rgb(const std::vector<int64_t>& frames, uint8_t* out) {
   });
 }
 
-void VideoReader::read_rgb(const std::vector<int64_t>& frames, const CudaTarget& target, uint8_t* out, CUstream consumer) {
+void VideoReader::read_rgb(const std::vector<int64_t>& frames, int height, int width, const CudaTarget& target, uint8_t* out,
+                           CUstream consumer) {
   const std::shared_ptr<const PacketIndex> index = this->index();
   const StreamInfo& stream = index->stream;
   const DecodePlan plan = this->plan(*index, frames);
@@ -114,8 +114,8 @@ void VideoReader::read_rgb(const std::vector<int64_t>& frames, const CudaTarget&
   std::lock_guard<std::mutex> lock(device_mutex_);
   const CurrentContext current(device);
   TransformSpec spec = {};
-  spec.height = stream.height();
-  spec.width = stream.width();
+  spec.height = height;
+  spec.width = width;
   spec.dtype = DType::uint8;
   spec.antialias = true;
   const ptrdiff_t frame_size = ptrdiff_t{3} * spec.height * spec.width;

@@ -25,10 +25,10 @@ class VideoReader {
   // Throws VideoError (kind frame_index) for an index that is not there.
   DecodePlan plan(const std::vector<int64_t>& frames) const;
 
-  // Writes uint8 RGB [len(frames), height, width, 3], upright, to `out`. Throws VideoError.
-  void read_rgb(const std::vector<int64_t>& frames, uint8_t* out);
+  // Writes uint8 RGB [len(frames), height, width, 3], upright and resized to that size, to `out`. Throws VideoError.
+  void read_rgb(const std::vector<int64_t>& frames, int height, int width, uint8_t* out);
   // The same into memory of a GPU, queued after what is queued on `consumer` and before what will be. Throws CudaError too.
-  void read_rgb(const std::vector<int64_t>& frames, const CudaTarget& target, uint8_t* out, CUstream consumer);
+  void read_rgb(const std::vector<int64_t>& frames, int height, int width, const CudaTarget& target, uint8_t* out, CUstream consumer);
   // Calls `each` once for each distinct frame, in decode-span order, with the picture as decoded (not turned upright).
   void read_pictures(const std::vector<int64_t>& frames, const std::function<void(int64_t frame, const AVFrame& picture)>& each);
 

@@ -30,7 +30,7 @@ void bind_index(py::module_& module) {
       .def_property_readonly("stream_number", [](const PacketIndex& index) { return index.stream.stream_number; })
       .def_property_readonly("sample_aspect_ratio",
                              [](const PacketIndex& index) {
-                               const Rational& ratio = index.stream.sample_aspect_ratio;
+                               const Rational ratio = index.stream.shown_aspect_ratio();
                                return std::make_pair(ratio.num, ratio.den);
                              })
       .def_property_readonly("container", [](const PacketIndex& index) { return index.stream.container; })

@@ -150,28 +150,26 @@ void bind_reader(py::module_& module) {
           py::arg("frames"))
       .def(
           "read_rgb",
-          [](VideoReader& reader, const std::vector<int64_t>& frames) {
-            const StreamInfo stream = reader.index()->stream;
-            py::array_t<uint8_t> out(
-                {py::ssize_t(frames.size()), py::ssize_t(stream.height()), py::ssize_t(stream.width()), py::ssize_t(3)});
+          [](VideoReader& reader, const std::vector<int64_t>& frames, int height, int width) {
+            py::array_t<uint8_t> out({py::ssize_t(frames.size()), py::ssize_t(height), py::ssize_t(width), py::ssize_t(3)});
             uint8_t* data = out.mutable_data();
             {
               py::gil_scoped_release release;
-              reader.read_rgb(frames, data);
+              reader.read_rgb(frames, height, width, data);
             }
             return out;
           },
-          py::arg("frames"), "uint8 [len(frames), height, width, 3]")
+          py::arg("frames"), py::arg("height"), py::arg("width"), "uint8 [len(frames), height, width, 3]")
       .def(
           "read_rgb_to_device",
-          [](VideoReader& reader, const std::vector<int64_t>& frames, int device, const std::string& decoder, bool strict, uintptr_t out,
-             uintptr_t consumer) {
+          [](VideoReader& reader, const std::vector<int64_t>& frames, int height, int width, int device, const std::string& decoder,
+             bool strict, uintptr_t out, uintptr_t consumer) {
             const CudaTarget target{device, cuda_decoding(decoder), strict};
             py::gil_scoped_release release;
-            reader.read_rgb(frames, target, reinterpret_cast<uint8_t*>(out), reinterpret_cast<CUstream>(consumer));
+            reader.read_rgb(frames, height, width, target, reinterpret_cast<uint8_t*>(out), reinterpret_cast<CUstream>(consumer));
           },
-          py::arg("frames"), py::arg("device"), py::arg("decoder"), py::arg("strict"), py::arg("out"), py::arg("consumer"),
-          "The same to the address `out` of a GPU, in order with the stream `consumer`.")
+          py::arg("frames"), py::arg("height"), py::arg("width"), py::arg("device"), py::arg("decoder"), py::arg("strict"), py::arg("out"),
+          py::arg("consumer"), "The same to the address `out` of a GPU, in order with the stream `consumer`.")
       .def(
           "read_planes",
           [](VideoReader& reader, const std::vector<int64_t>& frames) {

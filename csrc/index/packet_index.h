@@ -37,6 +37,10 @@ struct StreamInfo {
 
   int width() const { return rotation % 180 == 0 ? coded_width : coded_height; }  // as displayed
   int height() const { return rotation % 180 == 0 ? coded_height : coded_width; }
+  Rational shown_aspect_ratio() const {  // width to height of a pixel as displayed
+    if (sample_aspect_ratio.num <= 0 || sample_aspect_ratio.den <= 0) return {1, 1};
+    return rotation % 180 == 0 ? sample_aspect_ratio : Rational{sample_aspect_ratio.den, sample_aspect_ratio.num};
+  }
 };
 
 enum PacketFlags : uint8_t {

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vidload import sampling
 from vidload.errors import VideoError
 from vidload.random import sample_rng
-from vidload.reader import VideoReader
+from vidload.reader import VideoReader, streams
 from vidload.sheet import figure_class
 
 CLIPS = ("1x1x3", "1x1x8", "32x2x1", "4x16x1", "8x8x1")
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def facts(reader: VideoReader, num_bytes: int) -> list[str]:
-    """Lines of facts about the file and its one video stream."""
+    """Lines of facts about the file and the video stream that is read."""
     kinds, sizes = packet_kinds(reader), packet_sizes(reader)
     lengths = [len(gop) for gop in gops(kinds)]
     color = f"{reader.color_matrix or 'bt601 (not stated)'}, {reader.color_range or 'limited (not stated)'}"
@@ -94,6 +94,14 @@ def facts(reader: VideoReader, num_bytes: int) -> list[str]:
         f"  droppable  {droppable.sum()} of {len(kinds)} packets ({droppable.mean():.0%}; "
         f"{sizes[droppable].sum() / max(sizes.sum(), 1):.0%} of the bytes)",
     ]
+    if reader.sample_aspect_ratio != 1:
+        lines.append(f"  pixels     {reader.sample_aspect_ratio} (width to height); frames come as coded")
+    if not reader.is_trusted.all():
+        lines.append(f"  untrusted  {(~reader.is_trusted).sum()} frames before the first keyframe, which raise")
+    others = [stream for stream in streams(reader.name) if stream.number != reader.stream]
+    for other in others:
+        size = f", {other.width}x{other.height}" if other.kind == "video" else ""
+        lines.append(f"  stream {other.number:<4}{other.kind}, {other.codec}{size}; not read")
     return lines + ([f"  note       {reader.note}"] if reader.note else [])
 
 
