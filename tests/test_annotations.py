@@ -344,6 +344,12 @@ def test_annotations_survive_pickling():
     assert annotations.end_seconds[0] == 1
 
 
-def test_a_path_that_is_not_utf8_is_refused_by_name():
-    with pytest.raises(ValueError, match="is not valid UTF-8; rename the file"):
-        from_items([(os.fsdecode(b"a\xff.mp4"), 0)])
+def test_names_that_are_not_utf8_are_kept_as_the_system_has_them():
+    annotations = from_items([(b"a\xff.mp4", 0), ("b.mp4", 1), (os.fsdecode(b"/c\xff.mp4"), 2)], root="v")
+    assert annotations.path_list() == [os.fsdecode(b"v/a\xff.mp4"), "v/b.mp4", os.fsdecode(b"/c\xff.mp4")]
+    assert annotations.path(1) == "v/b.mp4"
+
+
+def test_a_video_in_memory_is_no_item():
+    with pytest.raises(ValueError, match=r"item 0: a dataset holds file names.*VideoReader\(bytes\)"):
+        from_items([(b"\0\0\0 ftypisom", 0)])

@@ -35,7 +35,8 @@ def dataset(paths: list[str], **options: Any) -> vidload.VideoDataset:
 
 
 def batches(data: vidload.VideoDataset, **options: Any) -> tuple[list[torch.Tensor], vidload.VideoLoader]:
-    """All clips of an epoch, on the host, and the loader."""
+    """All clips of epoch 0, on the host, and the loader."""
+    data.set_epoch(0)
     defaults: dict[str, Any] = {"batch_size": 3, "num_workers": 2}
     loader = vidload.VideoLoader(data, **(defaults | options))
     on_gpu = loader.device.type == "cuda"
@@ -375,6 +376,7 @@ def test_a_batch_is_written_after_what_the_consumer_had_queued_and_before_what_i
     expected, _ = batches(data, batch_size=2)
     Stub.set_lazy()
     loader = vidload.VideoLoader(data, batch_size=2, num_workers=2, device="cuda", decoder="cpu")
+    data.set_epoch(0)
     made = []
     for clips, _ in loader:
         Stub.library.stub_run_created_streams()  # the consumer is slow, the loader's streams are not
@@ -448,6 +450,8 @@ def test_one_process_drives_two_devices(h264_files):
     loaders = [
         vidload.VideoLoader(data, batch_size=3, num_workers=2, device=f"cuda:{i}", decoder="nvdec") for i in range(2)
     ]
+    for loader in loaders:
+        loader.set_epoch(0)
     for (one, _), (other, _), right in zip(*loaders, expected, strict=True):
         assert torch.equal(Stub.read(one), right)
         assert torch.equal(Stub.read(other), right)

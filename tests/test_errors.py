@@ -186,6 +186,7 @@ def test_a_batch_of_bad_ones_alone_is_left_out_by_skip(mixed) -> None:
 def test_substitute_keeps_batches_whole_and_is_the_same_for_any_threads(mixed) -> None:
     runs = []
     for num_workers in (0, 1, 3):
+        mixed.set_epoch(0)
         loader = VideoLoader(mixed, batch_size=2, num_workers=num_workers, on_error="substitute")
         runs.append([(clips.clone(), labels.tolist()) for clips, labels in loader])
         assert {index for index, _, _ in loader.stats()["failures"]} >= {1, 3}

@@ -57,6 +57,7 @@ def test_any_number_of_threads_and_a_plain_data_loader_give_equal_tensors(clip: 
     dataset = VideoDataset(items, clip=clip, transform=random_resized_crop(32), seed=5)
     expected = epoch_of(DataLoader(dataset, batch_size=3))
     for num_workers in (0, 1, 2, 5):
+        dataset.set_epoch(0)  # a new loader would go on with the next
         assert_same(epoch_of(VideoLoader(dataset, batch_size=3, num_workers=num_workers)), expected)
 
 
@@ -112,6 +113,7 @@ def test_ranks_together_give_what_one_process_gives(dataset) -> None:
     for num_ranks in (1, 2, 4):
         seen = {}
         for rank in range(num_ranks):
+            dataset.set_epoch(0)  # ranks are processes of their own: here one would go on after the other
             sampler = DistributedSampler(dataset, num_ranks, rank, shuffle=True)
             for clips, labels in VideoLoader(dataset, batch_size=2, sampler=sampler, num_workers=1):
                 seen |= {int(label): clip for clip, label in zip(clips.clone(), labels, strict=True)}
@@ -485,6 +487,7 @@ def test_resuming_on_fewer_ranks_covers_what_was_left(dataset) -> None:
 
     seen = []
     for rank in range(2):
+        dataset.set_epoch(0)  # ranks are processes of their own
         loader = rank_loader(2, rank)
         iterator = iter(loader)
         seen += [int(next(iterator)[1]) for _ in range(2)]

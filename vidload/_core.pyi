@@ -1,6 +1,6 @@
 """Types of the compiled module. Private: users import vidload."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,6 +134,19 @@ class Batch:
         strides: tuple[int, int, int, int, int, int],
         memory: torch.Tensor,
     ) -> None: ...
+
+class Buffer:
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class MemoryPool:
+    def __init__(self, allocate: Callable[[int], tuple[int, object]] | None = None) -> None: ...
+    def take(self, nbytes: int) -> Buffer: ...
+    @property
+    def num_bytes(self) -> int: ...
 
 def time_floor(
     clips: Sequence[tuple[str, Sequence[int], Sequence[float]]], spec: TransformSpec

@@ -38,14 +38,14 @@ _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 class Annotations:
     """One row a video. `label(i)` is an int, or a list of ints where a video has several labels.
 
-    paths: string array [N], `root` already in front.
+    paths: string array [N], `root` already in front; a binary array where a name is not UTF-8 (names as os.fsencode has them).
     labels: int64 [N] (-1 = none), or a list array of int64 [N].
     start_seconds, end_seconds: float64 [N], NaN = from the start, to the end; None where no row has either.
     num_frames, offsets: int64 [N], for frame folders, where frame i is file number 1 + offset + i.
     classes: class names by label, where the source names them.
     """
 
-    paths: pa.StringArray
+    paths: pa.StringArray | pa.BinaryArray
     labels: NDArray[np.int64] | pa.ListArray
     start_seconds: NDArray[np.float64] | None = None
     end_seconds: NDArray[np.float64] | None = None
@@ -57,7 +57,11 @@ class Annotations:
         return len(self.paths)
 
     def path(self, i: int) -> str:
-        return str(self.paths[int(i)].as_py())
+        return os.fsdecode(self.paths[int(i)].as_py())
+
+    def path_list(self) -> list[str]:
+        """All of them."""
+        return list(map(os.fsdecode, self.paths.to_pylist()))
 
     def label(self, i: int) -> int | list[int]:
         if isinstance(self.labels, np.ndarray):
@@ -83,7 +87,7 @@ def read_list(
                     f"{path}:{number}: label {match[1]!r} is not an integer; number classes from 0"
                 )
         no_labels = np.full(len(lines), -1, dtype=np.int64)
-        return Annotations(_paths((line for _, line in lines), root, path), no_labels)
+        return Annotations(_paths((line for _, line in lines), root), no_labels)
 
     paths: list[str] = []
     labels: list[int] = []
@@ -99,7 +103,7 @@ def read_list(
         ends.append(len(labels))
     flat = np.array(labels, dtype=np.int64)
     column = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(flat)) if multi_label else flat
-    return Annotations(_paths(paths, root, path), column)
+    return Annotations(_paths(paths, root), column)
 
 
 def read_frame_list(
@@ -127,7 +131,7 @@ def read_frame_list(
         rows.append(values)
     table = np.array(rows, dtype=np.int64)
     return Annotations(
-        _paths(folders, root, path),
+        _paths(folders, root),
         table[:, -1].copy(),
         num_frames=table[:, -2].copy(),
         offsets=table[:, 0].copy() if with_offset else np.zeros(len(rows), dtype=np.int64),
@@ -186,7 +190,7 @@ def read_kinetics_csv(path: Path, root: Path = "", classes: Sequence[str] | None
     probes = rows[:: max(len(rows) // 16, 1)]
     found = [sum(os.path.exists(os.path.join(root, layout(*row))) for row in probes) for layout in layouts]
     layout = layouts[found.index(max(found))]
-    return Annotations(_paths((layout(*row) for row in rows), root, path), labels, classes=class_names)
+    return Annotations(_paths((layout(*row) for row in rows), root), labels, classes=class_names)
 
 
 def read_folder(
@@ -220,7 +224,7 @@ def read_folder(
         raise ValueError(
             f"{root}: no videos in its {len(folders)} folders (looked for {', '.join(extensions)})"
         )
-    return Annotations(_paths(paths, "", root), np.array(labels, dtype=np.int64), classes=class_names)
+    return Annotations(_paths(paths, ""), np.array(labels, dtype=np.int64), classes=class_names)
 
 
 def find_videos(root: Path, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> list[str]:
@@ -260,7 +264,12 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
             raise ValueError(
                 f"item {i}: [start_seconds, end_seconds) is [{start}, {end}), which holds no time"
             )
-        paths.append(os.fspath(path))
+        name = os.fspath(path)
+        if isinstance(name, bytes) and b"\0" in name:
+            raise ValueError(
+                f"item {i}: a dataset holds file names, and {name[:12]!r}... is none; of a video in memory, vidload.VideoReader(bytes) reads frames"
+            )
+        paths.append(os.fsdecode(name))
         labels.append(_label(i, label))
         times.append((math.nan if start is None else float(start), math.nan if end is None else float(end)))
     if not paths:
@@ -271,7 +280,7 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
     start_seconds, end_seconds = np.array(times, dtype=np.float64).T
     has_times = not np.isnan(times).all()
     return Annotations(
-        _paths(paths, root, "items"),
+        _paths(paths, root),
         pa.array(labels, pa.list_(pa.int64())) if is_list[0] else np.array(labels, dtype=np.int64),
         start_seconds=start_seconds.copy() if has_times else None,
         end_seconds=end_seconds.copy() if has_times else None,
@@ -280,7 +289,7 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
 
 def missing_files(annotations: Annotations) -> NDArray[np.int64]:
     """Row numbers whose path does not exist. Asks the file system once a row."""
-    exists = (os.path.exists(path) for path in annotations.paths.to_pylist())
+    exists = (os.path.exists(path) for path in annotations.path_list())
     return np.flatnonzero(~np.fromiter(exists, dtype=bool, count=len(annotations)))
 
 
@@ -345,10 +354,14 @@ def _sniffed(lines: list[tuple[int, str]], delimiter: str | None, num_fields: in
     return best
 
 
-def _paths(paths: Iterable[str], root: Path, source: Path) -> pa.StringArray:
-    prefix = os.path.join(root, "")
-    joined = [path if path.startswith(os.sep) else prefix + path for path in paths]
+def _paths(paths: Iterable[str], root: Path) -> pa.StringArray | pa.BinaryArray:
+    prefix = os.path.join(os.fsdecode(root), "")
+    return path_array([path if path.startswith(os.sep) else prefix + path for path in paths])
+
+
+def path_array(paths: Sequence[str]) -> pa.StringArray | pa.BinaryArray:
+    """Strings, or the names' bytes where one of them is not UTF-8."""
     try:
-        return pa.array(joined, pa.string())
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{source}: path {error.object!r} is not valid UTF-8; rename the file") from None
+        return pa.array(paths, pa.string())
+    except UnicodeEncodeError:
+        return pa.array(list(map(os.fsencode, paths)), pa.binary())

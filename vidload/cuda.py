@@ -1,4 +1,4 @@
-"""GPU memory and streams as the loader and the reader need them: buffers allocated by torch, handed out again and again.
+"""GPU memory and streams as the loader and the reader need them: memory is allocated by torch.
 
 The core writes to the addresses given here, ordered after and before the work of the stream named here; it neither links nor imports
 torch. Nothing in this file starts CUDA before the first buffer is wanted.
@@ -68,17 +68,25 @@ def to_host(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.cpu()
 
 
-class DeviceBuffer:
-    """A block of GPU memory. Tensors made from it hold a reference to it, as those of a NumPy array do."""
+def allocate(nbytes: int, device: torch.device) -> tuple[int, object]:
+    """Address and owner of a fresh block of GPU memory."""
+    memory = torch.empty(nbytes, dtype=torch.uint8, device=device)
+    return memory.data_ptr(), memory
 
-    def __init__(self, nbytes: int, device: torch.device) -> None:
-        self._memory = torch.empty(nbytes, dtype=torch.uint8, device=device)
-        self.nbytes = nbytes
 
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        return {"shape": (self.nbytes,), "typestr": "|u1", "data": (self._memory.data_ptr(), False), "version": 2}
+def tensor_of(address: int, nbytes: int, owner: object, device: torch.device) -> torch.Tensor:
+    """uint8 [nbytes] at an address of the GPU; the tensor, its views and whoever takes them over hold `owner`."""
+    return torch.as_tensor(_Span(address, nbytes, owner), device=device)
 
-    def tensor(self) -> torch.Tensor:
-        """uint8 [nbytes]."""
-        return torch.as_tensor(self, device=self._memory.device)
+
+class _Span:
+    """What torch makes a tensor of without copying; the tensor holds a reference to it."""
+
+    def __init__(self, address: int, nbytes: int, owner: object) -> None:
+        self._owner = owner
+        self.__cuda_array_interface__: dict[str, Any] = {
+            "shape": (nbytes,),
+            "typestr": "|u1",
+            "data": (address, False),
+            "version": 2,
+        }

@@ -27,7 +27,8 @@ from torch.utils.data import BatchSampler, Dataset, SequentialSampler
 
 from vidload import _core
 from vidload.cores import available_cores
-from vidload.dataset import ClipDataset, Request
+from vidload.dataset import ClipDataset, Request, base_dataset
+from vidload.epochs import DrawCounter, Epochs, EpochSampler, samplers_of
 from vidload.errors import (
     FrameIndexError,
     UnreadableVideoError,
@@ -35,7 +36,6 @@ from vidload.errors import (
     VideoError,
     VideoNotFoundError,
 )
-from vidload.loader import EpochSampler, _base_dataset
 
 try:
     from nvidia.dali import fn, pipeline_def, types
@@ -96,14 +96,14 @@ def dali_pipeline(
     """A DALI pipeline of (clips, labels): [N, *dataset.sample_shape] of dataset.dtype, and int64 labels.
 
     Frames, boxes, flips and order are those of VideoLoader. A run gives a batch, the last one of an epoch may be smaller, then comes
-    StopIteration; `reset()` starts the next epoch (the first is dataset.epoch), as DALI's own iterators do when they reset.
+    StopIteration; `reset()` starts the next epoch (which that is: as with VideoLoader), as DALI's own iterators do when they reset.
 
     Args:
         dataset: a VideoDataset or FrameFolderDataset, or a torch Subset of one.
         device: "cpu", or "gpu": NVDEC decodes and the clips are on the GPU `device_id`.
         num_threads: DALI's and the core's, each; None = the cores this process may use.
         shuffle: in the order of VideoLoader(shuffle=True).
-        sampler: the order of samples, as DataLoader's; its set_epoch is called where it has one.
+        sampler: the order of samples, as DataLoader's; its set_epoch is called where it has one, and heard.
         augment: the caller's own DALI operators: from cropped uint8 RGB clips [F, H, W, 3] (layout "FHWC") to clips of that shape; then
             they are mirrored and normalized. F counts the frames of all clips that share a crop.
         prefetch_queue_depth: batches that run ahead in the pipeline; as many again are read and decoded ahead of it.
@@ -112,7 +112,7 @@ def dali_pipeline(
         ValueError: dataset.dtype is bfloat16, which DALI does not know.
         VideoError: (by a run) a video is missing or cannot be decoded. VideoLoader can skip or substitute it instead.
     """
-    base, base_index = _base_dataset(dataset)
+    base, _ = base_dataset(dataset)
     if device not in _CODECS:
         raise ValueError(f"device {device!r} is not one of {', '.join(_CODECS)}")
     if base.dtype == torch.bfloat16:
@@ -123,22 +123,19 @@ def dali_pipeline(
     sampler = EpochSampler(dataset) if shuffle else SequentialSampler(dataset) if sampler is None else sampler  # type: ignore[arg-type]
     pool = _core.LoaderPool(num_threads)
     readers = ThreadPoolExecutor(num_threads, thread_name_prefix="vidload-read")
-    next_epoch = base.epoch
+    epochs = Epochs(dataset, samplers_of(sampler))
 
     def epoch_of_batches() -> Iterator[tuple[list[npt.NDArray[Any]], ...]]:
-        nonlocal next_epoch
-        epoch, next_epoch = next_epoch, next_epoch + 1
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
+        epoch = epochs.begin()
+        counter = DrawCounter(dataset, sampler)
         started: deque[list[_Sample]] = deque()
         for indices in BatchSampler(sampler, batch_size, drop_last=False):
-            started.append([])
-            for index in map(base_index, indices):
-                started[-1].append(_Sample(base, pool, index))
-            for index, sample in zip(map(base_index, indices), started[-1], strict=True):
+            drawn = [counter.draw(index) for index in indices]
+            started.append([_Sample(base, pool, index) for index, _ in drawn])
+            for (index, draw), sample in zip(drawn, started[-1], strict=True):
                 sample.wait()
                 if sample.info is not None:
-                    sample.start(base.request(index, epoch, sample.info), device, readers)
+                    sample.start(base.request(index, epoch, sample.info, draw), device, readers)
             if len(started) > prefetch_queue_depth:
                 yield _inputs_of(started.popleft())
         while started:

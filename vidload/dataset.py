@@ -1,22 +1,24 @@
 """VideoDataset and FrameFolderDataset: what a sample is.
 
 In: a list of videos with labels, a clip spec, a spatial transform. Out: ``dataset[i]`` = (clip, label), and for the loader the request
-behind it: which frames, which boxes. Everything random about sample i is a pure function of (seed, epoch, i). How samples become batches
-is vidload.loader's business; decoding is the core's.
+behind it: which frames, which boxes. Everything random about sample i is a pure function of (seed, epoch, i), and of how often i was drawn
+before in the epoch (``dataset[i]`` is the first draw). How samples become batches is vidload.loader's business; decoding is the core's.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
+import operator
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from vidload import _core, sampling
 from vidload.annotations import (
@@ -59,6 +61,17 @@ class Request(NamedTuple):
     views: npt.NDArray[np.float64]
 
 
+class IndexBatch(list[int]):
+    """The indices of a batch, with what their random numbers depend on beside them; `__getitems__` heeds it."""
+
+    epoch: int
+    draws: Sequence[int]  # how often each index was drawn before in the epoch
+
+
+class SampleBatch(list[tuple[torch.Tensor, Any]]):
+    """What `__getitems__` makes of an IndexBatch."""
+
+
 class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
     """What VideoDataset and FrameFolderDataset share: sampling, shapes, and one sample at a time.
 
@@ -66,7 +79,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         annotations: paths and labels.
         clip, transform, sampling, training, out_of_bound, num_repeats, dtype, layout, seed: as given to the constructor.
         num_views: V = num_repeats x num_crops x clips; a view is one clip with one crop, the repeat the slowest and the clip the fastest.
-        sample_shape: shape of one sample in `layout`, without N.
+        sample_shape, sample_bytes: of one sample, in `layout` without N.
     """
 
     def __init__(
@@ -104,6 +117,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         self._sampler_options = {"out_of_bound": out_of_bound} if takes_bound else {}
         # A shared tensor: worker processes of an ordinary DataLoader that persist over epochs see set_epoch too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._told_epoch = (0, 0)  # how often set_epoch was called, and with what: loaders hear it (see vidload.epochs)
 
         self._num_clips = clips_per_video(self._sampler, self.clip, self.training)
         self.num_views = num_repeats * transform.num_crops * self._num_clips
@@ -120,6 +134,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         height, width = transform.size
         sizes = {"V": self.num_views, "C": 3, "T": self.clip.clip_len, "H": height, "W": width}
         self.sample_shape = tuple(sizes[axis] for axis in layout[1:])
+        self.sample_bytes = math.prod(self.sample_shape) * dtype.itemsize
         self._strides = _strides(layout[1:], sizes)
         self._spec = _core.TransformSpec(
             height,
@@ -159,10 +174,15 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the random numbers of all samples; call it before each epoch of an ordinary DataLoader. VideoLoader does so itself."""
+        """Chooses the random numbers of all samples; call it before each epoch of an ordinary DataLoader.
+
+        A VideoLoader counts epochs itself, and goes on from this one if it is told.
+        """
+        self._told_epoch = (self._told_epoch[0] + 1, int(epoch))
         self._epoch.fill_(epoch)
 
-    def label(self, index: int) -> int | list[int]:
+    def label(self, index: int) -> Any:
+        """The label of sample `index`: an int, or a list of ints. Override it for labels of another kind, whatever default_collate takes."""
         return self.annotations.label(index)
 
     def missing_files(self) -> list[str]:
@@ -170,33 +190,52 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         return [self.annotations.path(int(row)) for row in missing_files(self.annotations)]
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
-        """(clip, label): clip of `dtype` and `sample_shape`.
+        """(clip, label): clip of `dtype` and `sample_shape`. In one epoch it is the same clip however often it is asked for.
 
         Raises:
             IndexError: no such sample.
             VideoError: the video is missing, damaged or not supported.
         """
+        return self._sample(index, self.epoch, 0)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, Any]]:
+        if isinstance(indices, IndexBatch):
+            return SampleBatch(map(self._sample, indices, (indices.epoch,) * len(indices), indices.draws))
+        return [self[index] for index in indices]
+
+    def _sample(self, index: int, epoch: int, draw: int) -> tuple[torch.Tensor, Any]:
+        try:
+            index = operator.index(index)
+        except TypeError:
+            raise TypeError(
+                f"a dataset is indexed by one number, got {index!r}; for a part of it: torch.utils.data.Subset(dataset, range(0, 2))"
+            ) from None
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} is out of range [0, {len(self)})")
-        index = int(index) % len(self)
+        index %= len(self)
         clip = torch.empty(self.sample_shape, dtype=self.dtype)
         if not hasattr(_this_thread, "pool"):
             _this_thread.pool = _core.LoaderPool(0)
-        self.load_one(self.core_batch(_this_thread.pool, [index]), index, self.epoch, clip)
+        self.load_one(self.core_batch(_this_thread.pool, [index]), index, epoch, clip, draw)
         return clip, self.label(index)
-
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, Any]]:
-        return [self[index] for index in indices]
 
     # --- for the loader
 
-    def load_one(self, batch: _core.Batch | DaliBatch, index: int, epoch: int, out: torch.Tensor) -> None:
+    def load_one(
+        self,
+        batch: _core.Batch | DaliBatch,
+        index: int,
+        epoch: int,
+        out: torch.Tensor,
+        draw: int = 0,
+        stands_for: int = -1,
+    ) -> None:
         """Decodes sample `index` of `epoch`, the only one of `batch`, into `out`, contiguous, of `dtype` and `sample_shape`.
 
-        Raises VideoError.
+        draw, stands_for: as of vidload.random.sample_rng. Raises VideoError.
         """
         batch.wait()
-        sampling_errors = self.decode(batch, [index], epoch, out.unsqueeze(0))
+        sampling_errors = self.decode(batch, [index], epoch, out.unsqueeze(0), [draw], stands_for)
         batch.wait()
         for error in (*sampling_errors, *batch.errors()):
             if error is not None:
@@ -207,21 +246,28 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         raise NotImplementedError
 
     def decode(
-        self, batch: _core.Batch | DaliBatch, indices: Sequence[int], epoch: int, out: torch.Tensor
+        self,
+        batch: _core.Batch | DaliBatch,
+        indices: Sequence[int],
+        epoch: int,
+        out: torch.Tensor,
+        draws: Sequence[int],
+        stands_for: int = -1,
     ) -> list[VideoError | None]:
         """Samples each video of an indexed `batch` and starts decoding into `out` [N, *sample_shape].
 
-        Returns an error for each sample that cannot be sampled; errors found while decoding are in batch.errors().
+        draws: how often each index was drawn before in the epoch. Returns an error for each sample that cannot be sampled; errors found
+        while decoding are in batch.errors().
         """
         frames: list[npt.NDArray[np.int64] | None] = []
         views: list[npt.NDArray[np.float64] | None] = []
         errors: list[VideoError | None] = []
-        for index, info in zip(indices, batch.infos(), strict=True):
+        for index, draw, info in zip(indices, draws, batch.infos(), strict=True):
             error = None
             request = None
             if info is not None:
                 try:
-                    request = self.request(index, epoch, info)
+                    request = self.request(index, epoch, info, draw, stands_for)
                 except VideoError as raised:
                     error = raised
             frames.append(None if request is None else request.frames)
@@ -233,8 +279,12 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         )
         return errors
 
-    def request(self, index: int, epoch: int, info: _core.SampleInfo) -> Request:
+    def request(
+        self, index: int, epoch: int, info: _core.SampleInfo, draw: int = 0, stands_for: int = -1
+    ) -> Request:
         """Which frames and boxes sample `index` has in `epoch`; `info` is what the core knows of the video.
+
+        draw, stands_for: as of vidload.random.sample_rng.
 
         Raises:
             FrameIndexError: the annotated segment holds no frame.
@@ -243,7 +293,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         first = 0
         if self.annotations.start_seconds is not None:
             first, num_frames = self._segment(index, packet_index)
-        rng = self._rng(epoch, index) if self.training or self.transform.is_random else None
+        rng = self._rng(epoch, index, draw, stands_for) if self.training or self.transform.is_random else None
         temporal_rng = rng if self.training else None
         aspect_ratio = 1.0
         if self.transform.square_pixels and packet_index is not None:
@@ -268,11 +318,11 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         all_frames = np.concatenate([frames.reshape(-1) for frames, _ in repeats])
         return Request(all_frames + first, views.reshape(-1, 6))
 
-    def _rng(self, epoch: int, index: int) -> np.random.Generator:
+    def _rng(self, epoch: int, index: int, draw: int, stands_for: int) -> np.random.Generator:
         """This thread's generator at the start of the sample's stream; a new one for each sample would cost as much as the sampling."""
         if not hasattr(_this_thread, "rng"):
             _this_thread.rng = sample_rng(0, 0, 0)
-        rekey(_this_thread.rng, self.seed, epoch, index)
+        rekey(_this_thread.rng, self.seed, epoch, index, draw, stands_for)
         rng: np.random.Generator = _this_thread.rng
         return rng
 
@@ -438,9 +488,37 @@ class FrameFolderDataset(ClipDataset):
             [int(rows.num_frames[index]) for index in indices],
         )
 
-    def request(self, index: int, epoch: int, info: _core.SampleInfo) -> Request:
+    def request(
+        self, index: int, epoch: int, info: _core.SampleInfo, draw: int = 0, stands_for: int = -1
+    ) -> Request:
         num_frames, _, height, width, _ = info
-        return super().request(index, epoch, (num_frames, self.average_fps, height, width, None))
+        return super().request(index, epoch, (num_frames, self.average_fps, height, width, None), draw, stands_for)
+
+
+def base_dataset(dataset: Dataset[Any]) -> tuple[ClipDataset, Callable[[int], int]]:
+    """The ClipDataset under any Subsets, and the map from outer to its own indices.
+
+    Raises:
+        TypeError: there is none, or a subclass makes its samples in a way of its own, which no loader of this package would call.
+    """
+    if not isinstance(dataset, ClipDataset | Subset):
+        raise TypeError(
+            f"VideoLoader loads a VideoDataset, a FrameFolderDataset or a Subset of one, got {type(dataset).__name__}; "
+            "for other datasets use torch.utils.data.DataLoader"
+        )
+    original: type = ClipDataset if isinstance(dataset, ClipDataset) else Subset
+    for name in ("__getitem__", "__getitems__"):
+        if getattr(type(dataset), name, None) is not getattr(original, name, None):
+            raise TypeError(
+                f"{type(dataset).__name__} has a {name} of its own, which VideoLoader would not call: it decodes whole batches by itself. "
+                "Override label(index), which may return whatever default_collate takes, for more than a class number; give VideoLoader "
+                "a collate_fn for another kind of batch; or use torch.utils.data.DataLoader"
+            )
+    if isinstance(dataset, ClipDataset):
+        return dataset, int
+    base, inner = base_dataset(dataset.dataset)
+    indices = dataset.indices
+    return base, lambda index: inner(indices[index])
 
 
 def _sampler(name_or_function: str | Sampler) -> tuple[Sampler, bool]:

@@ -89,7 +89,7 @@ class SourceList:
         is_list = os.path.isfile(source) and not source.lower().endswith(VIDEO_EXTENSIONS)
         if not is_list:
             root = source if os.path.isdir(source) else os.path.dirname(source)
-        paths = annotations.paths.to_pylist()
+        paths = annotations.path_list()
         tasks = _tasks(paths, root, suffix)
         number = {task.source: i for i, task in enumerate(tasks)}
         rows = tuple(number[path] for path in paths)

@@ -1,6 +1,6 @@
 """The dataset's index file: the packet index of every video, written once, memory-mapped by every process that trains.
 
-One Arrow IPC file, a row a video: path, size, mtime_ns (a video of which any changed is scanned again), facts for people and tools
+One Arrow IPC file, a row a video: path (bytes where one of them is not UTF-8), size, mtime_ns (a video of which any changed is scanned again), facts for people and tools
 (num_frames, width, height, average_fps, duration_seconds, codec), reason (why a file could not be read, else null) and packets (the
 packet index, opaque to all but the core). Paths below the index file's folder are stored relative to it, so the two may move together.
 """
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from vidload import _core
+from vidload.annotations import path_array
 from vidload.cores import available_cores
 
 _SCHEMA = pa.schema(
@@ -89,22 +90,22 @@ class DatasetIndex:
         stored[stored[:, 1] == 0] = 0
         return stored
 
-    def lookup(self, paths: pa.StringArray) -> npt.NDArray[np.int64]:
+    def lookup(self, paths: pa.StringArray | pa.BinaryArray) -> npt.NDArray[np.int64]:
         """What the core needs of each path's entry, int64 [len(paths), 4]; rows of zeros for paths that are not in the index.
 
         The rows hold addresses in this index's mapping: keep the index for as long as they are used.
         """
-        known = pa.array(_absolute(self._table.column("path").to_pylist(), self.path.parent))
-        wanted = pa.array(_absolute(paths.to_pylist(), Path.cwd()))
+        known = pa.array(_absolute(self._table.column("path").to_pylist(), self.path.parent), pa.binary())
+        wanted = pa.array(_absolute(paths.to_pylist(), Path.cwd()), pa.binary())
         row = pc.fill_null(pc.index_in(wanted, value_set=known), -1).to_numpy(zero_copy_only=False)
         stored = np.zeros((len(paths), 4), np.int64)
         stored[row >= 0] = self._stored[row[row >= 0]]
         return stored
 
 
-def _absolute(paths: Iterable[str], folder: Path) -> list[str]:
-    base = os.path.abspath(folder)
-    return [os.path.normpath(os.path.join(base, path)) for path in paths]
+def _absolute(paths: Iterable[str | bytes], folder: Path) -> list[bytes]:
+    base = os.path.abspath(os.fsencode(folder))
+    return [os.path.normpath(os.path.join(base, os.fsencode(path))) for path in paths]
 
 
 @dataclass(frozen=True)
@@ -140,16 +141,18 @@ def build_index(
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    unique = list(dict.fromkeys(_absolute(paths, Path.cwd())))
+    unique = list(map(os.fsdecode, dict.fromkeys(_absolute(paths, Path.cwd()))))
+    names = path_array(unique)
+    schema = _SCHEMA.set(0, pa.field("path", names.type))
     earlier = _earlier_index(target)  # its mapping must last as long as the addresses below are used
-    stored = None if earlier is None else earlier.lookup(pa.array(unique, pa.string()))
+    stored = None if earlier is None else earlier.lookup(names)
     pool = _core.LoaderPool(available_cores() if num_workers is None else num_workers)
     folder = os.path.abspath(target.parent) + os.sep
     failures: list[tuple[str, str]] = []
     try:
         with (
             pa.OSFile(os.fspath(aside), "wb") as file,
-            pa.ipc.new_file(file, _SCHEMA) as writer,
+            pa.ipc.new_file(file, schema) as writer,
             tqdm(total=len(unique), unit="file", desc="indexing", disable=not progress) as bar,
         ):
             for start in range(0, len(unique), _FILES_A_STEP):
@@ -158,10 +161,11 @@ def build_index(
                 batch.wait()
                 rows = []
                 for path, info, error in zip(step, batch.infos(), batch.errors(), strict=True):
-                    rows.append(_row(path, path.removeprefix(folder), info, error))
+                    name = path.removeprefix(folder)
+                    rows.append(_row(path, name if pa.types.is_string(names.type) else os.fsencode(name), info, error))
                     if error is not None:
                         failures.append((path, error.reason))
-                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=_SCHEMA))
+                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
                 bar.update(len(step))
         os.replace(aside, target)
     finally:
@@ -176,7 +180,7 @@ def _earlier_index(target: Path) -> DatasetIndex | None:
         return None  # there is none, or none that this version can read: all files are scanned
 
 
-def _row(path: str, name: str, info: _core.SampleInfo | None, error: Exception | None) -> dict[str, object]:
+def _row(path: str, name: str | bytes, info: _core.SampleInfo | None, error: Exception | None) -> dict[str, object]:
     if error is not None or info is None:
         reason = getattr(error, "reason", str(error))
         return {"path": name, "size": -1, "mtime_ns": -1, "reason": reason, "packets": b""}

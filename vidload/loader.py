@@ -2,32 +2,35 @@
 each sample straight into its place in the batch.
 
 A batch takes three steps: its videos' packet indexes are found (by threads), its frames and boxes are drawn (here, from counter-based
-random numbers), its samples are decoded (by threads). While the caller works on one batch, `prefetch_factor` more are being decoded and
-the indexes of the one after are being found. What a sample is, is the dataset's business.
+random numbers), its samples are decoded (by threads). While the caller works on one batch, so many more are on their way that every
+thread has work. What a sample is, is the dataset's business; which epoch it is, that of vidload.epochs.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import os
-import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, RandomSampler, Subset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from vidload import _core, cuda
 from vidload.cores import available_cores
 from vidload.cuda import cuda_device
-from vidload.dataset import ClipDataset
+from vidload.dataset import ClipDataset, base_dataset
+from vidload.epochs import DrawCounter, EpochBatchSampler, Epochs, EpochSampler, samplers_of
 from vidload.errors import VideoError
 from vidload.random import sample_rng
+from vidload.trainers import AccelerateState, Collate, is_prepared
 
 if TYPE_CHECKING:
     from vidload.dali import DaliBatch, DaliDecoder  # nvidia-dali is an extra
@@ -37,6 +40,10 @@ _DECODERS = ("auto", "cpu", "nvdec", "dali")
 _MAX_SUBSTITUTES = 10
 _MAX_FAILURES_KEPT = 1000
 _STATE_VERSION = 1
+# What is on its way if prefetch_factor is None.
+_MIN_BATCHES_AHEAD = 2
+_SAMPLES_AHEAD_PER_THREAD = 4
+_MAX_BYTES_AHEAD, _MAX_DEVICE_BYTES_AHEAD = 2 << 30, 1 << 30
 
 
 class VideoLoader(DataLoader[Any]):
@@ -48,7 +55,8 @@ class VideoLoader(DataLoader[Any]):
             `generator`, shuffle=True orders an epoch by the dataset's seed and the epoch's number alone.
         num_workers: decoding threads. None = the cores this process may use (affinity, cgroup quota, divided by LOCAL_WORLD_SIZE);
             0 = the calling thread decodes, nothing runs ahead.
-        prefetch_factor: batches decoded ahead, in all (not for each worker); 2 if None.
+        prefetch_factor: batches on their way, in all (not for each worker). None: as many as hold 4 samples per thread, within 2 GiB (1 GiB
+            on a GPU), and 2 at least.
         worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device, in_order: accepted for compatibility. There are no
             worker processes, threads always persist, and batches always come in order.
         on_error: what a video that cannot be decoded does. "raise": its VideoError is raised when its batch is due. "skip": the batch is
@@ -66,8 +74,10 @@ class VideoLoader(DataLoader[Any]):
     Yields:
         (clips, labels) as default_collate would give them: clips [N, *dataset.sample_shape] of dataset.dtype, labels int64 [N].
 
-    Each iteration is one epoch and draws new random numbers; epochs count from 0, or from `set_epoch`. `stats()` tells where the time
-    went, `state_dict()` and `load_state_dict()` go on in the middle of an epoch.
+    Each iteration is one epoch and draws new random numbers. Epochs count on from the last pass over the dataset, from 0 at first; whoever
+    sets one (the loader, the dataset, a sampler or batch sampler that has a set_epoch) before the first batch is drawn is heard. A video
+    that is drawn again in an epoch gives another clip. `stats()` tells where the time went, `state_dict()` and `load_state_dict()` go on in
+    the middle of an epoch. See docs/migrating.md for Lightning, Accelerate, Transformers and Ray.
     """
 
     def __init__(
@@ -96,7 +106,7 @@ class VideoLoader(DataLoader[Any]):
         strict: bool = False,
         augment: Callable[[Any], Any] | None = None,
     ) -> None:
-        _base_dataset(dataset)
+        base_dataset(dataset)
         if on_error not in _ON_ERROR:
             raise ValueError(f"on_error {on_error!r} is not one of {', '.join(_ON_ERROR)}")
         if decoder not in _DECODERS:
@@ -119,12 +129,16 @@ class VideoLoader(DataLoader[Any]):
         self.shuffle = shuffle
         if shuffle and sampler is None and batch_sampler is None and generator is None:
             sampler, shuffle = EpochSampler(dataset), None
-        self._collates = collate_fn is None
+        if isinstance(batch_sampler, EpochBatchSampler) and sampler is None:  # another loader's: Lightning rebuilds with it
+            sampler, batch_size, drop_last = batch_sampler.sampler, batch_sampler.batch_size, batch_sampler.drop_last
+            batch_sampler = None
+        if isinstance(collate_fn, Collate):
+            collate_fn = None if collate_fn.is_default else collate_fn.function
+        self.end_of_dataloader, self.remainder = False, -1  # as Accelerate's own loaders have them
+        self._is_of_accelerate = False
         self._pool: _core.LoaderPool | None = None
-        self._next_epoch: int | None = None  # None: the dataset's
         self._resume: dict[str, Any] | None = None
         self._position: dict[str, Any] = {}
-        self._iterator_of_position: int | None = None
         self._wait_seconds = 0.0
         self._num_batches = 0
         self._failures: list[tuple[int, str, str]] = []
@@ -155,23 +169,43 @@ class VideoLoader(DataLoader[Any]):
                 generator,
                 **{name: value for name, value in options.items() if name in known},
             )
+        self.prefetch_factor = prefetch_factor
+        self._epochs = Epochs(dataset, samplers_of(self.sampler, self.batch_sampler))
+        if self.batch_size is not None:
+            own = EpochBatchSampler(self.sampler, self.batch_size, self.drop_last)
+            own.epochs = self._epochs
+            self.__dict__["batch_sampler"] = own  # DataLoader lets nobody set it
+        keeps = on_error == "raise" and self.device.type == "cpu" and decoder in ("auto", "cpu")
+        self.collate_fn = Collate(self.collate_fn, collate_fn is None, keeps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pool": None, "_dali": None, "_memory": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._memory = _Memory(self.device if self.device.type == "cuda" else None)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        base, _ = _base_dataset(self.dataset)
+        base, _ = base_dataset(self.dataset)
         if self._pool is None or not self._pool.is_usable:
             ordinal = self.device.index if self.device.type == "cuda" and self.decoder != "dali" else -1
             decoder = self.decoder if ordinal >= 0 else "cpu"
             self._pool = _core.LoaderPool(self.num_workers, ordinal, decoder, self.strict)
             self._dali = self._dali_decoder(base, self._pool) if self.decoder == "dali" else None
-        state, self._resume = self._resume, None
-        epoch = base.epoch if self._next_epoch is None else self._next_epoch
-        first_sample = first_batch = 0
-        if state is not None:
-            epoch, first_sample, first_batch = state["epoch"], state["next_sample"], state["next_batch"]
-            if state["generator"] is not None and self.generator is not None:
-                self.generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
-        self._next_epoch = epoch + 1
-        return _Iterator(self, self._pool, epoch, first_sample, first_batch)
+        return _Iterator(self, self._pool)
+
+    def _get_iterator(self) -> Iterator[Any]:  # type: ignore[override]
+        return iter(self)
+
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        """Accelerate asks this of what it is to prepare. Raises RuntimeError if the loader does not fit its processes."""
+        self._is_of_accelerate = is_prepared(self, _num_replicas(self))
+        return self._is_of_accelerate
+
+    @_is_accelerate_prepared.setter
+    def _is_accelerate_prepared(self, value: bool) -> None:
+        pass  # what it says, the loader has said
 
     def _dali_decoder(self, dataset: ClipDataset, pool: _core.LoaderPool) -> DaliDecoder:
         from vidload.dali import DaliDecoder
@@ -187,10 +221,14 @@ class VideoLoader(DataLoader[Any]):
         )
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration's epoch: sets the random numbers, and the order where the sampler has a set_epoch."""
-        self._next_epoch = epoch
-        self._resume = None
-        _base_dataset(self.dataset)[0].set_epoch(epoch)
+        """The next iteration's epoch: sets the random numbers, and the order where the sampler has a set_epoch.
+
+        In the epoch of a state that was loaded, the next iteration goes on where the state was taken.
+        """
+        self._epochs.set(epoch)
+        self._position = {}
+        if self._resume is not None and self._resume["epoch"] != epoch:
+            self._resume = None
 
     # --- where the time went
 
@@ -226,12 +264,13 @@ class VideoLoader(DataLoader[Any]):
     def state_dict(self) -> dict[str, Any]:
         """Where the newest iteration is, as plain numbers: what `load_state_dict` needs to go on with the next batch.
 
+        With it go the states of the loader's and the samplers' own generators, and of samplers that have a state_dict, as they were when the
+        epoch began. (A sampler that draws from torch's global generator repeats its order only where that is restored too.)
+
         Counts what was handed out, not what was prefetched. After the last batch of an epoch it is the start of the next epoch.
         """
-        base, _ = _base_dataset(self.dataset)
-        position = self._resume or self._position
-        if not position:
-            position = {"epoch": base.epoch if self._next_epoch is None else self._next_epoch}
+        base, _ = base_dataset(self.dataset)
+        position = self._resume or self._position or {"epoch": self._epochs.peek()}
         return {
             "version": _STATE_VERSION,
             "epoch": position["epoch"],
@@ -240,7 +279,8 @@ class VideoLoader(DataLoader[Any]):
             "num_replicas": _num_replicas(self),
             "num_samples": len(self.dataset),  # type: ignore[arg-type]
             "seed": base.seed,
-            "generator": position.get("generator"),
+            "generators": position.get("generators", []),
+            "samplers": position.get("samplers", []),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -252,7 +292,7 @@ class VideoLoader(DataLoader[Any]):
         Raises:
             ValueError: the state is of another dataset (length or seed), or of another version.
         """
-        base, _ = _base_dataset(self.dataset)
+        base, _ = base_dataset(self.dataset)
         if state.get("version") != _STATE_VERSION:
             raise ValueError(f"loader state: version {state.get('version')}, this vidload reads {_STATE_VERSION}")
         for name, here in (("num_samples", len(self.dataset)), ("seed", base.seed)):  # type: ignore[arg-type]
@@ -260,39 +300,8 @@ class VideoLoader(DataLoader[Any]):
                 raise ValueError(f"loader state: {name} is {state[name]} there and {here} here; it is of another dataset")
         next_sample = state["next_sample"] * state["num_replicas"] // _num_replicas(self)
         self._resume = {**state, "next_sample": next_sample}
-        self._next_epoch = None
+        self._epochs.set(state["epoch"])
         self._position = {}
-
-
-class EpochSampler(RandomSampler):
-    """A random order without replacement that depends on nothing but the dataset's seed and the epoch."""
-
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        super().__init__(dataset)  # type: ignore[arg-type]
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        base, _ = _base_dataset(self.data_source)  # type: ignore[arg-type]
-        # A stream of its own: samples count their indices from 0, so the last one is never theirs.
-        rng = sample_rng(base.seed, self.epoch, -1)
-        yield from rng.permutation(len(self.data_source)).tolist()
-
-
-def _base_dataset(dataset: Dataset[Any]) -> tuple[ClipDataset, Callable[[int], int]]:
-    """The ClipDataset under any Subsets, and the map from outer to its own indices."""
-    if isinstance(dataset, ClipDataset):
-        return dataset, int
-    if isinstance(dataset, Subset):
-        base, inner = _base_dataset(dataset.dataset)
-        indices = dataset.indices
-        return base, lambda index: inner(indices[index])
-    raise TypeError(
-        f"VideoLoader loads a VideoDataset, a FrameFolderDataset or a Subset of one, got {type(dataset).__name__}; "
-        "for other datasets use torch.utils.data.DataLoader"
-    )
 
 
 def _num_replicas(loader: VideoLoader) -> int:
@@ -303,8 +312,16 @@ def _num_replicas(loader: VideoLoader) -> int:
 class _Pending:
     """A batch on its way."""
 
-    def __init__(self, indices: list[int], batch: _core.Batch | DaliBatch, next_sample: int, next_batch: int) -> None:
+    def __init__(
+        self,
+        indices: list[int],
+        draws: list[int],
+        batch: _core.Batch | DaliBatch,
+        next_sample: int,
+        next_batch: int,
+    ) -> None:
         self.indices = indices
+        self.draws = draws
         self.batch = batch
         self.next_sample = next_sample  # samples and batches of the epoch handed out once this one is
         self.next_batch = next_batch
@@ -313,36 +330,21 @@ class _Pending:
 
 
 class _Iterator:
-    """One pass over an epoch."""
+    """One pass over an epoch. It begins with the first batch asked for: until then the epoch can be set."""
 
-    def __init__(
-        self, loader: VideoLoader, pool: _core.LoaderPool, epoch: int, first_sample: int, first_batch: int
-    ) -> None:
+    def __init__(self, loader: VideoLoader, pool: _core.LoaderPool) -> None:
         self._loader = loader
         self._pool = pool
-        self._epoch = epoch
         self._process = os.getpid()
-        self._dataset, self._base_index = _base_dataset(loader.dataset)
-        self._dataset.set_epoch(epoch)
-        samplers: tuple[Any, ...] = (
-            loader.sampler,
-            loader.batch_sampler,
-            getattr(loader.batch_sampler, "sampler", None),
-        )
-        for sampler in samplers:
-            if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(epoch)
-        generator = loader.generator
-        self._generator = None if generator is None else generator.get_state().tolist()
-        if generator is not None:
-            torch.empty((), dtype=torch.int64).random_(generator=generator)  # DataLoader draws a seed for its workers first
-        self._num_ahead = 0 if loader.num_workers == 0 else int(loader.prefetch_factor or 0)
-        self._index_batches = _index_batches(loader, first_sample, first_batch)
-        self._next_sample, self._next_batch = first_sample, first_batch
+        self._dataset, _ = base_dataset(loader.dataset)
+        num_threads = loader.num_workers
+        self._batches_ahead = 0 if num_threads == 0 else loader.prefetch_factor
+        self._samples_ahead = _samples_ahead(num_threads, self._dataset.sample_bytes, loader.device)
+        self._samples_indexing = max(num_threads, 1)
         self._indexing: deque[_Pending] = deque()
         self._decoding: deque[_Pending] = deque()
-        self._is_ended = False
-        self._note_position(first_sample, first_batch)
+        self._has_begun = self._is_ended = False
+        self._accelerate: AccelerateState | None = None
 
     def __iter__(self) -> _Iterator:
         return self
@@ -355,10 +357,10 @@ class _Iterator:
             raise RuntimeError("this iterator was forked with its process; call iter(loader) in the child")
         started = time.perf_counter()
         try:
+            if not self._has_begun:
+                self._begin()
             while True:
-                self._fill(self._num_ahead)
-                if not self._decoding:
-                    self._fill(1)  # nothing runs ahead: start this one now
+                self._fill()
                 if not self._decoding:
                     self._note_end()
                     raise StopIteration
@@ -368,11 +370,14 @@ class _Iterator:
                 if not pending.batch.wait(timeout if timeout > 0 else -1.0):
                     raise RuntimeError(f"VideoLoader timed out: a batch was not ready after {timeout} seconds")
                 self._decoding.popleft()
-                self._fill(self._num_ahead)  # keep the threads busy while the caller works
+                if self._batches_ahead != 0:
+                    self._fill()  # keep the threads busy while the caller works
                 result = self._finish(pending)
                 self._note_position(pending.next_sample, pending.next_batch)
                 if result is not None:
                     self._loader._num_batches += 1
+                    if self._accelerate is not None:
+                        self._loader.end_of_dataloader = self._is_last()
                     return result
         except BaseException as error:
             if not isinstance(error, StopIteration):
@@ -388,6 +393,9 @@ class _Iterator:
             for pending in queue:
                 pending.batch.cancel()
             queue.clear()
+        if self._accelerate is not None:
+            self._accelerate.end(self._loader)
+            self._accelerate = None
 
     def __del__(self) -> None:
         if os.getpid() == self._process:
@@ -395,28 +403,65 @@ class _Iterator:
 
     # --- the three steps
 
-    def _fill(self, num_decoding: int) -> None:
-        while not self._is_ended and len(self._decoding) < num_decoding:
-            if not self._indexing and not self._start_indexing():
+    def _begin(self) -> None:
+        loader = self._loader
+        self._has_begun = True
+        self._epoch = loader._epochs.begin()
+        state, loader._resume = loader._resume, None
+        if state is not None and state["epoch"] != self._epoch:
+            state = None  # somebody has chosen another epoch since
+        samplers = samplers_of(loader.sampler, loader.batch_sampler)
+        if state is not None:
+            _restore_samplers(loader, samplers, state)
+        self._samplers = _state_of_samplers(loader, samplers)
+        if loader.generator is not None:
+            torch.empty((), dtype=torch.int64).random_(generator=loader.generator)  # DataLoader draws a seed for its workers first
+        self._next_sample = 0 if state is None else state["next_sample"]
+        self._next_batch = 0 if state is None else state["next_batch"]
+        self._index_batches = _index_batches(loader, self._next_sample, self._next_batch)
+        self._note_position(self._next_sample, self._next_batch)
+        if loader._is_of_accelerate:
+            self._accelerate = AccelerateState()
+            self._accelerate.begin(loader)
+
+    def _fill(self) -> None:
+        """Starts what may be on its way by now; if nothing is, waits until one batch is."""
+        while not self._is_ended:
+            while sum(len(pending.indices) for pending in self._indexing) < self._samples_indexing and self._start_indexing():
+                if self._batches_ahead == 0:
+                    break
+            if not self._indexing or self._is_far_ahead():
                 return
-            pending = self._indexing.popleft()
-            if not pending.batch.wait(self._loader.timeout if self._loader.timeout > 0 else -1.0):
+            pending = self._indexing[0]
+            timeout = self._loader.timeout if self._loader.timeout > 0 else -1.0
+            if not pending.batch.wait(0.0 if self._decoding else timeout):
+                if self._decoding:
+                    return
                 raise RuntimeError(
                     f"VideoLoader timed out: videos were not indexed after {self._loader.timeout} seconds"
                 )
+            self._indexing.popleft()
             self._start_decoding(pending)
             self._decoding.append(pending)
-            if self._num_ahead > 0:
-                self._start_indexing()
+
+    def _is_far_ahead(self) -> bool:
+        if self._batches_ahead is not None:
+            return len(self._decoding) >= max(self._batches_ahead, 1)
+        num_samples = sum(len(pending.indices) for pending in self._decoding)
+        return len(self._decoding) >= _MIN_BATCHES_AHEAD and num_samples >= self._samples_ahead
+
+    def _is_last(self) -> bool:
+        """Whether no batch follows the one just taken."""
+        return not self._decoding and not self._indexing and not self._start_indexing()
 
     def _start_indexing(self) -> bool:
-        indices = next(self._index_batches, None)
-        if indices is None:
+        drawn = next(self._index_batches, None)
+        if drawn is None:
             return False
-        indices = [self._base_index(index) for index in indices]
+        indices, draws = [index for index, _ in drawn], [draw for _, draw in drawn]
         self._next_sample += len(indices)
         self._next_batch += 1
-        self._indexing.append(_Pending(indices, self._new_batch(indices), self._next_sample, self._next_batch))
+        self._indexing.append(_Pending(indices, draws, self._new_batch(indices), self._next_sample, self._next_batch))
         return True
 
     def _new_batch(self, indices: list[int]) -> _core.Batch | DaliBatch:
@@ -435,7 +480,7 @@ class _Iterator:
         self._name_consumer()
         shape = (len(pending.indices), *dataset.sample_shape)
         pending.clips = self._loader._memory.take(shape, dataset.dtype, self._loader.pin_memory)
-        pending.errors = dataset.decode(pending.batch, pending.indices, self._epoch, pending.clips)
+        pending.errors = dataset.decode(pending.batch, pending.indices, self._epoch, pending.clips, pending.draws)
 
     def _finish(self, pending: _Pending) -> Any:
         clips = pending.clips
@@ -455,28 +500,32 @@ class _Iterator:
             if self._loader.on_error == "skip":
                 kept.remove(place)
             else:
-                indices[place] = self._substitute(indices[place], clips[place], error)
+                indices[place] = self._substitute(indices[place], pending.draws[place], clips[place], error)
         if not kept:
             return None  # every sample was skipped, and with them the batch
         if len(kept) < len(indices):
             clips = clips[kept]
             indices = [indices[place] for place in kept]
         labels = [self._dataset.label(index) for index in indices]
+        collate = self._loader.collate_fn
+        is_default = isinstance(collate, Collate) and collate.is_default
+        function = collate.function if isinstance(collate, Collate) else collate
         if self._loader.batch_sampler is None:  # batch_size=None: samples as they are
             sample = (clips[0], labels[0])
-            return sample if self._loader._collates else self._loader.collate_fn(sample)  # type: ignore[arg-type]
-        if self._loader._collates:
+            return sample if is_default else function(sample)  # type: ignore[arg-type]
+        if is_default:
             return [clips, default_collate(labels)]
-        return self._loader.collate_fn(list(zip(clips, labels, strict=True)))
+        return function(list(zip(clips, labels, strict=True)))
 
-    def _substitute(self, index: int, out: torch.Tensor, error: VideoError) -> int:
-        """Loads another sample, a pure function of (seed, epoch, index), into `out`; returns its index."""
+    def _substitute(self, index: int, draw: int, out: torch.Tensor, error: VideoError) -> int:
+        """Loads another sample, a pure function of (seed, epoch, index, draw), into `out`; returns its index."""
         dataset = self._dataset
-        rng = sample_rng(dataset.seed, self._epoch, -2 - index)
+        rng = sample_rng(dataset.seed, self._epoch, -2 - index, draw)
         for _ in range(_MAX_SUBSTITUTES):
             other = int(rng.random() * len(dataset))
             try:
-                dataset.load_one(self._new_batch([other]), other, self._epoch, out)
+                # Its clip is its own too: the epoch may hold the other video beside it.
+                dataset.load_one(self._new_batch([other]), other, self._epoch, out, draw, stands_for=index)
                 return other
             except VideoError as failed:
                 self._loader._note_failure(other, failed)
@@ -491,72 +540,77 @@ class _Iterator:
             "epoch": self._epoch,
             "next_sample": next_sample,
             "next_batch": next_batch,
-            "generator": self._generator,
+            **self._samplers,
         }
 
     def _note_end(self) -> None:
         if not self._is_ended:
-            self._is_ended = True
+            self.close()
             self._loader._position = {"epoch": self._epoch + 1}
 
 
-def _index_batches(loader: VideoLoader, first_sample: int, first_batch: int) -> Iterator[Sequence[int]]:
-    """The index lists of the batches from there on."""
+def _samples_ahead(num_threads: int, sample_bytes: int, device: torch.device) -> int:
+    """Samples on their way at once: enough that a slow one does not leave the threads without work, in so much memory."""
+    most_bytes = _MAX_BYTES_AHEAD if device.type == "cpu" else _MAX_DEVICE_BYTES_AHEAD
+    return min(_SAMPLES_AHEAD_PER_THREAD * num_threads, most_bytes // sample_bytes)
+
+
+def _index_batches(loader: VideoLoader, first_sample: int, first_batch: int) -> Iterator[list[tuple[int, int]]]:
+    """The batches from there on, each a list of (index, number of the draw); what comes before is drawn too, and counted."""
+    counter = DrawCounter(loader.dataset, loader.sampler if loader.batch_size is not None else loader.batch_sampler)
     if loader.batch_sampler is None:
-        for place, index in enumerate(loader.sampler):
-            if place >= first_sample:
-                yield [index]
-    elif type(loader.batch_sampler) is torch.utils.data.BatchSampler and loader.batch_size is not None:
-        batch: list[int] = []
-        for place, index in enumerate(loader.sampler):
-            if place < first_sample:
-                continue
-            batch.append(index)
-            if len(batch) == loader.batch_size:
+        yield from ([sample] for sample in islice(map(counter.draw, loader.sampler), first_sample, None))
+    elif isinstance(loader.batch_sampler, EpochBatchSampler) and loader.batch_size is not None:
+        drawn = islice(map(counter.draw, loader.sampler), first_sample, None)
+        while batch := list(islice(drawn, loader.batch_size)):
+            if len(batch) == loader.batch_size or not loader.drop_last:
                 yield batch
-                batch = []
-        if batch and not loader.drop_last:
-            yield batch
     else:
-        for place, indices in enumerate(loader.batch_sampler):
-            if place >= first_batch:
-                yield list(indices)
+        batches = ([counter.draw(index) for index in indices] for indices in loader.batch_sampler)
+        yield from islice(batches, first_batch, None)
+
+
+def _generators(loader: VideoLoader, samplers: list[Any]) -> list[torch.Generator]:
+    """The loader's and the samplers' own, each once."""
+    found = [loader.generator, *(getattr(sampler, "generator", None) for sampler in samplers)]
+    return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
+
+
+def _with_state(samplers: list[Any]) -> list[Any]:
+    return [one for one in samplers if hasattr(one, "state_dict") and hasattr(one, "load_state_dict")]
+
+
+def _state_of_samplers(loader: VideoLoader, samplers: list[Any]) -> dict[str, Any]:
+    """As plain numbers where the samplers' own states are; to be taken at the start of a pass."""
+    return {
+        "generators": [one.get_state().tolist() for one in _generators(loader, samplers)],
+        "samplers": [copy.deepcopy(one.state_dict()) for one in _with_state(samplers)],
+    }
+
+
+def _restore_samplers(loader: VideoLoader, samplers: list[Any], state: dict[str, Any]) -> None:
+    for generator, numbers in zip(_generators(loader, samplers), state["generators"], strict=False):
+        generator.set_state(torch.tensor(numbers, dtype=torch.uint8))
+    for sampler, its_state in zip(_with_state(samplers), state["samplers"], strict=False):
+        sampler.load_state_dict(copy.deepcopy(its_state))
 
 
 class _Memory:
-    """Batch buffers, used again once nobody holds a tensor in them: fresh memory of this size costs more than writing it.
+    """Batch buffers, used again once the last tensor, view or array in them is gone."""
 
-    A buffer is a NumPy array, or a cuda.DeviceBuffer; the tensors made from it hold a reference to it, so its reference count tells when
-    the last one is gone.
-    """
-
-    _NUM_OWN_REFERENCES = 3  # the list's, the loop variable's, and getrefcount's argument
-
-    def __init__(self, gpu: torch.device | None = None) -> None:
+    def __init__(self, gpu: torch.device | None) -> None:
         self._gpu = gpu
-        self._buffers: list[np.ndarray[Any, np.dtype[np.uint8]] | cuda.DeviceBuffer] = []
+        self._pool = _core.MemoryPool(None if gpu is None else partial(cuda.allocate, device=gpu))
 
     @property
     def num_bytes(self) -> int:
-        return sum(buffer.nbytes for buffer in self._buffers)
+        return self._pool.num_bytes
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> torch.Tensor:
         if pinned and self._gpu is None and torch.cuda.is_available():
             return torch.empty(shape, dtype=dtype, pin_memory=True)  # torch keeps a cache of its own for these
-        size = math.prod(shape) * dtype.itemsize
-        for buffer in self._buffers:
-            if buffer.nbytes >= size and sys.getrefcount(buffer) == self._NUM_OWN_REFERENCES:
-                return _tensor_of(buffer)[:size].view(dtype).view(shape)
-        # Buffers too small for this batch and free are of no more use.
-        self._buffers = [
-            buffer
-            for buffer in self._buffers
-            if buffer.nbytes >= size or sys.getrefcount(buffer) > self._NUM_OWN_REFERENCES
-        ]
-        fresh = np.empty(size, np.uint8) if self._gpu is None else cuda.DeviceBuffer(size, self._gpu)
-        self._buffers.append(fresh)
-        return _tensor_of(fresh).view(dtype).view(shape)
-
-
-def _tensor_of(buffer: np.ndarray[Any, np.dtype[np.uint8]] | cuda.DeviceBuffer) -> torch.Tensor:
-    return torch.from_numpy(buffer) if isinstance(buffer, np.ndarray) else buffer.tensor()
+        count = math.prod(shape)
+        buffer = self._pool.take(count * dtype.itemsize)
+        if self._gpu is None:
+            return torch.frombuffer(buffer, dtype=dtype, count=count).view(shape)
+        return cuda.tensor_of(buffer.address, buffer.nbytes, buffer, self._gpu).view(dtype).view(shape)

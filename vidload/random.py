@@ -1,7 +1,7 @@
 """Counter-based random numbers: what is random about a sample is a pure function of (seed, epoch, dataset
-index).
+index, how often that index was drawn before in the epoch).
 
-In: three integers. Out: a numpy Generator on Philox at the start of that sample's own stream, so the same
+In: a few integers. Out: a numpy Generator on Philox at the start of that sample's own stream, so the same
 clip comes out for any number of threads, any rank layout, resume point or device. Which draws a sample makes,
 and in which order, is the business of sampling.py and transforms.py; they draw float64 uniforms only, whose
 stream NumPy keeps stable.
@@ -28,24 +28,28 @@ class _NoEntropy(ISeedSequence):
 _NO_ENTROPY: Any = _NoEntropy()  # Any: the types of NumPy name SeedSequence alone
 
 
-def sample_rng(seed: int, epoch: int, index: int) -> Generator:
+def sample_rng(seed: int, epoch: int, index: int, draw: int = 0, stands_for: int = -1) -> Generator:
     """Returns a new Generator at the start of the stream of sample `index` in `epoch` under `seed`.
 
-    Philox-4x64 with key (seed, epoch) and counter (0, 0, 0, index), each taken modulo 2**64: streams of
-    different samples never overlap (each owns 2**192 blocks). About 8 microseconds; `rekey` does the same to
-    a Generator in hand in 1.
+    draw: 0 the first time that the index is drawn in the epoch, then 1, 2 and so on. stands_for: the index
+    that the sample is a substitute of, -1 if of none. Philox-4x64 with key (seed, epoch) and counter
+    (0, stands_for + 1, draw, index), each taken modulo 2**64: streams of different samples never overlap
+    (each owns 2**64 blocks). About 8 microseconds; `rekey` does the same to a Generator in hand in 1.
     """
     rng = Generator(Philox(_NO_ENTROPY))
-    rekey(rng, seed, epoch, index)
+    rekey(rng, seed, epoch, index, draw, stands_for)
     return rng
 
 
-def rekey(rng: Generator, seed: int, epoch: int, index: int) -> None:
+def rekey(rng: Generator, seed: int, epoch: int, index: int, draw: int = 0, stands_for: int = -1) -> None:
     """Moves `rng` (from `sample_rng`, used by one thread at a time) to the start of another sample's
     stream."""
     rng.bit_generator.state = {
         "bit_generator": "Philox",
-        "state": {"counter": (0, 0, 0, int(index) & _MASK), "key": (int(seed) & _MASK, int(epoch) & _MASK)},
+        "state": {
+            "counter": (0, (stands_for + 1) & _MASK, draw & _MASK, int(index) & _MASK),
+            "key": (int(seed) & _MASK, int(epoch) & _MASK),
+        },
         "buffer": (0, 0, 0, 0),
         "buffer_pos": 4,  # the buffer of four words is used up: the next draw starts a block
         "has_uint32": 0,

@@ -122,6 +122,10 @@ class VideoReader:
             name = getattr(source, "name", None)
             self.name = name if isinstance(name, str) else "<file>"
             self._reader = _core.VideoReader.of_file(source, self.name, number, allow_damaged)
+        elif isinstance(source, bytes) and len(source) < 4096 and b"\0" not in source and os.path.exists(source):
+            raise ValueError(
+                f"VideoReader: bytes are the video itself, and {source!r} is the name of a file; give os.fsdecode(name)"
+            )
         else:
             self.name = "<bytes>"
             self._reader = _core.VideoReader.of_bytes(source, number, allow_damaged)
@@ -285,7 +289,8 @@ class VideoReader:
             return reader.read_rgb(self._indices(indices), self.height, self.width)
         frames = self._indices(indices)
         shape = (len(frames), self.height, self.width, 3)
-        out = cuda.DeviceBuffer(math.prod(shape), self.device).tensor().view(shape)
+        address, memory = cuda.allocate(math.prod(shape), self.device)
+        out = cuda.tensor_of(address, math.prod(shape), memory, self.device).view(shape)
         ordinal, stream = int(self.device.index), cuda.current_stream(self.device)
         if len(frames) > 0:
             reader.read_rgb_to_device(

@@ -73,7 +73,7 @@ void bind_index(py::module_& module) {
 
   module.def(
       "index_file",
-      [](const std::string& path, int stream, bool must_decode) {
+      [](const FilePath& path, int stream, bool must_decode) {
         py::gil_scoped_release release;
         return std::make_shared<PacketIndex>(index_video(*open_file(path), stream, must_decode, &python_signals()));
       },
@@ -81,7 +81,7 @@ void bind_index(py::module_& module) {
       "Scans a file, past the cache; with must_decode its frames are listed by decoding it. Raises VideoError, OSError.");
   module.def(
       "streams",
-      [](const std::string& path) {
+      [](const FilePath& path) {
         std::vector<StreamSummary> streams;
         {
           py::gil_scoped_release release;
@@ -97,7 +97,7 @@ void bind_index(py::module_& module) {
       py::arg("path"), "(number, kind, codec, width, height, is the one that is read by default) of each stream of a file.");
   module.def(
       "file_stamp",
-      [](const std::string& path) {
+      [](const FilePath& path) {
         py::gil_scoped_release release;
         const FileStamp stamp = file_stamp(path);
         return std::make_pair(stamp.size, stamp.mtime_ns);

@@ -12,9 +12,9 @@ namespace {
 template <typename T>
 using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 
-std::vector<SampleSource> video_sources(const std::vector<std::string>& paths, const std::optional<Array<int64_t>>& stored) {
+std::vector<SampleSource> video_sources(const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored) {
   std::vector<SampleSource> sources(paths.size());
-  for (size_t i = 0; i < paths.size(); ++i) sources[i].path = paths[i];
+  for (size_t i = 0; i < paths.size(); ++i) sources[i].path = paths[i].native();
   if (stored) {
     if (stored->ndim() != 2 || size_t(stored->shape(0)) != paths.size() || stored->shape(1) != 4) {
       throw Error("stored must be int64 [len(paths), 4]: address, size, file size, mtime");
@@ -28,14 +28,14 @@ std::vector<SampleSource> video_sources(const std::vector<std::string>& paths, c
   return sources;
 }
 
-std::vector<SampleSource> frame_sources(const std::vector<std::string>& folders, const std::string& name_format,
+std::vector<SampleSource> frame_sources(const std::vector<FilePath>& folders, const std::string& name_format,
                                         const std::vector<int64_t>& first_numbers, const std::vector<int64_t>& num_frames) {
   if (num_frames.size() != folders.size() || first_numbers.size() != folders.size()) {
     throw Error("one first number and one num_frames a folder are needed");
   }
   std::vector<SampleSource> sources(folders.size());
   for (size_t i = 0; i < folders.size(); ++i) {
-    sources[i].path = folders[i];
+    sources[i].path = folders[i].native();
     sources[i].name_format = name_format;
     sources[i].first_number = first_numbers[i];
     sources[i].num_frames = num_frames[i];
@@ -171,14 +171,13 @@ void bind_loader(py::module_& module) {
       .def("stats", [](LoaderPool& pool) { return stats_dict(pool.stats()); });
 
   py::class_<OwnedBatch>(module, "Batch", "One batch on its way: indexed, then decoded into the caller's memory.")
-      .def(py::init(
-               [](std::shared_ptr<LoaderPool> pool, const std::vector<std::string>& paths, const std::optional<Array<int64_t>>& stored) {
-                 return std::make_unique<OwnedBatch>(std::move(pool), video_sources(paths, stored));
-               }),
+      .def(py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored) {
+             return std::make_unique<OwnedBatch>(std::move(pool), video_sources(paths, stored));
+           }),
            py::arg("pool"), py::arg("paths"), py::arg("stored") = py::none())
       .def_static(
           "of_frames",
-          [](std::shared_ptr<LoaderPool> pool, const std::vector<std::string>& folders, const std::string& name_format,
+          [](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& folders, const std::string& name_format,
              const std::vector<int64_t>& first_numbers, const std::vector<int64_t>& num_frames) {
             return std::make_unique<OwnedBatch>(std::move(pool), frame_sources(folders, name_format, first_numbers, num_frames));
           },

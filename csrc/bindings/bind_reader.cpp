@@ -107,7 +107,7 @@ class PythonFile final : public ByteSource {
 
 void bind_reader(py::module_& module) {
   py::class_<VideoReader>(module, "VideoReader", "Frames of one file; vidload.VideoReader is the public face.")
-      .def(py::init([](const std::string& path, int stream, bool allow_damaged) {
+      .def(py::init([](const FilePath& path, int stream, bool allow_damaged) {
              py::gil_scoped_release release;
              return std::make_unique<VideoReader>(path, stream, allow_damaged, &python_signals());
            }),

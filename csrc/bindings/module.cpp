@@ -20,9 +20,16 @@ namespace py = pybind11;
 
 namespace vidload {
 
+py::object file_name(const std::string& name) {
+  PyObject* text = PyUnicode_DecodeFSDefaultAndSize(name.data(), py::ssize_t(name.size()));
+  if (!text) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(text);
+}
+
 py::object python_error(const VideoError& error) {
+  // A reason may name a file too.
   return py::module_::import("vidload.errors")
-      .attr("_from_core")(int(error.kind()), error.path(), error.frame(), error.reason(), error.av_error());
+      .attr("_from_core")(int(error.kind()), file_name(error.path()), error.frame(), file_name(error.reason()), error.av_error());
 }
 
 static void translate_errors(std::exception_ptr pointer) {
@@ -34,8 +41,7 @@ static void translate_errors(std::exception_ptr pointer) {
   } catch (const MachineError& error) {
     // OSError(errno, "cannot read: Input/output error", path) becomes the subclass of its errno, as open() raises it.
     const std::string text = error.action() + ": " + std::strerror(error.error_number());
-    const py::object exception = py::reinterpret_borrow<py::object>(PyExc_OSError)(
-        error.error_number(), text, py::reinterpret_steal<py::object>(PyUnicode_DecodeFSDefault(error.path().c_str())));
+    const py::object exception = py::reinterpret_borrow<py::object>(PyExc_OSError)(error.error_number(), text, file_name(error.path()));
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr());
   } catch (const Error& error) {
     PyErr_SetString(PyExc_ValueError, error.what());
@@ -94,4 +100,5 @@ PYBIND11_MODULE(_core, module) {
   bind_cuda(module);
   bind_loader(module);
   bind_floor(module);
+  bind_memory(module);
 }

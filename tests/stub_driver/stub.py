@@ -64,12 +64,11 @@ def _ffmpeg_flags(folder: Path) -> list[str]:
 
 
 class StubBuffer:
-    """cuda.DeviceBuffer in the stub's device memory, which faults when the host touches it."""
+    """A block of the stub's device memory, which faults when the host touches it."""
 
     addresses: ClassVar[set[int]] = set()  # of those that live
 
-    def __init__(self, nbytes: int, device: torch.device) -> None:
-        self.nbytes = nbytes
+    def __init__(self, nbytes: int) -> None:
         self.address = Stub.library.stub_allocate(nbytes)
         StubBuffer.addresses.add(self.address)
 
@@ -77,12 +76,24 @@ class StubBuffer:
         Stub.library.stub_release(self.address)
         StubBuffer.addresses.discard(self.address)
 
-    @property
-    def __array_interface__(self) -> dict[str, Any]:
-        return {"shape": (self.nbytes,), "typestr": "|u1", "data": (self.address, False), "version": 3}
 
-    def tensor(self) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(self))
+def allocate(nbytes: int, device: torch.device) -> tuple[int, object]:
+    """cuda.allocate."""
+    block = StubBuffer(nbytes)
+    return block.address, block
+
+
+class StubSpan:
+    """What NumPy makes an array of, which holds a reference to it."""
+
+    def __init__(self, address: int, nbytes: int, owner: object) -> None:
+        self.owner = owner
+        self.__array_interface__ = {"shape": (nbytes,), "typestr": "|u1", "data": (address, False), "version": 3}
+
+
+def tensor_of(address: int, nbytes: int, owner: object, device: torch.device) -> torch.Tensor:
+    """cuda.tensor_of."""
+    return torch.from_numpy(np.asarray(StubSpan(address, nbytes, owner)))
 
 
 class Stub:
@@ -183,7 +194,7 @@ def on_stub_gpu(test: Callable[..., None]) -> Callable[..., None]:
             try:
                 torch.set_num_threads(1)
                 Stub.load(folder)
-                cuda.DeviceBuffer = StubBuffer  # type: ignore[assignment,misc]
+                cuda.allocate, cuda.tensor_of = allocate, tensor_of
                 cuda.current_stream = lambda device: Stub.stream
                 cuda.synchronize = lambda device: Stub.library.stub_read(None, 0, 0, Stub.stream)
                 cuda.to_host = Stub.read

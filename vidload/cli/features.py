@@ -73,7 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     videos: dict[str, str] = {}
-    for path in _videos.read_videos(args.list_or_dir, args.root).paths.to_pylist():
+    for path in _videos.read_videos(args.list_or_dir, args.root).path_list():
         name = Path(path).stem
         if videos.setdefault(name, path) != path:
             raise ValueError(

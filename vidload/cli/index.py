@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     videos = _videos.read_videos(args.list_or_dir, args.root)
     start = time.perf_counter()
     summary = build_index(
-        videos.paths.to_pylist(), args.output, num_workers=args.num_workers, progress=sys.stderr.isatty()
+        videos.path_list(), args.output, num_workers=args.num_workers, progress=sys.stderr.isatty()
     )
     seconds = time.perf_counter() - start
     num_good = summary.num_files - len(summary.failures)

@@ -1,0 +1,202 @@
+"""Epochs: which one a loader's next pass is, and the samplers that follow it.
+
+In: a loader's dataset and samplers, and whatever numbers they are told. Out: `Epochs.begin()`, the epoch of a pass that starts now. Whoever
+set one last is heard: the loader, the dataset, a sampler or a batch sampler, at any time before the first sample is drawn. If nobody did,
+each pass is the epoch after the last one over this dataset, by this loader or by an earlier one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    Dataset,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+)
+
+from vidload.dataset import IndexBatch, base_dataset
+from vidload.random import sample_rng
+
+# Of each dataset that a loader has passed over: how often its set_epoch had been called then, and the epoch after the last pass.
+_passes: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
+
+
+class _Epoch(int):
+    """An epoch's number as a loader sets it; its type tells it from an equal number that somebody else has set."""
+
+
+class Epochs:
+    """Hears and tells the epoch of one loader.
+
+    Args:
+        dataset: a ClipDataset, or a Subset of one.
+        samplers: those that decide the order; of them, `set_epoch` is called where there is one.
+    """
+
+    def __init__(self, dataset: Dataset[Any], samplers: Iterable[Any]) -> None:
+        self._dataset = dataset
+        self._base, _ = base_dataset(dataset)
+        self._samplers = [sampler for sampler in samplers if callable(getattr(sampler, "set_epoch", None))]
+        self._next: int | None = None  # None: this loader has neither passed nor been told
+        self._num_told = self._base._told_epoch[0]
+
+    def peek(self) -> int:
+        """The epoch that `begin` would return."""
+        num_told, told = self._base._told_epoch
+        if num_told != self._num_told:
+            return told
+        for sampler in self._samplers:
+            heard = _heard(sampler)
+            if heard is not None:
+                return heard
+        if self._next is not None:
+            return self._next
+        num_told_then, after = _passes.get(self._dataset, (-1, 0))
+        return after if num_told_then == num_told else told
+
+    def begin(self) -> int:
+        """Starts a pass: samplers that were told nothing get its epoch, the others keep theirs."""
+        epoch = self.peek()
+        for sampler in self._samplers:
+            heard = _heard(sampler)
+            _tell(sampler, epoch if heard is None else heard)
+        self._base._epoch.fill_(epoch)
+        self._num_told = self._base._told_epoch[0]
+        self._next = epoch + 1
+        _passes[self._dataset] = (self._num_told, epoch + 1)
+        return epoch
+
+    def set(self, epoch: int) -> None:
+        """The next pass is this epoch; samplers and dataset are told at once."""
+        for sampler in self._samplers:
+            _tell(sampler, epoch)
+        self._base._epoch.fill_(epoch)
+        self._num_told = self._base._told_epoch[0]
+        self._next = int(epoch)
+
+
+def _stored(sampler: Any) -> int | None:
+    """The epoch that a sampler holds, under one of the usual names or the one where it put what it was told; None if it shows none."""
+    for name in ("epoch", "_epoch", getattr(sampler, "_vidload_name", "epoch")):
+        value = getattr(sampler, name, None)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def _heard(sampler: Any) -> int | None:
+    """The epoch that somebody else than a loader has set since a loader did; None if nobody has."""
+    value = _stored(sampler)
+    if value is None or isinstance(value, _Epoch):
+        return None
+    # A sampler that makes a plain int of what it is given keeps that very object; and 0 is what samplers begin with.
+    if value is getattr(sampler, "_vidload_epoch", 0):
+        return None
+    return value
+
+
+def _tell(sampler: Any, epoch: int) -> None:
+    number = _Epoch(epoch)
+    sampler.set_epoch(number)
+    with contextlib.suppress(AttributeError, TypeError):  # it has __slots__
+        sampler._vidload_name = next((name for name, value in vars(sampler).items() if value is number), "epoch")
+        sampler._vidload_epoch = _stored(sampler)
+
+
+def samplers_of(*roots: Any) -> list[Any]:
+    """The samplers and those inside them, each once, outer ones first."""
+    found: list[Any] = []
+    waiting = list(roots)
+    while waiting:
+        sampler = waiting.pop(0)
+        if sampler is None or any(sampler is other for other in found):
+            continue
+        found.append(sampler)
+        waiting += [getattr(sampler, name, None) for name in ("sampler", "batch_sampler", "_sampler")]
+    return [sampler for sampler in found if not isinstance(sampler, EpochBatchSampler)]
+
+
+class EpochSampler(RandomSampler):
+    """A random order without replacement that depends on nothing but the dataset's seed and the epoch."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        super().__init__(dataset)  # type: ignore[arg-type]
+        self.epoch: int = _Epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        base, _ = base_dataset(self.data_source)  # type: ignore[arg-type]
+        # A stream of its own: samples count their indices from 0, so the last one is never theirs.
+        rng = sample_rng(base.seed, self.epoch, -1)
+        yield from rng.permutation(len(self.data_source)).tolist()
+
+
+class EpochBatchSampler(BatchSampler):
+    """The batch sampler of a VideoLoader. The loader itself goes by its sampler; this is for trainers that reach for `batch_sampler`: its
+    `set_epoch` is the loader's, and who iterates over it (Accelerate's skip_first_batches) makes a pass and gets IndexBatches, from which
+    the dataset makes the same samples as the loader."""
+
+    epochs: Epochs | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        if self.epochs is not None:
+            self.epochs.set(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self.epochs is None:
+            yield from super().__iter__()
+            return
+        epoch = self.epochs.begin()
+        counter = DrawCounter(self.epochs._dataset, self.sampler)
+        for indices in super().__iter__():
+            batch = IndexBatch(indices)
+            batch.epoch, batch.draws = epoch, [counter.draw(index)[1] for index in indices]
+            yield batch
+
+
+class DrawCounter:
+    """How often each video has been drawn in an epoch, so that the clips of one that is drawn again are new ones.
+
+    Each rank counts for itself. A sampler that may draw a video on several ranks (any but torch's that split one order among them) gets
+    numbers that are the rank's own, or the ranks would make the same clips of it.
+    """
+
+    def __init__(self, dataset: Dataset[Any], sampler: Any) -> None:
+        base, self._base_index = base_dataset(dataset)
+        self._counts = array("i", bytes(4 * len(base)))
+        self._rank, self._num_ranks = _rank_of_draws(sampler)
+
+    def draw(self, index: int) -> tuple[int, int]:
+        """(index of the ClipDataset, number of the draw)."""
+        index = self._base_index(index)
+        try:
+            count = self._counts[index]
+        except IndexError:
+            raise IndexError(f"the sampler drew {index}, which is out of range [0, {len(self._counts)})") from None
+        self._counts[index] = count + 1
+        return index, count * self._num_ranks + self._rank
+
+
+def _rank_of_draws(sampler: Any) -> tuple[int, int]:
+    kind = type(sampler)
+    if kind in (DistributedSampler, SequentialSampler, SubsetRandomSampler, EpochSampler):
+        return 0, 1
+    if kind is RandomSampler and not sampler.replacement:
+        return 0, 1
+    rank, num_ranks = getattr(sampler, "rank", None), getattr(sampler, "num_replicas", None)
+    if isinstance(rank, int) and isinstance(num_ranks, int):
+        return rank, num_ranks
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

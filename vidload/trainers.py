@@ -1,0 +1,89 @@
+"""What trainers do to a loader: Accelerate and Ray take one apart and make a plain DataLoader of the pieces, which would drop what only a
+VideoLoader has. Here is what they are told instead.
+
+`is_prepared` answers Accelerate's question whether a loader needs anything done to it; `AccelerateState` says when a pass ends, as its own
+loaders do; `Collate` lets no rebuilt loader pass in silence.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from vidload.dataset import SampleBatch
+
+if TYPE_CHECKING:
+    from vidload.loader import VideoLoader
+
+_RECIPE = (
+    "split the samples among the ranks yourself, before preparing: VideoLoader(dataset, batch_size, "
+    "sampler=DistributedSampler(dataset, num_replicas=..., rank=...), ...). See docs/migrating.md, 'Trainers'"
+)
+
+
+class Collate:
+    """The `collate_fn` that a VideoLoader shows. The loader itself calls `function`; a plain DataLoader that was made of the loader's
+    pieces calls this.
+
+    keeps: whether such a DataLoader over the loader's own batch_sampler gives the same batches, that is, whether the loader has no
+    arguments that it would lose.
+    """
+
+    def __init__(self, function: Callable[[list[Any]], Any], is_default: bool, keeps: bool) -> None:
+        self.function = function
+        self.is_default = is_default
+        self.keeps = keeps
+
+    def __call__(self, samples: list[Any]) -> Any:
+        if not isinstance(samples, SampleBatch):
+            raise RuntimeError(
+                "a plain DataLoader was made of a VideoLoader's pieces (Accelerate and Ray do so for several ranks); it would be without its "
+                f"on_error, device, decoder, threads and stats, and repeat the crops of one epoch. Instead, {_RECIPE}"
+            )
+        if not self.keeps:
+            raise RuntimeError(
+                "skip_first_batches makes a plain DataLoader of a VideoLoader, without its on_error, device and decoder. Instead, keep "
+                "loader.state_dict() in the checkpoint, and loader.load_state_dict(state) goes on with the next batch. "
+                "See docs/migrating.md, 'Trainers'"
+            )
+        return self.function(samples)
+
+
+def is_prepared(loader: VideoLoader, num_replicas: int) -> bool:
+    """Whether Accelerate may leave the loader as it is: it gives this rank's share, on this rank's device.
+
+    Raises:
+        RuntimeError: it does not, and how to make it so.
+    """
+    if "accelerate" not in sys.modules:
+        return False
+    from accelerate import PartialState
+
+    state = PartialState()
+    if state.num_processes not in (1, num_replicas):
+        raise RuntimeError(
+            f"accelerate.prepare: this VideoLoader gives all samples to each of the {state.num_processes} processes; {_RECIPE}"
+        )
+    if state.device.type == "cuda" and loader.device.type != "cuda":
+        raise RuntimeError(
+            "accelerate.prepare: this VideoLoader's clips are on the CPU and the model on a GPU; VideoLoader(..., device=accelerator.device) "
+            "puts them there. See docs/migrating.md, 'Trainers'"
+        )
+    return True
+
+
+class AccelerateState:
+    """Tells Accelerate of a pass: its gradient accumulation takes a step with the last batch (`loader.end_of_dataloader`)."""
+
+    def __init__(self) -> None:
+        from accelerate.state import GradientState
+
+        self._state = GradientState()
+
+    def begin(self, loader: VideoLoader) -> None:
+        loader.end_of_dataloader = False
+        self._state._add_dataloader(loader)
+
+    def end(self, loader: VideoLoader) -> None:
+        self._state._remove_dataloader(loader)
