@@ -89,6 +89,36 @@ class TransformSpec:
         std: Sequence[float] | None,
     ) -> None: ...
 
+class DrawRules:
+    def __init__(
+        self,
+        *,
+        sampling: str,
+        clip: tuple[int, int, int],
+        num_repeats: int,
+        is_training: bool,
+        repeats_last: bool,
+        crop: str,
+        size: tuple[int, int],
+        flip: float,
+    ) -> None: ...
+    short_side: tuple[int, int]
+    area_and_log_ratio: tuple[float, float, float, float]
+    num_positions: int
+    crop_sizes: Sequence[tuple[int, int]]
+    def draw(
+        self,
+        seed: int,
+        epoch: int,
+        index: int,
+        draw: int,
+        stands_for: int,
+        num_frames: int,
+        fps: float,
+        height: int,
+        width: int,
+    ) -> tuple[list[int], list[tuple[int, float, float, float, float, bool]]]: ...
+
 CUDA_DESCRIPTOR_BYTES: int
 
 def has_cuda_kernels() -> bool: ...
@@ -111,11 +141,11 @@ class LoaderPool:
     def stats(self) -> dict[str, Any]: ...
 
 class Batch:
-    def __init__(self, pool: LoaderPool, paths: Sequence[str], stored: Int64s | None = None) -> None: ...
+    def __init__(self, pool: LoaderPool, paths: Sequence[str | bytes], stored: Int64s | None = None) -> None: ...
     @staticmethod
     def of_frames(
         pool: LoaderPool,
-        folders: Sequence[str],
+        folders: Sequence[str | bytes],
         name_format: str,
         first_numbers: Sequence[int],
         num_frames: Sequence[int],
@@ -124,6 +154,20 @@ class Batch:
     def cancel(self) -> None: ...
     def infos(self) -> list[SampleInfo | None]: ...
     def errors(self) -> list[Any]: ...
+    def draw(
+        self,
+        spec: TransformSpec,
+        rules: DrawRules,
+        seed: int,
+        epoch: int,
+        indices: Sequence[int],
+        draws: Sequence[int],
+        stands_for: int,
+        fps: float,
+        out: int,
+        strides: tuple[int, int, int, int, int, int],
+        memory: torch.Tensor,
+    ) -> None: ...
     def decode(
         self,
         spec: TransformSpec,

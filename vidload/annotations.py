@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,21 @@ class Annotations:
 
     def path(self, i: int) -> str:
         return os.fsdecode(self.paths[int(i)].as_py())
+
+    def names(self, rows: Sequence[int]) -> list[bytes]:
+        """Of some rows, as the system has them. Quick: a loader asks for every batch."""
+        offsets, data = self._name_buffers
+        return [bytes(data[offsets[row] : offsets[row + 1]]) for row in rows]
+
+    @cached_property
+    def _name_buffers(self) -> tuple[memoryview, memoryview]:
+        """Where each name begins, and the characters of all, in the array's own memory."""
+        _, offsets, data = self.paths.buffers()
+        starts = memoryview(offsets).cast("b").cast("i")[self.paths.offset :]
+        return starts, memoryview(data if data is not None else b"")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_name_buffers"}
 
     def path_list(self) -> list[str]:
         """All of them."""

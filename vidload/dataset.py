@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, Subset, default_collate
 
-from vidload import _core, sampling
+from vidload import _core, sampling, transforms
 from vidload.annotations import (
     Annotations,
     from_items,
@@ -45,6 +45,13 @@ _DTYPES = {
     torch.bfloat16: "bfloat16",
     torch.uint8: "uint8",
 }
+_ONE_SHORT_SIDE = (
+    transforms.MultiScaleCrop,
+    transforms.CenterCrop,
+    transforms.ThreeCrop,
+    transforms.TenCrop,
+)
+_KNOWN_TRANSFORMS = (transforms.RandomResizedCrop, transforms.RandomCrop, *_ONE_SHORT_SIDE)
 _LAYOUTS = ("NCTHW", "NVCTHW", "NTHWC", "NVTHWC")
 
 _this_thread = threading.local()  # a core pool without threads, for dataset[i], and a random generator
@@ -134,24 +141,22 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         height, width = transform.size
         sizes = {"V": self.num_views, "C": 3, "T": self.clip.clip_len, "H": height, "W": width}
         self.sample_shape = tuple(sizes[axis] for axis in layout[1:])
+        self._fps = 0.0  # of all videos; 0: each its own
         self.sample_bytes = math.prod(self.sample_shape) * dtype.itemsize
         self._strides = _strides(layout[1:], sizes)
-        self._spec = _core.TransformSpec(
-            height,
-            width,
-            _DTYPES[dtype],
-            transform.antialias,
-            None if transform.mean is None else list(transform.mean),
-            None if transform.std is None else list(transform.std),
-        )
+        self._make_core_parts()
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_spec"]
+        del state["_spec"], state["_rules"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._make_core_parts()
+
+    def _make_core_parts(self) -> None:
+        self._rules = _draw_rules(self)
         self._spec = _core.TransformSpec(
             *self.transform.size,
             _DTYPES[self.dtype],
@@ -184,6 +189,13 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
     def label(self, index: int) -> Any:
         """The label of sample `index`: an int, or a list of ints. Override it for labels of another kind, whatever default_collate takes."""
         return self.annotations.label(index)
+
+    def _labels(self, indices: Sequence[int]) -> Any:
+        """As default_collate of `label` gives them."""
+        labels = self.annotations.labels
+        if type(self).label is ClipDataset.label and isinstance(labels, np.ndarray):
+            return torch.from_numpy(labels[indices])
+        return default_collate([self.label(index) for index in indices])
 
     def missing_files(self) -> list[str]:
         """Paths that do not exist, in the list's order. Asks the file system once a path, so it takes a while for a large dataset."""
@@ -259,6 +271,12 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         draws: how often each index was drawn before in the epoch. Returns an error for each sample that cannot be sampled; errors found
         while decoding are in batch.errors().
         """
+        if self._rules is not None and isinstance(batch, _core.Batch):
+            seed = self.seed & 0xFFFF_FFFF_FFFF_FFFF
+            batch.draw(
+                self._spec, self._rules, seed, epoch, indices, draws, stands_for, self._fps, out.data_ptr(), self._strides, out
+            )
+            return [None] * len(indices)
         frames: list[npt.NDArray[np.int64] | None] = []
         views: list[npt.NDArray[np.float64] | None] = []
         errors: list[VideoError | None] = []
@@ -273,10 +291,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
             frames.append(None if request is None else request.frames)
             views.append(None if request is None else request.views)
             errors.append(error)
-        sample_stride = out[0].numel()
-        batch.decode(
-            self._spec, self.clip.clip_len, frames, views, out.data_ptr(), (sample_stride, *self._strides), out
-        )
+        batch.decode(self._spec, self.clip.clip_len, frames, views, out.data_ptr(), self._strides, out)
         return errors
 
     def request(
@@ -415,9 +430,9 @@ class VideoDataset(ClipDataset):
         return cls(read_folder(root), **options)
 
     def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
-        paths = [self.annotations.path(index) for index in indices]
+        names = self.annotations.names(indices)
         stored = None if self._stored is None else self._stored[np.asarray(indices, np.int64)]
-        return _core.Batch(pool, paths, stored)
+        return _core.Batch(pool, names, stored)
 
 
 class FrameFolderDataset(ClipDataset):
@@ -460,7 +475,7 @@ class FrameFolderDataset(ClipDataset):
         super().__init__(items, **options)
         self.name_format = name_format
         self.first_number = first_number
-        self.average_fps = average_fps
+        self.average_fps = self._fps = average_fps
 
     @classmethod
     def from_list(
@@ -478,7 +493,7 @@ class FrameFolderDataset(ClipDataset):
     def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
         rows = self.annotations
         assert rows.num_frames is not None
-        folders = [rows.path(index) for index in indices]
+        folders = rows.names(indices)
         offsets = [0 if rows.offsets is None else int(rows.offsets[index]) for index in indices]
         return _core.Batch.of_frames(
             pool,
@@ -521,6 +536,38 @@ def base_dataset(dataset: Dataset[Any]) -> tuple[ClipDataset, Callable[[int], in
     return base, lambda index: inner(indices[index])
 
 
+def _draw_rules(dataset: ClipDataset) -> _core.DrawRules | None:
+    """What the core needs to draw the dataset's samples itself, a batch at once; None where only Python can: a function or a policy of the
+    user's own, segments in seconds."""
+    transform = dataset.transform
+    own_request = type(dataset).request not in (ClipDataset.request, FrameFolderDataset.request)
+    if own_request or not isinstance(dataset.sampling, str) or dataset.annotations.start_seconds is not None:
+        return None
+    if type(transform) not in _KNOWN_TRANSFORMS:
+        return None
+    clip = dataset.clip
+    rules = _core.DrawRules(
+        sampling=dataset.sampling,
+        clip=(clip.clip_len, clip.frame_interval, clip.num_clips),
+        num_repeats=dataset.num_repeats,
+        is_training=dataset.training,
+        repeats_last=dataset.out_of_bound == "repeat_last",
+        crop=transform._name,
+        size=transform.size,
+        flip=transform.flip,
+    )
+    if isinstance(transform, transforms.RandomResizedCrop):
+        rules.area_and_log_ratio = (*transform.area, math.log(transform.ratio[0]), math.log(transform.ratio[1]))
+    elif isinstance(transform, transforms.RandomCrop):
+        rules.short_side = transform.short_side
+    elif isinstance(transform, _ONE_SHORT_SIDE):
+        rules.short_side = (transform.short_side, transform.short_side)
+    if isinstance(transform, transforms.MultiScaleCrop):
+        rules.num_positions = transform.positions
+        rules.crop_sizes = transform.crop_sizes
+    return rules
+
+
 def _sampler(name_or_function: str | Sampler) -> tuple[Sampler, bool]:
     """The function, and whether it takes out_of_bound (a user's own need not)."""
     if callable(name_or_function):
@@ -532,11 +579,11 @@ def _sampler(name_or_function: str | Sampler) -> tuple[Sampler, bool]:
     return sampling.SAMPLERS[name_or_function], True
 
 
-def _strides(axes: str, sizes: dict[str, int]) -> tuple[int, int, int, int, int]:
-    """(view, frame, channel, row, column) strides in elements of a contiguous sample with these axes."""
+def _strides(axes: str, sizes: dict[str, int]) -> tuple[int, int, int, int, int, int]:
+    """(sample, view, frame, channel, row, column) strides in elements of contiguous samples with these axes."""
     stride = 1
     strides = {"V": 0}
     for axis in reversed(axes):
         strides[axis] = stride
         stride *= sizes[axis]
-    return strides["V"], strides["T"], strides["C"], strides["H"], strides["W"]
+    return stride, strides["V"], strides["T"], strides["C"], strides["H"], strides["W"]

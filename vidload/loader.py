@@ -21,7 +21,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from vidload import _core, cuda
 from vidload.cores import available_cores
@@ -40,10 +40,11 @@ _DECODERS = ("auto", "cpu", "nvdec", "dali")
 _MAX_SUBSTITUTES = 10
 _MAX_FAILURES_KEPT = 1000
 _STATE_VERSION = 1
-# What is on its way if prefetch_factor is None.
+# What is on its way if prefetch_factor is None: at least so many batches, and so many samples per thread as fit into so much memory,
+# whichever of the two is more. Where samples are small, a slow one in front of many does not leave the threads without work.
 _MIN_BATCHES_AHEAD = 2
-_SAMPLES_AHEAD_PER_THREAD = 4
-_MAX_BYTES_AHEAD, _MAX_DEVICE_BYTES_AHEAD = 2 << 30, 1 << 30
+_SAMPLES_AHEAD = ((4, 2 << 30), (16, 256 << 20))
+_SAMPLES_AHEAD_ON_GPU = ((4, 1 << 30), (16, 128 << 20))
 
 
 class VideoLoader(DataLoader[Any]):
@@ -55,8 +56,8 @@ class VideoLoader(DataLoader[Any]):
             `generator`, shuffle=True orders an epoch by the dataset's seed and the epoch's number alone.
         num_workers: decoding threads. None = the cores this process may use (affinity, cgroup quota, divided by LOCAL_WORLD_SIZE);
             0 = the calling thread decodes, nothing runs ahead.
-        prefetch_factor: batches on their way, in all (not for each worker). None: as many as hold 4 samples per thread, within 2 GiB (1 GiB
-            on a GPU), and 2 at least.
+        prefetch_factor: batches on their way, in all (not for each worker). None: as many as hold 4 samples per thread within 2 GiB of
+            memory, or 16 per thread within 256 MiB if that is more (half as much memory on a GPU), and 2 batches at least.
         worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device, in_order: accepted for compatibility. There are no
             worker processes, threads always persist, and batches always come in order.
         on_error: what a video that cannot be decoded does. "raise": its VideoError is raised when its batch is due. "skip": the batch is
@@ -279,8 +280,7 @@ class VideoLoader(DataLoader[Any]):
             "num_replicas": _num_replicas(self),
             "num_samples": len(self.dataset),  # type: ignore[arg-type]
             "seed": base.seed,
-            "generators": position.get("generators", []),
-            "samplers": position.get("samplers", []),
+            **position.get("of_samplers", {"generators": [], "samplers": []}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -299,7 +299,8 @@ class VideoLoader(DataLoader[Any]):
             if state[name] != here:
                 raise ValueError(f"loader state: {name} is {state[name]} there and {here} here; it is of another dataset")
         next_sample = state["next_sample"] * state["num_replicas"] // _num_replicas(self)
-        self._resume = {**state, "next_sample": next_sample}
+        of_samplers = {name: state[name] for name in ("generators", "samplers")}
+        self._resume = {**state, "next_sample": next_sample, "of_samplers": of_samplers}
         self._epochs.set(state["epoch"])
         self._position = {}
 
@@ -343,6 +344,8 @@ class _Iterator:
         self._samples_indexing = max(num_threads, 1)
         self._indexing: deque[_Pending] = deque()
         self._decoding: deque[_Pending] = deque()
+        self._is_on_gpu = loader.device.type == "cuda"
+        self._num_indexing = self._num_decoding = 0  # samples
         self._has_begun = self._is_ended = False
         self._accelerate: AccelerateState | None = None
 
@@ -370,6 +373,7 @@ class _Iterator:
                 if not pending.batch.wait(timeout if timeout > 0 else -1.0):
                     raise RuntimeError(f"VideoLoader timed out: a batch was not ready after {timeout} seconds")
                 self._decoding.popleft()
+                self._num_decoding -= len(pending.indices)
                 if self._batches_ahead != 0:
                     self._fill()  # keep the threads busy while the caller works
                 result = self._finish(pending)
@@ -412,7 +416,7 @@ class _Iterator:
             state = None  # somebody has chosen another epoch since
         samplers = samplers_of(loader.sampler, loader.batch_sampler)
         if state is not None:
-            _restore_samplers(loader, samplers, state)
+            _restore_samplers(loader, samplers, state["of_samplers"])
         self._samplers = _state_of_samplers(loader, samplers)
         if loader.generator is not None:
             torch.empty((), dtype=torch.int64).random_(generator=loader.generator)  # DataLoader draws a seed for its workers first
@@ -427,9 +431,8 @@ class _Iterator:
     def _fill(self) -> None:
         """Starts what may be on its way by now; if nothing is, waits until one batch is."""
         while not self._is_ended:
-            while sum(len(pending.indices) for pending in self._indexing) < self._samples_indexing and self._start_indexing():
-                if self._batches_ahead == 0:
-                    break
+            while self._num_indexing < (self._samples_indexing if self._batches_ahead != 0 else 1) and self._start_indexing():
+                pass
             if not self._indexing or self._is_far_ahead():
                 return
             pending = self._indexing[0]
@@ -441,14 +444,15 @@ class _Iterator:
                     f"VideoLoader timed out: videos were not indexed after {self._loader.timeout} seconds"
                 )
             self._indexing.popleft()
+            self._num_indexing -= len(pending.indices)
             self._start_decoding(pending)
             self._decoding.append(pending)
+            self._num_decoding += len(pending.indices)
 
     def _is_far_ahead(self) -> bool:
         if self._batches_ahead is not None:
             return len(self._decoding) >= max(self._batches_ahead, 1)
-        num_samples = sum(len(pending.indices) for pending in self._decoding)
-        return len(self._decoding) >= _MIN_BATCHES_AHEAD and num_samples >= self._samples_ahead
+        return len(self._decoding) >= _MIN_BATCHES_AHEAD and self._num_decoding >= self._samples_ahead
 
     def _is_last(self) -> bool:
         """Whether no batch follows the one just taken."""
@@ -459,6 +463,7 @@ class _Iterator:
         if drawn is None:
             return False
         indices, draws = [index for index, _ in drawn], [draw for _, draw in drawn]
+        self._num_indexing += len(indices)
         self._next_sample += len(indices)
         self._next_batch += 1
         self._indexing.append(_Pending(indices, draws, self._new_batch(indices), self._next_sample, self._next_batch))
@@ -471,9 +476,8 @@ class _Iterator:
 
     def _name_consumer(self) -> None:
         """Tells the core which stream's work batches are ordered with."""
-        device = self._loader.device
-        if device.type == "cuda":
-            self._pool.set_consumer(cuda.current_stream(device))
+        if self._is_on_gpu:
+            self._pool.set_consumer(cuda.current_stream(self._loader.device))
 
     def _start_decoding(self, pending: _Pending) -> None:
         dataset = self._dataset
@@ -486,12 +490,10 @@ class _Iterator:
         clips = pending.clips
         assert clips is not None
         indices = list(pending.indices)
-        errors = [
-            sampling if sampling is not None else decoding
-            for sampling, decoding in zip(pending.errors, pending.batch.errors(), strict=True)
-        ]
         kept = list(range(len(indices)))
-        for place, error in enumerate(errors):
+        errors = zip(pending.errors, pending.batch.errors(), strict=True)
+        for place, (sampling, decoding) in enumerate(errors):
+            error = decoding if sampling is None else sampling
             if error is None:
                 continue
             self._loader._note_failure(indices[place], error)
@@ -506,15 +508,15 @@ class _Iterator:
         if len(kept) < len(indices):
             clips = clips[kept]
             indices = [indices[place] for place in kept]
-        labels = [self._dataset.label(index) for index in indices]
         collate = self._loader.collate_fn
         is_default = isinstance(collate, Collate) and collate.is_default
+        if is_default and self._loader.batch_sampler is not None:
+            return [clips, self._dataset._labels(indices)]
         function = collate.function if isinstance(collate, Collate) else collate
+        labels = [self._dataset.label(index) for index in indices]
         if self._loader.batch_sampler is None:  # batch_size=None: samples as they are
             sample = (clips[0], labels[0])
             return sample if is_default else function(sample)  # type: ignore[arg-type]
-        if is_default:
-            return [clips, default_collate(labels)]
         return function(list(zip(clips, labels, strict=True)))
 
     def _substitute(self, index: int, draw: int, out: torch.Tensor, error: VideoError) -> int:
@@ -540,7 +542,7 @@ class _Iterator:
             "epoch": self._epoch,
             "next_sample": next_sample,
             "next_batch": next_batch,
-            **self._samplers,
+            "of_samplers": self._samplers,
         }
 
     def _note_end(self) -> None:
@@ -551,8 +553,8 @@ class _Iterator:
 
 def _samples_ahead(num_threads: int, sample_bytes: int, device: torch.device) -> int:
     """Samples on their way at once: enough that a slow one does not leave the threads without work, in so much memory."""
-    most_bytes = _MAX_BYTES_AHEAD if device.type == "cpu" else _MAX_DEVICE_BYTES_AHEAD
-    return min(_SAMPLES_AHEAD_PER_THREAD * num_threads, most_bytes // sample_bytes)
+    limits = _SAMPLES_AHEAD if device.type == "cpu" else _SAMPLES_AHEAD_ON_GPU
+    return max(min(per_thread * num_threads, most_bytes // sample_bytes) for per_thread, most_bytes in limits)
 
 
 def _index_batches(loader: VideoLoader, first_sample: int, first_batch: int) -> Iterator[list[tuple[int, int]]]:

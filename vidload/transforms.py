@@ -282,12 +282,16 @@ class MultiScaleCrop(SpatialTransform):
     def is_random(self) -> bool:
         return True
 
+    @property
+    def crop_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of the crops to choose from, on the resized picture."""
+        return _multi_scale_sizes(self.short_side, self.scales, self.max_wh_scale_gap, self.size)
+
     def _boxes(self, height: int, width: int, flip: float, rng: Generator | None) -> Boxes:
         assert rng is not None
         u_size, u_position = rng.random(2).tolist()
         resized = _resized(height, width, self.short_side)
-        sizes = _multi_scale_sizes(self.short_side, self.scales, self.max_wh_scale_gap, self.size)
-        crop = sizes[int(u_size * len(sizes))]
+        crop = self.crop_sizes[int(u_size * len(self.crop_sizes))]
         x, y = _POSITIONS[int(u_position * self.positions)]
         top, left = y * ((resized[0] - crop[0]) // 4), x * ((resized[1] - crop[1]) // 4)
         return _in_source([(top, left, flip)], crop, resized, height, width)

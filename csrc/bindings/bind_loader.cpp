@@ -3,6 +3,7 @@
 
 #include "batch/batch_loader.h"
 #include "bindings/bindings.h"
+#include "plan/sample_draw.h"
 
 namespace py = pybind11;
 
@@ -87,15 +88,21 @@ bool wait_for(OwnedBatch& owned, double timeout_seconds) {
   }
 }
 
-void decode(OwnedBatch& owned, const TransformSpec& spec, int clip_len, const py::list& frames, const py::list& views, uintptr_t out,
-            const std::array<ptrdiff_t, 6>& strides, py::object memory) {
+DecodeRequest request_of(const TransformSpec& spec, int clip_len, size_t num_samples, uintptr_t out,
+                         const std::array<ptrdiff_t, 6>& strides) {
   DecodeRequest request;
   request.spec = spec;
   request.clip_len = clip_len;
   request.out = reinterpret_cast<uint8_t*>(out);
   request.sample_stride = strides[0], request.view_stride = strides[1], request.frame_stride = strides[2];
   request.channel_stride = strides[3], request.row_stride = strides[4], request.column_stride = strides[5];
-  request.samples.resize(frames.size());
+  request.samples.resize(num_samples);
+  return request;
+}
+
+void decode(OwnedBatch& owned, const TransformSpec& spec, int clip_len, const py::list& frames, const py::list& views, uintptr_t out,
+            const std::array<ptrdiff_t, 6>& strides, py::object memory) {
+  DecodeRequest request = request_of(spec, clip_len, frames.size(), out, strides);
   if (views.size() != frames.size()) throw Error("one array of views a sample is needed");
   for (size_t i = 0; i < frames.size(); ++i) {
     if (frames[i].is_none()) continue;
@@ -111,6 +118,89 @@ void decode(OwnedBatch& owned, const TransformSpec& spec, int clip_len, const py
   owned.memory = std::move(memory);
   py::gil_scoped_release release;
   owned.batch->decode(std::move(request));
+}
+
+// As decode(), of what is drawn here. Samples that failed are left out.
+void draw(OwnedBatch& owned, const TransformSpec& spec, const DrawRules& rules, uint64_t seed, int64_t epoch,
+          const std::vector<int64_t>& indices, const std::vector<int64_t>& draws, int64_t stands_for, double fps, uintptr_t out,
+          const std::array<ptrdiff_t, 6>& strides, py::object memory) {
+  const Batch& batch = *owned.batch;
+  if (indices.size() != batch.infos().size() || draws.size() != indices.size()) throw Error("one index and one draw a sample is needed");
+  DecodeRequest request = request_of(spec, rules.clip_len, indices.size(), out, strides);
+  for (size_t i = 0; i < indices.size(); ++i) {
+    if (batch.errors()[i]) continue;
+    const SampleInfo& info = batch.infos()[i];
+    const SampleStream stream = {seed, epoch, indices[i], draws[i], stands_for};
+    DrawnSample sample = draw_sample(rules, stream, info.num_frames, fps > 0 ? fps : info.average_fps, info.height, info.width);
+    request.samples[i].frames = std::move(sample.frames);
+    for (const DrawnView& view : sample.views) {
+      request.samples[i].views.push_back({view.clip, {view.top, view.left, view.height, view.width, view.flip}});
+    }
+  }
+  owned.memory = std::move(memory);
+  py::gil_scoped_release release;
+  owned.batch->decode(std::move(request));
+}
+
+Sampling sampling_of(const std::string& name) {
+  if (name == "segments") return Sampling::segments;
+  if (name == "dense") return Sampling::dense;
+  if (name == "uniform") return Sampling::uniform;
+  if (name == "slowfast") return Sampling::slowfast;
+  throw Error("sampling '" + name + "' is unknown to the core");
+}
+
+Crop crop_of(const std::string& name) {
+  if (name == "random_resized_crop") return Crop::random_resized;
+  if (name == "multi_scale_crop") return Crop::multi_scale;
+  if (name == "random_crop") return Crop::random;
+  if (name == "center_crop") return Crop::center;
+  if (name == "three_crop") return Crop::three;
+  if (name == "ten_crop") return Crop::ten;
+  throw Error("crop '" + name + "' is unknown to the core");
+}
+
+void bind_draw_rules(py::module_& module) {
+  py::class_<DrawRules>(module, "DrawRules", "How samples are drawn, where vidload.sampling and vidload.transforms name it themselves.")
+      .def(py::init([](const std::string& sampling, const std::array<int, 3>& clip, int num_repeats, bool is_training, bool repeats_last,
+                       const std::string& crop, const std::pair<int, int>& size, double flip) {
+             DrawRules rules;
+             rules.sampling = sampling_of(sampling);
+             rules.clip_len = clip[0], rules.frame_interval = clip[1], rules.num_clips = clip[2];
+             rules.num_repeats = num_repeats, rules.is_training = is_training, rules.repeats_last = repeats_last;
+             rules.crop = crop_of(crop), rules.crop_name = crop;
+             rules.height = size.first, rules.width = size.second, rules.flip = flip;
+             return rules;
+           }),
+           py::kw_only(), py::arg("sampling"), py::arg("clip"), py::arg("num_repeats"), py::arg("is_training"), py::arg("repeats_last"),
+           py::arg("crop"), py::arg("size"), py::arg("flip"))
+      .def_property(
+          "short_side", [](const DrawRules& rules) { return std::make_pair(rules.min_short_side, rules.max_short_side); },
+          [](DrawRules& rules, const std::pair<int, int>& range) {
+            rules.min_short_side = range.first, rules.max_short_side = range.second;
+          })
+      .def_property(
+          "area_and_log_ratio",
+          [](const DrawRules& rules) {
+            return std::array<double, 4>{rules.min_area, rules.max_area, rules.log_min_ratio, rules.log_max_ratio};
+          },
+          [](DrawRules& rules, const std::array<double, 4>& ranges) {
+            rules.min_area = ranges[0], rules.max_area = ranges[1], rules.log_min_ratio = ranges[2], rules.log_max_ratio = ranges[3];
+          })
+      .def_readwrite("num_positions", &DrawRules::num_positions)
+      .def_readwrite("crop_sizes", &DrawRules::crop_sizes)
+      .def(
+          "draw",
+          [](const DrawRules& rules, uint64_t seed, int64_t epoch, int64_t index, int64_t draw, int64_t stands_for, int64_t num_frames,
+             double fps, int64_t height, int64_t width) {
+            const DrawnSample sample = draw_sample(rules, {seed, epoch, index, draw, stands_for}, num_frames, fps, height, width);
+            py::list views;
+            for (const DrawnView& view : sample.views) {
+              views.append(py::make_tuple(view.clip, view.top, view.left, view.height, view.width, view.flip));
+            }
+            return py::make_tuple(sample.frames, views);
+          },
+          "(frames, views) of one sample, for comparison.");
 }
 
 py::dict stats_dict(const LoadStats& stats) {
@@ -142,6 +232,7 @@ py::dict stats_dict(const LoadStats& stats) {
 }  // namespace
 
 void bind_loader(py::module_& module) {
+  bind_draw_rules(module);
   py::class_<TransformSpec>(module, "TransformSpec")
       .def(py::init([](int height, int width, const std::string& dtype, bool antialias, const std::optional<std::array<float, 3>>& mean,
                        const std::optional<std::array<float, 3>>& std) {
@@ -208,6 +299,9 @@ void bind_loader(py::module_& module) {
             return result;
           },
           "An exception or None for each sample; after wait().")
+      .def("draw", &draw, py::arg("spec"), py::arg("rules"), py::arg("seed"), py::arg("epoch"), py::arg("indices"), py::arg("draws"),
+           py::arg("stands_for"), py::arg("fps"), py::arg("out"), py::arg("strides"), py::arg("memory"),
+           "As decode(), of frames and boxes drawn by `rules`. fps: of all videos, 0 = each its own.")
       .def("decode", &decode, py::arg("spec"), py::arg("clip_len"), py::arg("frames"), py::arg("views"), py::arg("out"), py::arg("strides"),
            py::arg("memory"),
            "Starts decoding to address `out`, which `memory` owns. frames: int64 [clips * clip_len] a sample, or None to leave it out; "
