@@ -538,10 +538,10 @@ def base_dataset(dataset: Dataset[Any]) -> tuple[ClipDataset, Callable[[int], in
 
 def _draw_rules(dataset: ClipDataset) -> _core.DrawRules | None:
     """What the core needs to draw the dataset's samples itself, a batch at once; None where only Python can: a function or a policy of the
-    user's own, segments in seconds."""
+    user's own, segments in seconds, pixels that are not square."""
     transform = dataset.transform
     own_request = type(dataset).request not in (ClipDataset.request, FrameFolderDataset.request)
-    if own_request or not isinstance(dataset.sampling, str) or dataset.annotations.start_seconds is not None:
+    if own_request or transform.square_pixels or not isinstance(dataset.sampling, str) or dataset.annotations.start_seconds is not None:
         return None
     if type(transform) not in _KNOWN_TRANSFORMS:
         return None

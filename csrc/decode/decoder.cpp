@@ -25,7 +25,7 @@ int get_black_buffer(AVCodecContext* context, AVFrame* frame, int flags) {
   return code;
 }
 
-// These write every sample of a picture, or say that they could not. (AV1's decoder, libdav1d, has memory of its own.)
+// These write every sample of a picture, or say that they could not.
 bool must_blacken(AVCodecID codec) {
   switch (codec) {
     case AV_CODEC_ID_H264:
@@ -182,8 +182,7 @@ void Decoder::run(const Span& span, PacketReader& reader, const FrameSink& sink,
   if (span.packets.empty()) return;
   if (!is_clean_) {
     // Flushing does not clear every decoder's pictures: see Note [A frame depends on its own file alone].
-    const bool forgets = context_->codec_id != AV_CODEC_ID_AV1;
-    if (forgets && index.is_regular && (index.flags[size_t(span.packets.front())] & kKeyframe)) {
+    if (index.is_regular && (index.flags[size_t(span.packets.front())] & kKeyframe)) {
       avcodec_flush_buffers(context_.get());
     } else {
       context_ = open_context(stream_, path, !allow_damaged_);
@@ -307,8 +306,8 @@ void decode_all(const PacketIndex& index, const ByteSource& source, const Cancel
 // A decoder is used again for other spans and other files. Flushing it takes its pictures out of use, but their memory goes to the
 // pictures that follow, and some decoders keep a reference besides. A stream that begins without a keyframe, or a picture of which parts
 // are missing, then shows what was decoded before. So a span that does not begin at a keyframe that the codec's own header vouches for is
-// decoded by a new decoder, and so is AV1 (a damaged keyframe that libdav1d 1.0 takes for good shows what came before it); and where a
-// decoder may leave samples unwritten without a word, the memory of each picture is cleared first, as that of a new decoder is.
+// decoded by a new decoder; and where a decoder may leave samples unwritten without a word, the memory of each picture is cleared first,
+// as that of a new decoder is.
 
 // Note [Damage]
 // What is wrong with a packet is seen by errors that the decoder returns, by AVFrame::decode_error_flags, and by frames that are missing.
