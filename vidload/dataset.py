@@ -30,7 +30,7 @@ from vidload.annotations import (
     read_kinetics_csv,
     read_list,
 )
-from vidload.errors import FrameIndexError, VideoError
+from vidload.errors import FrameIndexError, IndexMismatchError, VideoError
 from vidload.index import DatasetIndex
 from vidload.random import rekey, sample_rng
 from vidload.sampling import ClipSpec, Sampler, clips_per_video
@@ -228,29 +228,35 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         clip = torch.empty(self.sample_shape, dtype=self.dtype)
         if not hasattr(_this_thread, "pool"):
             _this_thread.pool = _core.LoaderPool(0)
-        self.load_one(self.core_batch(_this_thread.pool, [index]), index, epoch, clip, draw)
+        self.load_one(lambda: self.core_batch(_this_thread.pool, [index]), index, epoch, clip, draw)
         return clip, self.label(index)
 
     # --- for the loader
 
     def load_one(
         self,
-        batch: _core.Batch | DaliBatch,
+        new_batch: Callable[[], _core.Batch | DaliBatch],
         index: int,
         epoch: int,
         out: torch.Tensor,
         draw: int = 0,
         stands_for: int = -1,
     ) -> None:
-        """Decodes sample `index` of `epoch`, the only one of `batch`, into `out`, contiguous, of `dtype` and `sample_shape`.
+        """Decodes sample `index` of `epoch`, the only one of the batch that `new_batch` makes, into `out`, contiguous, of `dtype` and
+        `sample_shape`.
 
         draw, stands_for: as of vidload.random.sample_rng. Raises VideoError.
         """
-        batch.wait()
-        sampling_errors = self.decode(batch, [index], epoch, out.unsqueeze(0), [draw], stands_for)
-        batch.wait()
-        for error in (*sampling_errors, *batch.errors()):
-            if error is not None:
+        for is_last in (False, True):
+            batch = new_batch()
+            batch.wait()
+            sampling_errors = self.decode(batch, [index], epoch, out.unsqueeze(0), [draw], stands_for)
+            batch.wait()
+            error = next((error for error in (*sampling_errors, *batch.errors()) if error is not None), None)
+            if error is None:
+                return
+            # The file has other frames than its headers said. The core knows them now: the sample is drawn again from these.
+            if is_last or not isinstance(error, IndexMismatchError):
                 raise error
 
     def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:

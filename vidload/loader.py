@@ -28,7 +28,7 @@ from vidload.cores import available_cores
 from vidload.cuda import cuda_device
 from vidload.dataset import ClipDataset, base_dataset
 from vidload.epochs import DrawCounter, EpochBatchSampler, Epochs, EpochSampler, samplers_of
-from vidload.errors import VideoError
+from vidload.errors import IndexMismatchError, VideoError
 from vidload.random import sample_rng
 from vidload.trainers import AccelerateState, Collate, is_prepared
 
@@ -494,6 +494,8 @@ class _Iterator:
         errors = zip(pending.errors, pending.batch.errors(), strict=True)
         for place, (sampling, decoding) in enumerate(errors):
             error = decoding if sampling is None else sampling
+            if isinstance(error, IndexMismatchError):
+                error = self._draw_again(indices[place], pending.draws[place], clips[place])
             if error is None:
                 continue
             self._loader._note_failure(indices[place], error)
@@ -519,6 +521,14 @@ class _Iterator:
             return sample if is_default else function(sample)  # type: ignore[arg-type]
         return function(list(zip(clips, labels, strict=True)))
 
+    def _draw_again(self, index: int, draw: int, out: torch.Tensor) -> VideoError | None:
+        """Loads a sample whose file turned out to have other frames than those it was drawn from; returns an error if it cannot be."""
+        try:
+            self._dataset.load_one(partial(self._new_batch, [index]), index, self._epoch, out, draw)
+        except VideoError as error:
+            return error
+        return None
+
     def _substitute(self, index: int, draw: int, out: torch.Tensor, error: VideoError) -> int:
         """Loads another sample, a pure function of (seed, epoch, index, draw), into `out`; returns its index."""
         dataset = self._dataset
@@ -527,7 +537,7 @@ class _Iterator:
             other = int(rng.random() * len(dataset))
             try:
                 # Its clip is its own too: the epoch may hold the other video beside it.
-                dataset.load_one(self._new_batch([other]), other, self._epoch, out, draw, stands_for=index)
+                dataset.load_one(partial(self._new_batch, [other]), other, self._epoch, out, draw, stands_for=index)
                 return other
             except VideoError as failed:
                 self._loader._note_failure(other, failed)
