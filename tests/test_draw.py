@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,8 @@ CROPS = {
     "random, fixed": transforms.random_crop((40, 32), 48, flip=0),
     "center": transforms.center_crop(40, 48),
     "center, flipped by chance": transforms.center_crop((16, 40), 48, flip=0.3),
+    "center, square pixels": transforms.center_crop((32, 40), 48, square_pixels=True),
+    "random_resized, square pixels": transforms.random_resized_crop(24, square_pixels=True),
     "three": transforms.three_crop(40, 48),
     "ten": transforms.ten_crop(40, 48, flip=0.5),
 }
@@ -41,6 +45,11 @@ def dataset(sampling: str, clip: str, crop: str, training: bool, out_of_bound: s
     )
 
 
+def drawn(data: VideoDataset, *what) -> tuple[list, list]:
+    assert data._rules is not None
+    return data._rules.draw(data.seed % 2**64, *what)
+
+
 @given(
     sampling=st.sampled_from(SAMPLINGS),
     clip=st.sampled_from(CLIPS),
@@ -53,24 +62,26 @@ def dataset(sampling: str, clip: str, crop: str, training: bool, out_of_bound: s
     height=st.integers(1, 400),
     width=st.integers(1, 400),
     epoch=st.integers(0, 5),
+    aspect=st.sampled_from(((1, 1), (16, 11), (1, 3))),
     draw=st.integers(0, 3),
     stands_for=st.sampled_from((-1, 0, 12)),
 )
 def test_the_core_draws_what_the_definition_draws(
-    sampling, clip, crop, training, out_of_bound, num_repeats, num_frames, fps, height, width, epoch, draw, stands_for
+    sampling, clip, crop, training, out_of_bound, num_repeats, num_frames, fps, height, width, epoch, aspect, draw, stands_for
 ) -> None:
     if sampling == "uniform" and "x1x" not in clip:
         clip = "8x1x2"
     data = dataset(sampling, clip, crop, training, out_of_bound, num_repeats)
     index = 1_000_003
     try:
-        expected = data.request(index, epoch, (num_frames, fps, height, width, None), draw, stands_for)
+        info = (num_frames, fps, height, width, SimpleNamespace(sample_aspect_ratio=aspect))
+        expected = data.request(index, epoch, info, draw, stands_for)  # type: ignore[arg-type]
     except ValueError as error:
         with pytest.raises(ValueError) as caught:
-            data._rules.draw(data.seed % 2**64, epoch, index, draw, stands_for, num_frames, fps, height, width)
+            drawn(data, epoch, index, draw, stands_for, num_frames, fps, height, width, aspect[0] / aspect[1])
         assert str(caught.value) == str(error)
         return
-    frames, views = data._rules.draw(data.seed % 2**64, epoch, index, draw, stands_for, num_frames, fps, height, width)
+    frames, views = drawn(data, epoch, index, draw, stands_for, num_frames, fps, height, width, aspect[0] / aspect[1])
     assert frames == expected.frames.tolist()
     assert np.array_equal(np.array(views, np.float64), expected.views)
 
@@ -78,7 +89,7 @@ def test_the_core_draws_what_the_definition_draws(
 def test_a_long_row_of_numbers_is_numpy_s() -> None:
     """11 views of 64 frames take more than a hundred numbers, block after block."""
     data = VideoDataset([("a.mp4", 0)], clip="64x1x11", transform=CROPS["center"], sampling="uniform", training=True)
-    frames, _ = data._rules.draw(0, 3, 9, 0, -1, 10_000_000, 25.0, 48, 48)
+    frames, _ = drawn(data, 3, 9, 0, -1, 10_000_000, 25.0, 48, 48, 1.0)
     rng = sample_rng(0, 3, 9)
     assert frames == vidload.sampling.uniform(10_000_000, 25.0, data.clip, rng).ravel().tolist()
 

@@ -101,6 +101,7 @@ class DrawRules:
         crop: str,
         size: tuple[int, int],
         flip: float,
+        square_pixels: bool,
     ) -> None: ...
     short_side: tuple[int, int]
     area_and_log_ratio: tuple[float, float, float, float]
@@ -117,6 +118,7 @@ class DrawRules:
         fps: float,
         height: int,
         width: int,
+        pixel_aspect: float,
     ) -> tuple[list[int], list[tuple[int, float, float, float, float, bool]]]: ...
 
 CUDA_DESCRIPTOR_BYTES: int

@@ -547,7 +547,7 @@ def _draw_rules(dataset: ClipDataset) -> _core.DrawRules | None:
     user's own, segments in seconds, pixels that are not square."""
     transform = dataset.transform
     own_request = type(dataset).request not in (ClipDataset.request, FrameFolderDataset.request)
-    if own_request or transform.square_pixels or not isinstance(dataset.sampling, str) or dataset.annotations.start_seconds is not None:
+    if own_request or not isinstance(dataset.sampling, str) or dataset.annotations.start_seconds is not None:
         return None
     if type(transform) not in _KNOWN_TRANSFORMS:
         return None
@@ -561,6 +561,7 @@ def _draw_rules(dataset: ClipDataset) -> _core.DrawRules | None:
         crop=transform._name,
         size=transform.size,
         flip=transform.flip,
+        square_pixels=transform.square_pixels,
     )
     if isinstance(transform, transforms.RandomResizedCrop):
         rules.area_and_log_ratio = (*transform.area, math.log(transform.ratio[0]), math.log(transform.ratio[1]))

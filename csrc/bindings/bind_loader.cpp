@@ -131,7 +131,8 @@ void draw(OwnedBatch& owned, const TransformSpec& spec, const DrawRules& rules, 
     if (batch.errors()[i]) continue;
     const SampleInfo& info = batch.infos()[i];
     const SampleStream stream = {seed, epoch, indices[i], draws[i], stands_for};
-    DrawnSample sample = draw_sample(rules, stream, info.num_frames, fps > 0 ? fps : info.average_fps, info.height, info.width);
+    DrawnSample sample = draw_sample(rules, stream, info.num_frames, fps > 0 ? fps : info.average_fps, info.height, info.width,
+                                     info.index ? info.index->stream.shown_aspect_ratio().value() : 1.0);
     request.samples[i].frames = std::move(sample.frames);
     for (const DrawnView& view : sample.views) {
       request.samples[i].views.push_back({view.clip, {view.top, view.left, view.height, view.width, view.flip}});
@@ -163,17 +164,17 @@ Crop crop_of(const std::string& name) {
 void bind_draw_rules(py::module_& module) {
   py::class_<DrawRules>(module, "DrawRules", "How samples are drawn, where vidload.sampling and vidload.transforms name it themselves.")
       .def(py::init([](const std::string& sampling, const std::array<int, 3>& clip, int num_repeats, bool is_training, bool repeats_last,
-                       const std::string& crop, const std::pair<int, int>& size, double flip) {
+                       const std::string& crop, const std::pair<int, int>& size, double flip, bool square_pixels) {
              DrawRules rules;
              rules.sampling = sampling_of(sampling);
              rules.clip_len = clip[0], rules.frame_interval = clip[1], rules.num_clips = clip[2];
              rules.num_repeats = num_repeats, rules.is_training = is_training, rules.repeats_last = repeats_last;
              rules.crop = crop_of(crop), rules.crop_name = crop;
-             rules.height = size.first, rules.width = size.second, rules.flip = flip;
+             rules.height = size.first, rules.width = size.second, rules.flip = flip, rules.square_pixels = square_pixels;
              return rules;
            }),
            py::kw_only(), py::arg("sampling"), py::arg("clip"), py::arg("num_repeats"), py::arg("is_training"), py::arg("repeats_last"),
-           py::arg("crop"), py::arg("size"), py::arg("flip"))
+           py::arg("crop"), py::arg("size"), py::arg("flip"), py::arg("square_pixels"))
       .def_property(
           "short_side", [](const DrawRules& rules) { return std::make_pair(rules.min_short_side, rules.max_short_side); },
           [](DrawRules& rules, const std::pair<int, int>& range) {
@@ -192,8 +193,9 @@ void bind_draw_rules(py::module_& module) {
       .def(
           "draw",
           [](const DrawRules& rules, uint64_t seed, int64_t epoch, int64_t index, int64_t draw, int64_t stands_for, int64_t num_frames,
-             double fps, int64_t height, int64_t width) {
-            const DrawnSample sample = draw_sample(rules, {seed, epoch, index, draw, stands_for}, num_frames, fps, height, width);
+             double fps, int64_t height, int64_t width, double pixel_aspect) {
+            const DrawnSample sample =
+                draw_sample(rules, {seed, epoch, index, draw, stands_for}, num_frames, fps, height, width, pixel_aspect);
             py::list views;
             for (const DrawnView& view : sample.views) {
               views.append(py::make_tuple(view.clip, view.top, view.left, view.height, view.width, view.flip));

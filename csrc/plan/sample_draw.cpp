@@ -216,8 +216,11 @@ double Philox::uniform() {
   return double(block_[used_++] >> 11) * (1.0 / 9007199254740992.0);
 }
 
-DrawnSample draw_sample(const DrawRules& rules, const SampleStream& stream, int64_t num_frames, double fps, int64_t height, int64_t width) {
+DrawnSample draw_sample(const DrawRules& rules, const SampleStream& stream, int64_t num_frames, double fps, int64_t height, int64_t width,
+                        double pixel_aspect) {
   if (num_frames < 1) throw Error("sampling: cannot take frames from a video of " + std::to_string(num_frames) + " frames");
+  const bool is_stretched = rules.square_pixels && pixel_aspect != 1;
+  const int64_t shown_width = is_stretched ? std::max<int64_t>(1, rounded(double(width) * pixel_aspect)) : width;
   Philox rng(stream);
   Philox* in_time = rules.is_training ? &rng : nullptr;
   DrawnSample sample;
@@ -231,7 +234,10 @@ DrawnSample draw_sample(const DrawRules& rules, const SampleStream& stream, int6
       case Sampling::slowfast: slowfast(rules, num_frames, fps, in_time, sample.frames); break;
     }
     crops.clear();
-    boxes(rules, height, width, rng, crops);
+    boxes(rules, height, shown_width, rng, crops);
+    if (is_stretched) {
+      for (Box& box : crops) box.left *= double(width) / double(shown_width), box.width *= double(width) / double(shown_width);
+    }
     const int first_clip = num_clips;
     num_clips = int(sample.frames.size()) / rules.clip_len;
     for (const Box& box : crops) {

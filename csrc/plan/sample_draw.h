@@ -42,6 +42,7 @@ struct DrawRules {
   std::string crop_name;                                                    // for errors
   int height = 0, width = 0;                                                // of the output
   double flip = 0;                                                          // probability
+  bool square_pixels = false;                                               // crops are chosen on the picture in the shape it is shown in
   double min_area = 0, max_area = 0, log_min_ratio = 0, log_max_ratio = 0;  // random_resized
   std::vector<std::pair<int, int>> crop_sizes;                              // multi_scale: (height, width)
   int num_positions = 5;                                                    // multi_scale
@@ -59,7 +60,8 @@ struct DrawnSample {
   std::vector<DrawnView> views;  // the repeat the slowest, then the crop, the clip the fastest
 };
 
-// Throws Error if the video has no frames or its picture cannot hold the crop.
-DrawnSample draw_sample(const DrawRules& rules, const SampleStream& stream, int64_t num_frames, double fps, int64_t height, int64_t width);
+// pixel_aspect: of a pixel's width to its height. Throws Error if the video has no frames or its picture cannot hold the crop.
+DrawnSample draw_sample(const DrawRules& rules, const SampleStream& stream, int64_t num_frames, double fps, int64_t height, int64_t width,
+                        double pixel_aspect);
 
 }  // namespace vidload
