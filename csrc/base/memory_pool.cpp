@@ -1,7 +1,5 @@
 #include "base/memory_pool.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <new>
@@ -59,12 +57,9 @@ size_t MemoryPool::num_bytes() const {
 }
 
 std::shared_ptr<uint8_t> allocate_host(size_t size) {
-  constexpr size_t kHugePage = size_t{2} << 20;
-  const size_t alignment = size >= kHugePage ? kHugePage : 64;
-  const size_t rounded = (size + alignment - 1) / alignment * alignment;
-  void* memory = std::aligned_alloc(alignment, rounded);
+  constexpr size_t kAlignment = 64;  // a line of the cache. Huge pages were tried: once the blocks have been touched they change nothing.
+  void* memory = std::aligned_alloc(kAlignment, (size + kAlignment - 1) / kAlignment * kAlignment);
   if (!memory) throw std::bad_alloc();
-  if (size >= kHugePage) madvise(memory, rounded, MADV_HUGEPAGE);  // a wish: without huge pages it is ordinary memory
   return {static_cast<uint8_t*>(memory), std::free};
 }
 

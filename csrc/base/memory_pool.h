@@ -57,7 +57,7 @@ class MemoryPool : public std::enable_shared_from_this<MemoryPool> {
   size_t num_bytes_ = 0;
 };
 
-// Memory of the host for a batch, on huge pages where the system has them. Throws std::bad_alloc.
+// Memory of the host for a batch. Throws std::bad_alloc.
 std::shared_ptr<uint8_t> allocate_host(size_t size);
 
 }  // namespace vidload
