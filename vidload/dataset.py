@@ -448,7 +448,7 @@ class FrameFolderDataset(ClipDataset):
 
     Args:
         items: a sequence of (folder, num_frames, label), or Annotations with num_frames; see also `from_list`.
-        name_format: file names, printf-style with one integer.
+        name_format: file names, printf-style with one integer: "img_%05d.jpg", "%d.jpg"; "%%" is a percent sign.
         first_number: the number of a folder's first frame (added to an annotation's own offset).
         average_fps: of the frames, for samplers that ask.
         others: as of VideoDataset.
@@ -470,14 +470,7 @@ class FrameFolderDataset(ClipDataset):
             items = Annotations(listed.paths, listed.labels, num_frames=num_frames)
         if items.num_frames is None:
             raise ValueError("items: a folder of frames needs its num_frames; give (folder, num_frames, label)")
-        try:
-            is_good = len(name_format % 1) < 256 and "/" not in name_format
-        except (TypeError, ValueError):
-            is_good = False
-        if not is_good:
-            raise ValueError(
-                f"name_format {name_format!r} must hold one integer, printf-style, and no folder, such as 'img_%05d.jpg'"
-            )
+        _core.frame_name(name_format, first_number)  # refuses a format that is none
         super().__init__(items, **options)
         self.name_format = name_format
         self.first_number = first_number

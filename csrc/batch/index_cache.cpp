@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "base/error.h"
+#include "batch/file_attempt.h"
 #include "decode/open_video.h"
 
 namespace vidload {
@@ -18,6 +19,12 @@ IndexCache& IndexCache::instance() {
   return *cache;
 }
 
+static std::shared_ptr<const PacketIndex> scan(const std::string& path, int stream, bool must_decode, const Cancel* cancel) {
+  std::shared_ptr<const PacketIndex> index;
+  attempt_file(path, [&] { index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, must_decode, cancel)); });
+  return index;
+}
+
 std::shared_ptr<const PacketIndex> IndexCache::get(const std::string& path, int stream, const StoredIndex& stored, const Cancel* cancel,
                                                    bool* was_scanned) {
   *was_scanned = false;
@@ -31,7 +38,7 @@ std::shared_ptr<const PacketIndex> IndexCache::get(const std::string& path, int 
   }
   if (!index) {
     *was_scanned = true;
-    index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, false, cancel));
+    index = scan(path, stream, false, cancel);
   }
   keep(key, index->stamp, index);
   return index;
@@ -41,7 +48,7 @@ std::shared_ptr<const PacketIndex> IndexCache::get_decoded(const std::string& pa
   const Key key{path, stream};
   const FileStamp stamp = file_stamp(path);
   if (auto known = find(key, stamp); known && !known->is_regular) return known;  // another sample met the same contradiction
-  const auto index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, true, cancel));
+  const std::shared_ptr<const PacketIndex> index = scan(path, stream, true, cancel);
   keep(key, index->stamp, index);  // not `stamp`: the file may have been replaced before it was opened
   return index;
 }

@@ -34,10 +34,11 @@ std::vector<SampleSource> frame_sources(const std::vector<FilePath>& folders, co
   if (num_frames.size() != folders.size() || first_numbers.size() != folders.size()) {
     throw Error("one first number and one num_frames a folder are needed");
   }
+  const auto frame_name = std::make_shared<const FrameName>(name_format);
   std::vector<SampleSource> sources(folders.size());
   for (size_t i = 0; i < folders.size(); ++i) {
     sources[i].path = folders[i].native();
-    sources[i].name_format = name_format;
+    sources[i].frame_name = frame_name;
     sources[i].first_number = first_numbers[i];
     sources[i].num_frames = num_frames[i];
   }
@@ -55,11 +56,11 @@ DType dtype_of(const std::string& name) {
 // A batch and the memory it writes to. The memory may go only after the batch has ended.
 struct OwnedBatch {
   OwnedBatch(std::shared_ptr<LoaderPool> pool, std::vector<SampleSource> sources) {
-    py::gil_scoped_release release;  // without threads the files are indexed here
+    const GilRelease release;  // without threads the files are indexed here
     batch = std::make_unique<Batch>(std::move(pool), std::move(sources));
   }
   ~OwnedBatch() {
-    py::gil_scoped_release release;
+    const GilRelease release;
     batch.reset();
   }
   OwnedBatch(const OwnedBatch&) = delete;
@@ -80,7 +81,7 @@ bool wait_for(OwnedBatch& owned, double timeout_seconds) {
       if (left < 0) left = 0;
     }
     {
-      py::gil_scoped_release release;
+      const GilRelease release;
       if (owned.batch->wait(left)) return true;
     }
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -116,7 +117,7 @@ void decode(OwnedBatch& owned, const TransformSpec& spec, int clip_len, const py
     }
   }
   owned.memory = std::move(memory);
-  py::gil_scoped_release release;
+  const GilRelease release;
   owned.batch->decode(std::move(request));
 }
 
@@ -138,7 +139,7 @@ void draw(OwnedBatch& owned, const TransformSpec& spec, const DrawRules& rules, 
     }
   }
   owned.memory = std::move(memory);
-  py::gil_scoped_release release;
+  const GilRelease release;
   owned.batch->decode(std::move(request));
 }
 
@@ -248,7 +249,7 @@ void bind_loader(py::module_& module) {
       .def(py::init([](int num_threads, int device, const std::string& decoder, bool strict) {
              std::optional<CudaTarget> target;
              if (device >= 0) target = CudaTarget{device, cuda_decoding(decoder), strict};
-             py::gil_scoped_release release;
+             const GilRelease release;
              return std::make_shared<LoaderPool>(num_threads, target);
            }),
            py::arg("num_threads"), py::arg("device") = -1, py::arg("decoder") = "auto", py::arg("strict") = false,
@@ -260,6 +261,10 @@ void bind_loader(py::module_& module) {
           "is_usable", [](LoaderPool& pool) { return pool.threads().is_usable(); },
           "False in a child that was forked after the threads started.")
       .def("stats", [](LoaderPool& pool) { return stats_dict(pool.stats()); });
+
+  module.def(
+      "frame_name", [](const std::string& name_format, int64_t number) { return FrameName(name_format).of(number); },
+      py::arg("name_format"), py::arg("number"), "The file name of a folder's frame. Raises ValueError for a format that is none.");
 
   py::class_<OwnedBatch>(module, "Batch", "One batch on its way: indexed, then decoded into the caller's memory.")
       .def(py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored) {
@@ -273,7 +278,8 @@ void bind_loader(py::module_& module) {
             return std::make_unique<OwnedBatch>(std::move(pool), frame_sources(folders, name_format, first_numbers, num_frames));
           },
           py::arg("pool"), py::arg("folders"), py::arg("name_format"), py::arg("first_numbers"), py::arg("num_frames"))
-      .def("wait", &wait_for, py::arg("timeout_seconds") = -1.0, "False if the time is up first. Negative: no limit.")
+      .def("wait", &wait_for, py::arg("timeout_seconds") = -1.0,
+           "False if the time is up first. Negative: no limit. Raises what no video is to blame for: MemoryError, OSError, RuntimeError.")
       .def("cancel", [](OwnedBatch& owned) { owned.batch->cancel(); })
       .def(
           "infos",
@@ -295,10 +301,17 @@ void bind_loader(py::module_& module) {
           "errors",
           [](const OwnedBatch& owned) {
             py::list result;
-            for (const auto& error : owned.batch->errors()) result.append(error ? python_error(*error) : py::none());
+            for (const std::exception_ptr& error : owned.batch->errors()) {
+              try {
+                if (error) std::rethrow_exception(error);
+                result.append(py::none());
+              } catch (const VideoError& video_error) {
+                result.append(python_error(video_error));
+              }
+            }
             return result;
           },
-          "An exception or None for each sample; after wait().")
+          "A VideoError or None for each sample; after wait().")
       .def("draw", &draw, py::arg("spec"), py::arg("rules"), py::arg("seed"), py::arg("epoch"), py::arg("indices"), py::arg("draws"),
            py::arg("stands_for"), py::arg("fps"), py::arg("out"), py::arg("strides"), py::arg("memory"),
            "As decode(), of frames and boxes drawn by `rules`. fps: of all videos, 0 = each its own.")
