@@ -399,7 +399,7 @@ class VideoDataset(ClipDataset):
         self._stored = None if self.index is None else self.index.lookup(self.annotations.paths)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_stored": None}  # addresses of this process's mapping
+        return {**super().__getstate__(), "_stored": None}  # the index is read anew there
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -438,7 +438,7 @@ class VideoDataset(ClipDataset):
     def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
         names = self.annotations.names(indices)
         stored = None if self._stored is None else self._stored[np.asarray(indices, np.int64)]
-        return _core.Batch(pool, names, stored)
+        return _core.Batch(pool, names, stored, None if self.index is None else self.index.file)
 
 
 class FrameFolderDataset(ClipDataset):

@@ -163,6 +163,7 @@ class VideoLoader(DataLoader[Any]):
         self._failures: list[Failure] = []
         self._num_failures = 0
         self._logged: set[str] = set()
+        self._is_index_told = False
         self._memory = _Memory(gpu)
         options: dict[str, Any] = {
             "prefetch_factor": prefetch_factor,
@@ -256,7 +257,8 @@ class VideoLoader(DataLoader[Any]):
     def stats(self) -> dict[str, Any]:
         """What has been done since the loader was made, over all epochs.
 
-        Counts: num_batches, num_samples, num_frames (pictures written), num_failed, num_files_scanned, num_packets_decoded,
+        Counts: num_batches, num_samples, num_frames (pictures written), num_failed, num_files_scanned, num_entries_refused (of an index
+        file: damaged, or of another file or version, so that the video was scanned), num_packets_decoded,
         num_packets_dropped (within what was decoded, by the plan), num_packets_skipped, num_decoders_opened, bytes_read.
         Seconds summed over threads: index_seconds, read_seconds, decode_seconds, transform_seconds. wait_seconds: how long the caller
         waited for batches. memory_bytes: held for batches. failures: a vidload.errors.Failure
@@ -283,6 +285,17 @@ class VideoLoader(DataLoader[Any]):
         if self.on_error != "raise" and error.path not in self._logged:
             self._logged.add(error.path)
             _log.warning("%s (%s)", error, "left out" if self.on_error == "skip" else "replaced by another video")
+
+    def _tell_of_refused_entries(self) -> None:
+        count = 0 if self._pool is None else self._pool.stats()["num_entries_refused"]
+        if count > 0 and not self._is_index_told:
+            self._is_index_told = True
+            index = getattr(base_dataset(self.dataset)[0], "index", None)
+            _log.warning(
+                "%s: %d entries are damaged, or of other files; their videos were scanned instead. Write it again with 'vidload index'",
+                getattr(index, "path", "the index"),
+                count,
+            )
 
     # --- going on where one stopped
 
@@ -610,6 +623,7 @@ class _Iterator:
 
     def _note_end(self) -> None:
         if not self._is_ended:
+            self._loader._tell_of_refused_entries()
             self.close()
             self._loader._position = {"epoch": self._epoch + 1}
 

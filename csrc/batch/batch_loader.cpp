@@ -192,9 +192,10 @@ void Batch::Shared::find_info(size_t sample, LoaderPool::Worker& worker, LoadSta
   const SampleSource& source = sources[sample];
   SampleInfo& info = infos[sample];
   if (!source.frame_name) {
-    bool was_scanned = false;
-    info.index = IndexCache::instance().get(source.path, source.stream, source.stored, &cancelled, &was_scanned);
-    stats.num_files_scanned += was_scanned;
+    IndexOrigin origin;
+    info.index = IndexCache::instance().get(source.path, source.stream, source.stored, &cancelled, &origin);
+    stats.num_files_scanned += origin.is_scanned;
+    stats.num_entries_refused += origin.is_stored_refused;
     const StreamInfo& stream = info.index->stream;
     info.num_frames = info.index->num_frames();
     info.width = stream.width();

@@ -27,8 +27,8 @@ VideoReader::VideoReader(std::unique_ptr<ByteSource> source, int stream, bool al
 
 VideoReader::VideoReader(const std::string& path, int stream, bool allow_damaged, const Cancel* cancel)
     : source_(open_file(path)), path_(path), stream_(stream), allow_damaged_(allow_damaged), cancel_(cancel) {
-  bool was_scanned = false;
-  index_ = IndexCache::instance().get(path, stream, {}, cancel, &was_scanned);
+  IndexOrigin origin;
+  index_ = IndexCache::instance().get(path, stream, {}, cancel, &origin);
   check_is_of_source(*index_, *source_);
 }
 

@@ -13,17 +13,23 @@ namespace {
 template <typename T>
 using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 
-std::vector<SampleSource> video_sources(const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored) {
+// A dataset's index file, open for as long as it is used.
+struct IndexFile {
+  std::shared_ptr<const ByteSource> source;
+};
+
+std::vector<SampleSource> video_sources(const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored,
+                                        const IndexFile* file) {
   std::vector<SampleSource> sources(paths.size());
   for (size_t i = 0; i < paths.size(); ++i) sources[i].path = paths[i].native();
-  if (stored) {
+  if (stored && file) {
     if (stored->ndim() != 2 || size_t(stored->shape(0)) != paths.size() || stored->shape(1) != 4) {
-      throw Error("stored must be int64 [len(paths), 4]: address, size, file size, mtime");
+      throw Error("stored must be int64 [len(paths), 4]: offset, size, file size, mtime");
     }
     const auto rows = stored->unchecked<2>();
     for (size_t i = 0; i < paths.size(); ++i) {
       const auto row = py::ssize_t(i);
-      sources[i].stored = {reinterpret_cast<const uint8_t*>(rows(row, 0)), rows(row, 1), {rows(row, 2), rows(row, 3)}};
+      if (rows(row, 1) > 0) sources[i].stored = {file->source, rows(row, 0), rows(row, 1), {rows(row, 2), rows(row, 3)}};
     }
   }
   return sources;
@@ -210,6 +216,7 @@ py::dict stats_dict(const LoadStats& stats) {
   result["num_failed"] = stats.num_failed;
   result["num_files_scanned"] = stats.num_files_scanned;
   result["num_files_decoded"] = stats.num_files_decoded;
+  result["num_entries_refused"] = stats.num_entries_refused;
   result["num_frames"] = stats.num_frames;
   result["num_packets_decoded"] = stats.num_packets_decoded;
   result["num_packets_dropped"] = stats.num_packets_dropped;
@@ -262,15 +269,22 @@ void bind_loader(py::module_& module) {
           "False in a child that was forked after the threads started.")
       .def("stats", [](LoaderPool& pool) { return stats_dict(pool.stats()); });
 
+  py::class_<IndexFile>(module, "IndexFile", "A dataset's index file, from which entries are read.")
+      .def(py::init([](const FilePath& path) { return IndexFile{open_file(path)}; }), py::arg("path"));
+
   module.def(
       "frame_name", [](const std::string& name_format, int64_t number) { return FrameName(name_format).of(number); },
       py::arg("name_format"), py::arg("number"), "The file name of a folder's frame. Raises ValueError for a format that is none.");
 
   py::class_<OwnedBatch>(module, "Batch", "One batch on its way: indexed, then decoded into the caller's memory.")
-      .def(py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored) {
-             return std::make_unique<OwnedBatch>(std::move(pool), video_sources(paths, stored));
-           }),
-           py::arg("pool"), py::arg("paths"), py::arg("stored") = py::none())
+      .def(
+          py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored,
+                      const IndexFile* index_file) {
+            return std::make_unique<OwnedBatch>(std::move(pool), video_sources(paths, stored, index_file));
+          }),
+          py::arg("pool"), py::arg("paths"), py::arg("stored") = py::none(), py::arg("index_file") = py::none(),
+          "stored: int64 [len(paths), 4], where in index_file the entry of a path is and of which file it was made: offset, size (0: there "
+          "is none), the file's size and mtime in ns.")
       .def_static(
           "of_frames",
           [](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& folders, const std::string& name_format,
