@@ -89,7 +89,7 @@ def test_a_changed_entry_is_refused(seed: int, video) -> None:
         for place in rng.integers(0, len(entry), rng.integers(1, 5)):
             changed[place] ^= 1 << rng.integers(8)
         if bytes(changed) != entry:
-            with pytest.raises(ValueError, match="packet index (is damaged|was written by another version)"):
+            with pytest.raises(ValueError, match=r"packet index (is damaged|was written by another version)"):
                 vidload._core.PacketIndex.from_bytes(bytes(changed))
 
 

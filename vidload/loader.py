@@ -16,7 +16,7 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -330,8 +330,7 @@ class VideoLoader(DataLoader[Any]):
             ValueError: the state is of another dataset (length or seed), or of another version.
         """
         base, _ = base_dataset(self.dataset)
-        if state.get("version") != _STATE_VERSION:
-            raise ValueError(f"loader state: version {state.get('version')}, this vidload reads {_STATE_VERSION}")
+        _check_state(state, _generators(self, samplers_of(self.sampler, self.batch_sampler)))
         for name, here in (("num_samples", len(self.dataset)), ("seed", base.seed)):  # type: ignore[arg-type]
             if state[name] != here:
                 raise ValueError(f"loader state: {name} is {state[name]} there and {here} here; it is of another dataset")
@@ -340,6 +339,29 @@ class VideoLoader(DataLoader[Any]):
         self._resume = {**state, "next_sample": next_sample, "of_samplers": of_samplers}
         self._epochs.set(state["epoch"])
         self._position = {}
+
+
+def _check_state(state: Any, generators: list[torch.Generator]) -> None:
+    """A state may come from a file; ValueError says what makes no sense in it."""
+    if not isinstance(state, Mapping):
+        raise ValueError(f"loader state: a {type(state).__name__}, not what state_dict() gave")
+    if state.get("version") != _STATE_VERSION:
+        raise ValueError(f"loader state: version {state.get('version')}, this vidload reads {_STATE_VERSION}")
+    least = {"epoch": 0, "next_sample": 0, "next_batch": 0, "num_replicas": 1, "num_samples": 0, "seed": -(2**63)}
+    for name, minimum in least.items():
+        if name not in state:
+            raise ValueError(f"loader state: {name} is missing")
+        value = state[name]
+        if type(value) is not int or not minimum <= value < 2**63:
+            raise ValueError(f"loader state: {name} is {value!r}, must be an integer of at least {minimum}")
+    for name in ("generators", "samplers"):
+        if not isinstance(state.get(name), list):
+            raise ValueError(f"loader state: {name} is {state.get(name)!r}, must be a list")
+    for generator, numbers in zip(generators, state["generators"], strict=False):
+        try:
+            torch.Generator(generator.device).set_state(torch.tensor(numbers, dtype=torch.uint8))
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise ValueError(f"loader state: generators hold one that is no state of the loader's ({error})") from None
 
 
 def _num_replicas(loader: VideoLoader) -> int:

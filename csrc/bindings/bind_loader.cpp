@@ -1,6 +1,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <cmath>
+
 #include "batch/batch_loader.h"
 #include "bindings/bindings.h"
 #include "plan/sample_draw.h"
@@ -114,11 +116,18 @@ void decode(OwnedBatch& owned, const TransformSpec& spec, int clip_len, const py
   for (size_t i = 0; i < frames.size(); ++i) {
     if (frames[i].is_none()) continue;
     const auto indices = frames[i].cast<Array<int64_t>>();
+    // None leaves a sample out; without frames its place in the batch would stay unwritten.
+    if (indices.size() == 0) throw Error("decode: sample " + std::to_string(i) + " has no frames");
     request.samples[i].frames.assign(indices.data(), indices.data() + indices.size());
     const auto rows = views[i].cast<Array<double>>();
     if (rows.ndim() != 2 || rows.shape(1) != 6) throw Error("views must be float64 [num_views, 6]: clip, top, left, height, width, flip");
     const auto row = rows.unchecked<2>();
     for (py::ssize_t v = 0; v < rows.shape(0); ++v) {
+      const bool is_box = std::isfinite(row(v, 1)) && std::isfinite(row(v, 2)) && row(v, 3) > 0 && std::isfinite(row(v, 3)) &&
+                          row(v, 4) > 0 && std::isfinite(row(v, 4));
+      if (!is_box || !(row(v, 0) >= 0 && row(v, 0) < INT32_MAX)) {
+        throw Error("decode: view " + std::to_string(v) + " of sample " + std::to_string(i) + " has no box of finite, positive size");
+      }
       request.samples[i].views.push_back({int(row(v, 0)), {row(v, 1), row(v, 2), row(v, 3), row(v, 4), row(v, 5) != 0}});
     }
   }
