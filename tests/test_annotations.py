@@ -94,7 +94,7 @@ def test_several_labels_become_lists(tmp_path):
         ("a.mp4 1.5\n", r"train.txt:1: label '1.5' is not an integer"),
         ("", r"train.txt: no videos in it"),
         ("\n \n", r"train.txt: no videos in it"),
-        (b"a\xff.mp4 0\n", r"train.txt: not UTF-8"),
+        (b"a\xff.mp4 0\n", r"train.txt:1: not UTF-8"),
     ],
 )
 def test_a_bad_line_is_named_by_file_and_number(tmp_path, text, message):

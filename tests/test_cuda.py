@@ -355,6 +355,40 @@ def test_a_failing_driver_call_is_an_error_and_the_loader_recovers(h264_files, f
     assert Stub.context_depth() == 0
 
 
+@pytest.mark.parametrize("function", ["cuMemAlloc_v2", "cuMemAllocHost_v2", "cuMemcpyHtoDAsync_v2", "cuLaunchKernel", "cuEventRecord"])
+@pytest.mark.parametrize("on_error", ["skip", "substitute"])
+@on_stub_gpu
+def test_a_failing_gpu_is_no_bad_video(h264_files, function, on_error):
+    data = dataset(h264_files * 50)
+    loader = vidload.VideoLoader(data, batch_size=2, num_workers=2, device="cuda", decoder="cpu", on_error=on_error)
+    _core.cuda_devices()
+    Stub.fail(function, 0)
+    iterator = iter(loader)
+    with pytest.raises(RuntimeError, match="CUDA: cannot"):
+        next(iterator)
+    with pytest.raises(StopIteration):  # said once
+        next(iterator)
+    assert loader.stats()["failures"] == []
+
+
+@pytest.mark.parametrize(("function", "is_lost"), [("cuvidCreateDecoder", False), ("cuvidMapVideoFrame64", True)])
+@on_stub_gpu
+def test_where_only_nvdec_may_decode_its_failing_is_no_bad_video(h264_files, function, is_lost):
+    Stub.add_videos(h264_files)
+    loader = vidload.VideoLoader(
+        dataset(h264_files * 3), batch_size=2, num_workers=2, device="cuda", decoder="nvdec", strict=True, on_error="skip"
+    )
+    list(loader)
+    cuda.set_max_decoders("cuda", 1)
+    Stub.fail(function, 0)
+    if is_lost:
+        Stub.library.stub_fail(b"cuStreamCreate", 0, 700)  # CUDA_ERROR_ILLEGAL_ADDRESS
+    with pytest.raises(RuntimeError, match="CUDA: "):
+        for _ in range(3):
+            list(loader)
+    assert loader.stats()["failures"] == []
+
+
 @on_stub_gpu
 def test_damaged_videos_fail_as_they_do_on_the_cpu(video):
     paths = [video("h264"), video("h264_damaged"), video("h264_star")]

@@ -206,7 +206,7 @@ def test_strict_makes_errors_of_what_dali_cannot_decode(dataset) -> None:
     loader = VideoLoader(dataset, 4, decoder="dali", strict=True, on_error="skip", num_workers=1)
     decoded = {list(MEAN_DIFFERENCE)[label] for _, labels in loader for label in labels.tolist()}
     assert decoded == {"vp9_444", "vp9_444_full_range", "mjpeg_444_odd", "mjpeg_avi", "vp9", "vp8"}
-    reasons = [reason for _, _, reason in loader.stats()["failures"]]
+    reasons = [failure.reason for failure in loader.stats()["failures"]]
     assert "DALI cannot decode this video (codec h264), and strict=True forbids" in reasons[0]
     dataset.set_epoch(0)
     loader = VideoLoader(dataset, 10, decoder="dali", strict=True, num_workers=1)

@@ -176,7 +176,10 @@ def test_skip_leaves_out_the_bad_ones_and_harms_no_other(mixed, video) -> None:
         assert torch.equal(clip, intact_clip(video(name)))
     stats = loader.stats()
     assert stats["num_failed"] == 2
-    assert [(index, Path(path).name) for index, path, _ in stats["failures"]] == [(1, "damaged.mp4"), (3, "missing.mp4")]
+    assert [(failure.sample, Path(failure.path).name, failure.frame, failure.kind) for failure in stats["failures"]] == [
+        (1, "damaged.mp4", 41, "damaged"),
+        (3, "missing.mp4", None, "not_found"),
+    ]
 
 
 def test_a_batch_of_bad_ones_alone_is_left_out_by_skip(mixed) -> None:
@@ -189,7 +192,7 @@ def test_substitute_keeps_batches_whole_and_is_the_same_for_any_threads(mixed) -
         mixed.set_epoch(0)
         loader = VideoLoader(mixed, batch_size=2, num_workers=num_workers, on_error="substitute")
         runs.append([(clips.clone(), labels.tolist()) for clips, labels in loader])
-        assert {index for index, _, _ in loader.stats()["failures"]} >= {1, 3}
+        assert {failure.sample for failure in loader.stats()["failures"]} >= {1, 3}
     assert [len(clips) for clips, _ in runs[0]] == [2, 2, 1]
     assert all(label in (0, 2, 4) for _, labels in runs[0] for label in labels)
     for run in runs[1:]:

@@ -10,9 +10,11 @@ from vidload.dataset import FrameFolderDataset, VideoDataset
 from vidload.errors import (
     DamagedVideoError,
     FrameIndexError,
+    TooManyFailuresError,
     UnreadableVideoError,
     UnsupportedVideoError,
     VideoError,
+    VideoLimitError,
     VideoNotFoundError,
 )
 from vidload.feature_dataset import FeatureDataset
@@ -31,10 +33,12 @@ __all__ = [
     "FrameIndexError",
     "ReadPlan",
     "StreamSummary",
+    "TooManyFailuresError",
     "UnreadableVideoError",
     "UnsupportedVideoError",
     "VideoDataset",
     "VideoError",
+    "VideoLimitError",
     "VideoLoader",
     "VideoNotFoundError",
     "VideoReader",

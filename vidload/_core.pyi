@@ -142,8 +142,19 @@ class LoaderPool:
     def is_usable(self) -> bool: ...
     def stats(self) -> dict[str, Any]: ...
 
+class IndexFile:
+    def __init__(self, path: str) -> None: ...
+
+def frame_name(name_format: str, number: int) -> str: ...
+
 class Batch:
-    def __init__(self, pool: LoaderPool, paths: Sequence[str | bytes], stored: Int64s | None = None) -> None: ...
+    def __init__(
+        self,
+        pool: LoaderPool,
+        paths: Sequence[str | bytes],
+        stored: Int64s | None = None,
+        index_file: IndexFile | None = None,
+    ) -> None: ...
     @staticmethod
     def of_frames(
         pool: LoaderPool,

@@ -9,6 +9,7 @@ index's business.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import operator
 import os
@@ -163,8 +164,8 @@ def read_kinetics_csv(path: Path, root: Path = "", classes: Sequence[str] | None
     this file, so give `classes` for a split that lacks some. A file without a label column (a test split)
     gives label -1.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
+    try:
         needed = {"youtube_id", "time_start", "time_end"}
         if missing := needed - set(reader.fieldnames or ()):
             raise ValueError(
@@ -176,14 +177,19 @@ def read_kinetics_csv(path: Path, root: Path = "", classes: Sequence[str] | None
         numbers: list[int] = []
         for row in reader:
             try:
-                start, end = int(float(row["time_start"])), int(float(row["time_end"]))
+                start, end = (_whole_seconds(row[column]) for column in ("time_start", "time_end"))
             except (TypeError, ValueError):
                 raise ValueError(
                     f"{path}:{reader.line_num}: time_start {row['time_start']!r} and time_end "
                     f"{row['time_end']!r} must be seconds"
                 ) from None
-            rows.append((row["label"] if has_label else "", f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"))
+            label = row["label"] if has_label else ""
+            if label is None or not row["youtube_id"]:
+                raise ValueError(f"{path}:{reader.line_num}: a column is missing: {dict(row)}")
+            rows.append((label, f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"))
             numbers.append(reader.line_num)
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.reader.line_num}: not CSV: {error}") from None
     if not rows:
         raise ValueError(f"{path}: no videos in it")
 
@@ -273,9 +279,17 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
     labels: list[Any] = []
     times: list[tuple[float, float]] = []
     for i, item in enumerate(items):
-        if isinstance(item, str | bytes) or len(item) not in (2, 3, 4):
+        if not hasattr(item, "__len__") or isinstance(item, str | bytes) or len(item) not in (2, 3, 4):
             raise ValueError(f"item {i}: expected (path, label[, start_seconds, end_seconds]), got {item!r}")
         path, label, start, end = (*item, None, None)[:4]
+        if not isinstance(path, str | bytes | os.PathLike):
+            raise ValueError(f"item {i}: path {path!r} is neither text nor a path")
+        try:
+            is_time = all(value is None or math.isfinite(value) for value in (start, end))
+        except (TypeError, OverflowError):
+            is_time = False
+        if not is_time:
+            raise ValueError(f"item {i}: start_seconds {start!r} and end_seconds {end!r} must be numbers, or None")
         if (start or 0) < 0 or (end is not None and end <= (start or 0)):
             raise ValueError(
                 f"item {i}: [start_seconds, end_seconds) is [{start}, {end}), which holds no time"
@@ -303,6 +317,13 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
     )
 
 
+def _whole_seconds(text: str) -> int:
+    seconds = float(text)
+    if not 0 <= seconds < 1e9:  # False for NaN too
+        raise ValueError
+    return int(seconds)
+
+
 def missing_files(annotations: Annotations) -> NDArray[np.int64]:
     """Row numbers whose path does not exist. Asks the file system once a row."""
     exists = (os.path.exists(path) for path in annotations.path_list())
@@ -320,28 +341,47 @@ def missing_files_message(annotations: Annotations, missing: NDArray[np.int64]) 
 
 def _label(i: int, label: Any) -> int | list[int]:
     try:
-        return operator.index(label)
-    except TypeError:
-        pass
-    try:
+        try:
+            return _int64(label)
+        except TypeError:
+            pass
         if isinstance(label, str):
             raise TypeError
-        return [operator.index(value) for value in label]
+        return [_int64(value) for value in label]
     except TypeError:
         raise ValueError(f"item {i}: label {label!r} is not an integer or a list of integers") from None
+    except OverflowError:
+        raise ValueError(f"item {i}: label {label!r} does not fit into 64 bits") from None
+
+
+def _int64(value: Any) -> int:
+    number = operator.index(value)
+    if not -(2**63) <= number < 2**63:
+        raise OverflowError
+    return number
 
 
 def _numbered_lines(path: Path) -> list[tuple[int, str]]:
     """The lines that are not blank, stripped, with their numbers from 1."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error}); convert the file to UTF-8") from None
+    text = io.StringIO(_read_text(path), newline=None)
+    lines = [(number, line.strip()) for number, line in enumerate(text, 1)]
     lines = [(number, line) for number, line in lines if line]
     if not lines:
         raise ValueError(f"{path}: no videos in it")
     return lines
+
+
+def _read_text(path: Path) -> str:
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}:{number}: not UTF-8 text ({error}); convert the file to UTF-8") from None
+    if (place := text.find("\0")) >= 0:
+        raise ValueError(f"{path}:{text.count(chr(10), 0, place) + 1}: a NUL character; this is no text file")
+    return text
 
 
 def _split_right(line: str, delimiter: str, num_fields: int | None) -> tuple[str, list[int]]:
@@ -372,7 +412,10 @@ def _sniffed(lines: list[tuple[int, str]], delimiter: str | None, num_fields: in
 
 def _paths(paths: Iterable[str], root: Path) -> pa.StringArray | pa.BinaryArray:
     prefix = os.path.join(os.fsdecode(root), "")
-    return path_array([path if path.startswith(os.sep) else prefix + path for path in paths])
+    joined = [path if path.startswith(os.sep) else prefix + path for path in paths]
+    if bad := next((path for path in joined if "\0" in path), None):
+        raise ValueError(f"path {bad!r} holds a NUL character, which no file name has")
+    return path_array(joined)
 
 
 def path_array(paths: Sequence[str]) -> pa.StringArray | pa.BinaryArray:

@@ -322,7 +322,9 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
             aspect_ratio = horizontal / vertical
         repeats = [
             (
-                self._sampler(num_frames, average_fps, self.clip, temporal_rng, **self._sampler_options),
+                self._checked_frames(
+                    self._sampler(num_frames, average_fps, self.clip, temporal_rng, **self._sampler_options), index
+                ),
                 self.transform.boxes(height, width, rng, aspect_ratio),
             )
             for _ in range(self.num_repeats)
@@ -338,6 +340,16 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
             views[repeat, :, :, 1:] = boxes[:, None, :]
         all_frames = np.concatenate([frames.reshape(-1) for frames, _ in repeats])
         return Request(all_frames + first, views.reshape(-1, 6))
+
+    def _checked_frames(self, frames: Any, index: int) -> npt.NDArray[np.int64]:
+        """What a sampler gave: a function of the user's own may give anything."""
+        shape = (self._num_clips, self.clip.clip_len)
+        if not isinstance(frames, np.ndarray) or frames.shape != shape or frames.dtype.kind not in "iu":
+            found = f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__
+            raise ValueError(
+                f"sampling {self.sampling!r} gave {found} for {self.annotations.path(index)}, must be an integer array {list(shape)}"
+            )
+        return frames
 
     def _rng(self, epoch: int, index: int, draw: int, stands_for: int) -> np.random.Generator:
         """This thread's generator at the start of the sample's stream; a new one for each sample would cost as much as the sampling."""
@@ -399,7 +411,7 @@ class VideoDataset(ClipDataset):
         self._stored = None if self.index is None else self.index.lookup(self.annotations.paths)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_stored": None}  # addresses of this process's mapping
+        return {**super().__getstate__(), "_stored": None}  # the index is read anew there
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -438,7 +450,7 @@ class VideoDataset(ClipDataset):
     def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
         names = self.annotations.names(indices)
         stored = None if self._stored is None else self._stored[np.asarray(indices, np.int64)]
-        return _core.Batch(pool, names, stored)
+        return _core.Batch(pool, names, stored, None if self.index is None else self.index.file)
 
 
 class FrameFolderDataset(ClipDataset):
@@ -448,7 +460,7 @@ class FrameFolderDataset(ClipDataset):
 
     Args:
         items: a sequence of (folder, num_frames, label), or Annotations with num_frames; see also `from_list`.
-        name_format: file names, printf-style with one integer.
+        name_format: file names, printf-style with one integer: "img_%05d.jpg", "%d.jpg"; "%%" is a percent sign.
         first_number: the number of a folder's first frame (added to an annotation's own offset).
         average_fps: of the frames, for samplers that ask.
         others: as of VideoDataset.
@@ -464,20 +476,13 @@ class FrameFolderDataset(ClipDataset):
         **options: Any,
     ) -> None:
         if not isinstance(items, Annotations):
-            rows = [tuple(item) for item in items]
+            rows = [_folder_row(i, item) for i, item in enumerate(items)]
             listed = from_items([(folder, label) for folder, _, label in rows])
             num_frames = np.array([count for _, count, _ in rows], np.int64)
             items = Annotations(listed.paths, listed.labels, num_frames=num_frames)
         if items.num_frames is None:
             raise ValueError("items: a folder of frames needs its num_frames; give (folder, num_frames, label)")
-        try:
-            is_good = len(name_format % 1) < 256 and "/" not in name_format
-        except (TypeError, ValueError):
-            is_good = False
-        if not is_good:
-            raise ValueError(
-                f"name_format {name_format!r} must hold one integer, printf-style, and no folder, such as 'img_%05d.jpg'"
-            )
+        _core.frame_name(name_format, first_number)  # refuses a format that is none
         super().__init__(items, **options)
         self.name_format = name_format
         self.first_number = first_number
@@ -573,6 +578,16 @@ def _draw_rules(dataset: ClipDataset) -> _core.DrawRules | None:
         rules.num_positions = transform.positions
         rules.crop_sizes = transform.crop_sizes
     return rules
+
+
+def _folder_row(i: int, item: Any) -> tuple[Any, int, Any]:
+    try:
+        folder, num_frames, label = item
+        if 1 <= operator.index(num_frames) < 2**63:
+            return folder, operator.index(num_frames), label
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"item {i}: expected (folder, num_frames, label), num_frames at least 1, got {item!r}")
 
 
 def _sampler(name_or_function: str | Sampler) -> tuple[Sampler, bool]:

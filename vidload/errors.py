@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class VideoError(Exception):
@@ -12,9 +12,12 @@ class VideoError(Exception):
     Attributes:
         path: the file, or ``"<bytes>"``.
         frame: the frame index concerned, None when it is the file as a whole.
-        reason: what went wrong and what to do about it.
+        reason: what went wrong and what to do about it, and in brackets what FFmpeg said last.
         av_error: FFmpeg's error code, None when FFmpeg was not involved.
+        kind: the class in one word: "not_found", "unreadable", "unsupported", "damaged", "frame_index", "cancelled", "limit".
     """
+
+    kind = "unreadable"
 
     def __init__(self, path: str, frame: int | None, reason: str, av_error: int | None = None) -> None:
         super().__init__(path, frame, reason, av_error)
@@ -31,6 +34,8 @@ class VideoError(Exception):
 class VideoNotFoundError(VideoError, FileNotFoundError):
     """There is no such file."""
 
+    kind = "not_found"
+
     def __init__(self, path: str, frame: int | None, reason: str, av_error: int | None = None) -> None:
         VideoError.__init__(self, path, frame, reason, av_error)
         self.errno = errno.ENOENT
@@ -40,25 +45,57 @@ class VideoNotFoundError(VideoError, FileNotFoundError):
 class UnreadableVideoError(VideoError, ValueError):
     """The file is there but is no video, or cannot be read."""
 
+    kind = "unreadable"
+
 
 class UnsupportedVideoError(VideoError, NotImplementedError):
     """The video is of a kind that this build of FFmpeg, or vidload, cannot decode."""
+
+    kind = "unsupported"
 
 
 class DamagedVideoError(VideoError, ValueError):
     """A wanted frame, or a picture it depends on, is damaged."""
 
+    kind = "damaged"
+
 
 class FrameIndexError(VideoError, IndexError):
     """A frame index that the video does not have."""
+
+    kind = "frame_index"
 
 
 class LoadCancelled(VideoError):
     """The batch was given up before this video was decoded."""
 
+    kind = "cancelled"
+
+
+class VideoLimitError(VideoError, ValueError):
+    """The video asks for more than VideoLimits allow."""
+
+    kind = "limit"
+
+
+class Failure(NamedTuple):
+    """A sample that failed, as VideoLoader.stats() lists them: `sample`, its index in the dataset, and the attributes of its VideoError."""
+
+    sample: int
+    path: str
+    reason: str
+    frame: int | None
+    kind: str
+
+
+class TooManyFailuresError(RuntimeError):
+    """So many samples of an epoch failed that the fault is hardly theirs: a folder that is not mounted, a list with another root."""
+
 
 class IndexMismatchError(VideoError):
     """The decoder gives other frames than the file's headers and times promised; the file is indexed anew by decoding it."""
+
+    kind = "index_mismatch"
 
 
 # In the order of VideoErrorKind in csrc/base/error.h.
@@ -70,6 +107,7 @@ _KINDS: tuple[type[VideoError], ...] = (
     FrameIndexError,
     LoadCancelled,
     IndexMismatchError,
+    VideoLimitError,
 )
 
 

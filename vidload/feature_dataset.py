@@ -192,7 +192,7 @@ class FeatureDataset(Dataset[FeatureSample]):
             num_frames = int(entry.get("duration_frame", 0))
             feature_frames = int(entry.get("feature_frame", num_frames))
             segments = np.array([row["segment"] for row in rows], dtype=np.float64).reshape(len(rows), 2)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(
                 f"{source}: {name}: {error!r}; need numbers, and [start, end] for each segment"
             ) from None
@@ -278,18 +278,21 @@ def read_facts(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     settings: dict[str, Any] = {}
     videos: dict[str, dict[str, Any]] = {}
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        data = Path(path).read_bytes()
     except FileNotFoundError:
         return settings, videos
-    lines = text.split("\n")
+    lines = data.split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline was cut off
         try:
             row = json.loads(line)
             if "settings" in row:
-                settings = row["settings"]
+                settings = dict(row["settings"])
             else:
-                videos[row.pop("name")] = row
-        except (ValueError, TypeError, KeyError, AttributeError):
+                name = row.pop("name")
+                if not isinstance(name, str):
+                    raise TypeError
+                videos[name] = row
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise ValueError(f"{os.fspath(path)}:{number}: not a line of 'vidload features'") from None
     return settings, videos
 
@@ -330,5 +333,5 @@ def _read_json(path: str | os.PathLike[str]) -> Any:
     with open(path, encoding="utf-8") as file:
         try:
             return json.load(file)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{os.fspath(path)}: not JSON: {error}") from error

@@ -13,10 +13,13 @@ import dataclasses
 import fcntl
 import importlib
 import json
+import logging
+import math
 import multiprocessing
 import os
 import signal
 import sys
+import typing
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +40,7 @@ from vidload.errors import VideoError
 FAILED_NAME = "failed.jsonl"
 _LOCK_NAME = ".vidload-lock"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_log = logging.getLogger("vidload")
 
 # (source, destination, settings) -> a dataclass of JSON values, among them num_bytes, source_bytes and source_mtime_ns.
 # It raises VideoError for what is wrong with the source, OSError for what is wrong with the destination.
@@ -196,7 +200,7 @@ def run_tasks(
     text = _settings_text(settings)
     with _locked(folder):
         log_path = folder / log_name
-        entries = {entry["name"]: entry for entry in _read_lines(log_path)}
+        entries = {entry["name"]: entry for entry in _read_entries(log_path, work)}
         todo = [task for task in tasks if not _is_done(task, folder, entries.get(task.name), text)]
         failures: list[tuple[str, str]] = []
         _sweep(folder, tasks)
@@ -280,10 +284,32 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(entry, dict):
                 yield entry
+
+
+def _read_entries(path: Path, work: Work) -> Iterator[dict[str, Any]]:
+    """The lines that `run_tasks` has written for this work. Any other is passed over, and what it told of is made again."""
+    result = typing.get_type_hints(work).get("return")
+    numbers = [field.name for field in dataclasses.fields(result)] if dataclasses.is_dataclass(result) else []
+    num_passed_over = 0
+    for entry in _read_lines(path):
+        name = entry.get("name")
+        texts = (name, entry.get("source"), entry.get("settings"))
+        values: list[Any] = [entry.get(key) for key in {*numbers, "num_bytes", "source_bytes", "source_mtime_ns"}]
+        if (
+            all(isinstance(text, str) for text in texts)
+            and not os.path.isabs(name or "")
+            and os.pardir not in Path(name or "").parts
+            and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+        ):
+            yield entry
+        else:
+            num_passed_over += 1
+    if num_passed_over:
+        _log.warning("%s: %d lines make no sense and are passed over", path, num_passed_over)
 
 
 def _ends_with_newline(path: Path) -> bool:
@@ -295,7 +321,7 @@ def _write_failures(folder: Path, tasks: Sequence[Task], failures: Sequence[tupl
     """failed.jsonl: the failures of this run, and earlier ones of videos that were not in it; no file if there are none."""
     path = folder / FAILED_NAME
     now = {task.source for task in tasks}
-    rows = [entry for entry in _read_lines(path) if entry.get("source") not in now]
+    rows = [entry for entry in _read_lines(path) if isinstance(entry.get("source"), str) and entry["source"] not in now]
     rows += [{"source": source, "reason": reason} for source, reason in sorted(failures)]
     if rows:
         write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))

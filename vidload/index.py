@@ -1,8 +1,10 @@
-"""The dataset's index file: the packet index of every video, written once, memory-mapped by every process that trains.
+"""The dataset's index file: the packet index of every video, written once, read from by every process that trains.
 
-One Arrow IPC file, a row a video: path (bytes where one of them is not UTF-8), size, mtime_ns (a video of which any changed is scanned again), facts for people and tools
-(num_frames, width, height, average_fps, duration_seconds, codec), reason (why a file could not be read, else null) and packets (the
-packet index, opaque to all but the core). Paths below the index file's folder are stored relative to it, so the two may move together.
+One Arrow IPC file, a row a video: path (bytes where one of them is not UTF-8), size, mtime_ns (a video of which any changed is scanned
+again), facts for people and tools (num_frames, width, height, average_fps, duration_seconds, codec), reason (why a file could not be
+read, else null) and packets (the packet index with its checksum, opaque to all but the core). An index file is input: what it says is
+checked before it is used, and an entry that is damaged, or of another file, costs a scan of its video. Paths below the index file's
+folder are stored relative to it, so the two may move together.
 """
 
 from __future__ import annotations
@@ -54,13 +56,33 @@ class DatasetIndex:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         try:
-            # Closed with the last buffer that points into it.
-            self._table: pa.Table = pa.ipc.open_file(pa.memory_map(os.fspath(path))).read_all()
-        except pa.ArrowInvalid as error:
+            mapped = pa.memory_map(os.fspath(path)).read_buffer()
+            table = pa.ipc.open_file(mapped).read_all()
+            self._check_version(table.schema)
+            self._check_columns(table.schema)
+            table.validate(full=True)  # offsets and text: what is read below must not lead out of the file
+            self._stored = self._places(table, mapped)
+            # A copy: a mapped file that is cut short, or whose disk fails, ends the process at the next access.
+            self._table = _copied(table.drop_columns(["packets"]))
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+                raise
             raise ValueError(f"{path}: not an index file ({error}); write it with 'vidload index'") from None
-        if (self._table.schema.metadata or {}).get(b"vidload_index") != b"1":
-            raise ValueError(f"{path}: an index of another version; write it again with 'vidload index'")
-        self._stored = self._addresses()
+        self.file = _core.IndexFile(os.fspath(path))
+
+    def _check_version(self, schema: pa.Schema) -> None:
+        version = (schema.metadata or {}).get(b"vidload_index")
+        if version != _SCHEMA.metadata[b"vidload_index"]:
+            what = "no index of vidload's" if version is None else "an index of another version"
+            raise ValueError(f"{self.path}: {what}; write it again with 'vidload index'")
+
+    def _check_columns(self, schema: pa.Schema) -> None:
+        for field in _SCHEMA:
+            places = schema.get_all_field_indices(field.name)
+            types = (field.type, pa.binary()) if field.name == "path" else (field.type,)
+            if len(places) != 1 or schema.field(places[0]).type not in types:
+                found = "missing" if not places else f"{schema.field(places[0]).type}, not {field.type}"
+                raise ValueError(f"{self.path}: column {field.name!r} is {found}; write it again with 'vidload index'")
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -74,33 +96,42 @@ class DatasetIndex:
     @property
     def table(self) -> pa.Table:
         """All columns but the packets."""
-        return self._table.drop_columns(["packets"])
+        return self._table
 
-    def _addresses(self) -> npt.NDArray[np.int64]:
-        """[N, 4]: where the packets of a row are mapped, how many bytes, the size and mtime of the file; 0 bytes for a failed file."""
+    def _places(self, table: pa.Table, mapped: pa.Buffer) -> npt.NDArray[np.int64]:
+        """[N, 4]: where in the file the packets of a row are, how many bytes, the size and mtime of the video; 0 bytes if it failed."""
+        columns = ("path", "size", "mtime_ns", "packets")
+        if empty := [name for name in columns if table.column(name).null_count > 0]:
+            raise ValueError(f"{self.path}: column {empty[0]!r} has empty places; write it again with 'vidload index'")
         rows = []
-        for chunk in self._table.column("packets").chunks:
+        for chunk in table.column("packets").chunks:
+            if len(chunk) == 0:
+                continue
             _, offsets, data = chunk.buffers()
             ends = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
-            base = data.address if data is not None else 0
-            rows.append(np.stack([base + ends[:-1], np.diff(ends)], axis=1))
+            start = 0 if data is None else data.address - mapped.address
+            if not 0 <= start <= mapped.size:  # Arrow has unpacked it: this file was not written by build_index
+                raise ValueError(f"{self.path}: its packets are compressed; write it again with 'vidload index'")
+            rows.append(np.stack([start + ends[:-1], np.diff(ends)], axis=1))
         places = np.concatenate(rows) if rows else np.zeros((0, 2), np.int64)
-        size, mtime = (self._table.column(name).to_numpy() for name in ("size", "mtime_ns"))
-        stored = np.column_stack([places, size, mtime]).astype(np.int64)
-        stored[stored[:, 1] == 0] = 0
-        return stored
+        size, mtime = (table.column(name).to_numpy() for name in ("size", "mtime_ns"))
+        return np.column_stack([places, size, mtime]).astype(np.int64)
 
     def lookup(self, paths: pa.StringArray | pa.BinaryArray) -> npt.NDArray[np.int64]:
-        """What the core needs of each path's entry, int64 [len(paths), 4]; rows of zeros for paths that are not in the index.
-
-        The rows hold addresses in this index's mapping: keep the index for as long as they are used.
-        """
+        """What the core needs of each path's entry in `file`, int64 [len(paths), 4]; rows of zeros for paths that are not in the index."""
         known = pa.array(_absolute(self._table.column("path").to_pylist(), self.path.parent), pa.binary())
         wanted = pa.array(_absolute(paths.to_pylist(), Path.cwd()), pa.binary())
         row = pc.fill_null(pc.index_in(wanted, value_set=known), -1).to_numpy(zero_copy_only=False)
         stored = np.zeros((len(paths), 4), np.int64)
         stored[row >= 0] = self._stored[row[row >= 0]]
         return stored
+
+
+def _copied(table: pa.Table) -> pa.Table:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()
 
 
 def _absolute(paths: Iterable[str | bytes], folder: Path) -> list[bytes]:
@@ -144,8 +175,9 @@ def build_index(
     unique = list(map(os.fsdecode, dict.fromkeys(_absolute(paths, Path.cwd()))))
     names = path_array(unique)
     schema = _SCHEMA.set(0, pa.field("path", names.type))
-    earlier = _earlier_index(target)  # its mapping must last as long as the addresses below are used
+    earlier = _earlier_index(target)
     stored = None if earlier is None else earlier.lookup(names)
+    earlier_file = None if earlier is None else earlier.file
     pool = _core.LoaderPool(available_cores() if num_workers is None else num_workers)
     folder = os.path.abspath(target.parent) + os.sep
     failures: list[tuple[str, str]] = []
@@ -157,12 +189,13 @@ def build_index(
         ):
             for start in range(0, len(unique), _FILES_A_STEP):
                 step = unique[start : start + _FILES_A_STEP]
-                batch = _core.Batch(pool, step, None if stored is None else stored[start : start + _FILES_A_STEP])
+                rows_of_step = None if stored is None else stored[start : start + _FILES_A_STEP]
+                batch = _core.Batch(pool, step, rows_of_step, earlier_file)
                 batch.wait()
                 rows = []
                 for path, info, error in zip(step, batch.infos(), batch.errors(), strict=True):
                     name = path.removeprefix(folder)
-                    rows.append(_row(path, name if pa.types.is_string(names.type) else os.fsencode(name), info, error))
+                    rows.append(_row(name if pa.types.is_string(names.type) else os.fsencode(name), info, error))
                     if error is not None:
                         failures.append((path, error.reason))
                 writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
@@ -180,13 +213,13 @@ def _earlier_index(target: Path) -> DatasetIndex | None:
         return None  # there is none, or none that this version can read: all files are scanned
 
 
-def _row(path: str, name: str | bytes, info: _core.SampleInfo | None, error: Exception | None) -> dict[str, object]:
+def _row(name: str | bytes, info: _core.SampleInfo | None, error: Exception | None) -> dict[str, object]:
     if error is not None or info is None:
         reason = getattr(error, "reason", str(error))
         return {"path": name, "size": -1, "mtime_ns": -1, "reason": reason, "packets": b""}
     num_frames, average_fps, height, width, index = info
     assert index is not None  # only folders of frames have none
-    size, mtime_ns = _core.file_stamp(path)
+    size, mtime_ns = index.stamp  # of the state of the file that was read, whatever became of it since
     return {
         "path": name,
         "size": size,

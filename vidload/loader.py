@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import math
 import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ from vidload.cores import available_cores
 from vidload.cuda import cuda_device
 from vidload.dataset import ClipDataset, base_dataset
 from vidload.epochs import DrawCounter, EpochBatchSampler, Epochs, EpochSampler, samplers_of
-from vidload.errors import IndexMismatchError, VideoError
+from vidload.errors import Failure, IndexMismatchError, TooManyFailuresError, VideoError
+from vidload.exit import cancel_at_exit, ends_before_exit
 from vidload.random import sample_rng
 from vidload.trainers import AccelerateState, Collate, is_prepared
 
@@ -39,12 +41,15 @@ _ON_ERROR = ("raise", "skip", "substitute")
 _DECODERS = ("auto", "cpu", "nvdec", "dali")
 _MAX_SUBSTITUTES = 10
 _MAX_FAILURES_KEPT = 1000
+_ALWAYS_ALLOWED_FAILURES = 20  # where max_failures is a share: a few bad files at the start of an epoch are no sign of anything
 _STATE_VERSION = 1
 # What is on its way if prefetch_factor is None: at least so many batches, and so many samples per thread as fit into so much memory,
 # whichever of the two is more. Where samples are small, a slow one in front of many does not leave the threads without work.
 _MIN_BATCHES_AHEAD = 2
 _SAMPLES_AHEAD = ((4, 2 << 30), (16, 256 << 20))
 _SAMPLES_AHEAD_ON_GPU = ((4, 1 << 30), (16, 128 << 20))
+
+_log = logging.getLogger("vidload")
 
 
 class VideoLoader(DataLoader[Any]):
@@ -62,7 +67,12 @@ class VideoLoader(DataLoader[Any]):
             worker processes, threads always persist, and batches always come in order.
         on_error: what a video that cannot be decoded does. "raise": its VideoError is raised when its batch is due. "skip": the batch is
             smaller by it (not for several ranks: they would get out of step). "substitute": another video, chosen by (seed, epoch, index)
-            alone, takes its place. Either way it is counted and listed in stats().
+            alone, takes its place. Either way it is counted, listed in stats(), and logged (logger "vidload"), each file once. What no
+            video is to blame for (no memory, a read error, a lost GPU, a thread that cannot start) is never skipped: it raises
+            MemoryError, OSError or RuntimeError.
+        max_failures: how many samples of one pass over the epoch may fail under "skip" and "substitute": a share of those seen so far (a
+            float below 1; 20 always may), a number (an int), or None for all of them. More, or a pass of which nothing comes, raise
+            TooManyFailuresError.
         device: where the clips shall be: "cpu" (or None), or a GPU such as "cuda" or "cuda:1". On a GPU, batches are ordered with the
             work of the caller's current stream, before and after; the host does not wait.
         strict: for a GPU, and for decoder="dali": a video that `decoder` cannot decode there fails, in place of being decoded on the CPU.
@@ -102,6 +112,7 @@ class VideoLoader(DataLoader[Any]):
         pin_memory_device: str = "",
         in_order: bool = True,
         on_error: str = "raise",
+        max_failures: float | None = 0.05,
         device: str | int | torch.device | None = None,
         decoder: str = "auto",
         strict: bool = False,
@@ -110,6 +121,12 @@ class VideoLoader(DataLoader[Any]):
         base_dataset(dataset)
         if on_error not in _ON_ERROR:
             raise ValueError(f"on_error {on_error!r} is not one of {', '.join(_ON_ERROR)}")
+        if max_failures is not None and not (
+            0 <= max_failures < 1 if isinstance(max_failures, float) else max_failures >= 0
+        ):
+            raise ValueError(
+                f"max_failures is {max_failures}, must be a share in [0, 1), a number of samples as an int, or None"
+            )
         if decoder not in _DECODERS:
             raise ValueError(f"decoder {decoder!r} is not one of {', '.join(_DECODERS)}")
         gpu = cuda_device(device)
@@ -122,6 +139,7 @@ class VideoLoader(DataLoader[Any]):
         if worker_init_fn is not None:
             warnings.warn("worker_init_fn is not called: VideoLoader decodes in threads", stacklevel=2)
         self.on_error = on_error
+        self.max_failures = max_failures
         self.device = torch.device("cpu") if gpu is None else gpu
         self.decoder = decoder
         self.strict = strict
@@ -142,8 +160,10 @@ class VideoLoader(DataLoader[Any]):
         self._position: dict[str, Any] = {}
         self._wait_seconds = 0.0
         self._num_batches = 0
-        self._failures: list[tuple[int, str, str]] = []
+        self._failures: list[Failure] = []
         self._num_failures = 0
+        self._logged: set[str] = set()
+        self._is_index_told = False
         self._memory = _Memory(gpu)
         options: dict[str, Any] = {
             "prefetch_factor": prefetch_factor,
@@ -186,6 +206,7 @@ class VideoLoader(DataLoader[Any]):
         self.__dict__.update(state)
         self._memory = _Memory(self.device if self.device.type == "cuda" else None)
 
+    @ends_before_exit
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         base, _ = base_dataset(self.dataset)
         if self._pool is None or not self._pool.is_usable:
@@ -236,10 +257,12 @@ class VideoLoader(DataLoader[Any]):
     def stats(self) -> dict[str, Any]:
         """What has been done since the loader was made, over all epochs.
 
-        Counts: num_batches, num_samples, num_frames (pictures written), num_failed, num_files_scanned, num_packets_decoded,
+        Counts: num_batches, num_samples, num_frames (pictures written), num_failed, num_files_scanned, num_entries_refused (of an index
+        file: damaged, or of another file or version, so that the video was scanned), num_packets_decoded,
         num_packets_dropped (within what was decoded, by the plan), num_packets_skipped, num_decoders_opened, bytes_read.
         Seconds summed over threads: index_seconds, read_seconds, decode_seconds, transform_seconds. wait_seconds: how long the caller
-        waited for batches. memory_bytes: held for batches. failures: (dataset index, path, reason) of the first 1000 samples that failed.
+        waited for batches. memory_bytes: held for batches. failures: a vidload.errors.Failure
+        (sample, path, reason, frame, kind) for each of the first 1000 samples that failed.
         For a GPU: num_nvdec_samples (decoded by NVDEC), num_nvdec_creations (NVDEC decoders made), fallbacks (samples that the CPU
         decoded though "nvdec" or "auto" was asked for, by reason; see docs/gpu.md), staging_bytes: (device, pinned) bytes of the process.
         dali_fallbacks: with decoder="dali", samples that libavcodec decoded for it, by reason.
@@ -258,7 +281,21 @@ class VideoLoader(DataLoader[Any]):
     def _note_failure(self, index: int, error: VideoError) -> None:
         self._num_failures += 1
         if len(self._failures) < _MAX_FAILURES_KEPT:
-            self._failures.append((index, error.path, str(error)))
+            self._failures.append(Failure(index, error.path, error.reason, error.frame, error.kind))
+        if self.on_error != "raise" and error.path not in self._logged:
+            self._logged.add(error.path)
+            _log.warning("%s (%s)", error, "left out" if self.on_error == "skip" else "replaced by another video")
+
+    def _tell_of_refused_entries(self) -> None:
+        count = 0 if self._pool is None else self._pool.stats()["num_entries_refused"]
+        if count > 0 and not self._is_index_told:
+            self._is_index_told = True
+            index = getattr(base_dataset(self.dataset)[0], "index", None)
+            _log.warning(
+                "%s: %d entries are damaged, or of other files; their videos were scanned instead. Write it again with 'vidload index'",
+                getattr(index, "path", "the index"),
+                count,
+            )
 
     # --- going on where one stopped
 
@@ -293,8 +330,7 @@ class VideoLoader(DataLoader[Any]):
             ValueError: the state is of another dataset (length or seed), or of another version.
         """
         base, _ = base_dataset(self.dataset)
-        if state.get("version") != _STATE_VERSION:
-            raise ValueError(f"loader state: version {state.get('version')}, this vidload reads {_STATE_VERSION}")
+        _check_state(state, _generators(self, samplers_of(self.sampler, self.batch_sampler)))
         for name, here in (("num_samples", len(self.dataset)), ("seed", base.seed)):  # type: ignore[arg-type]
             if state[name] != here:
                 raise ValueError(f"loader state: {name} is {state[name]} there and {here} here; it is of another dataset")
@@ -303,6 +339,29 @@ class VideoLoader(DataLoader[Any]):
         self._resume = {**state, "next_sample": next_sample, "of_samplers": of_samplers}
         self._epochs.set(state["epoch"])
         self._position = {}
+
+
+def _check_state(state: Any, generators: list[torch.Generator]) -> None:
+    """A state may come from a file; ValueError says what makes no sense in it."""
+    if not isinstance(state, Mapping):
+        raise ValueError(f"loader state: a {type(state).__name__}, not what state_dict() gave")
+    if state.get("version") != _STATE_VERSION:
+        raise ValueError(f"loader state: version {state.get('version')}, this vidload reads {_STATE_VERSION}")
+    least = {"epoch": 0, "next_sample": 0, "next_batch": 0, "num_replicas": 1, "num_samples": 0, "seed": -(2**63)}
+    for name, minimum in least.items():
+        if name not in state:
+            raise ValueError(f"loader state: {name} is missing")
+        value = state[name]
+        if type(value) is not int or not minimum <= value < 2**63:
+            raise ValueError(f"loader state: {name} is {value!r}, must be an integer of at least {minimum}")
+    for name in ("generators", "samplers"):
+        if not isinstance(state.get(name), list):
+            raise ValueError(f"loader state: {name} is {state.get(name)!r}, must be a list")
+    for generator, numbers in zip(generators, state["generators"], strict=False):
+        try:
+            torch.Generator(generator.device).set_state(torch.tensor(numbers, dtype=torch.uint8))
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise ValueError(f"loader state: generators hold one that is no state of the loader's ({error})") from None
 
 
 def _num_replicas(loader: VideoLoader) -> int:
@@ -348,6 +407,8 @@ class _Iterator:
         self._num_indexing = self._num_decoding = 0  # samples
         self._has_begun = self._is_ended = False
         self._accelerate: AccelerateState | None = None
+        self._num_seen = self._num_failed = 0  # samples of this pass
+        cancel_at_exit(self)
 
     def __iter__(self) -> _Iterator:
         return self
@@ -355,6 +416,7 @@ class _Iterator:
     def __len__(self) -> int:
         return len(self._loader)
 
+    @ends_before_exit
     def __next__(self) -> Any:
         if os.getpid() != self._process:
             raise RuntimeError("this iterator was forked with its process; call iter(loader) in the child")
@@ -365,6 +427,7 @@ class _Iterator:
             while True:
                 self._fill()
                 if not self._decoding:
+                    self._check_that_something_came()
                     self._note_end()
                     raise StopIteration
                 pending = self._decoding[0]
@@ -392,14 +455,18 @@ class _Iterator:
 
     def close(self) -> None:
         """Gives up what is on its way; the threads stop decoding it at the next packet."""
-        self._is_ended = True
-        for queue in (self._indexing, self._decoding):
-            for pending in queue:
-                pending.batch.cancel()
-            queue.clear()
+        self.cancel()
+        self._indexing.clear()
+        self._decoding.clear()
         if self._accelerate is not None:
             self._accelerate.end(self._loader)
             self._accelerate = None
+
+    def cancel(self) -> None:
+        """As close, for another thread than the one that is in __next__."""
+        self._is_ended = True
+        for pending in (*self._indexing, *self._decoding):
+            pending.batch.cancel()
 
     def __del__(self) -> None:
         if os.getpid() == self._process:
@@ -491,6 +558,7 @@ class _Iterator:
         assert clips is not None
         indices = list(pending.indices)
         kept = list(range(len(indices)))
+        self._num_seen += len(indices)
         errors = zip(pending.errors, pending.batch.errors(), strict=True)
         for place, (sampling, decoding) in enumerate(errors):
             error = decoding if sampling is None else sampling
@@ -501,6 +569,8 @@ class _Iterator:
             self._loader._note_failure(indices[place], error)
             if self._loader.on_error == "raise":
                 raise error
+            self._num_failed += 1
+            self._check_failures(error)
             if self._loader.on_error == "skip":
                 kept.remove(place)
             else:
@@ -528,6 +598,24 @@ class _Iterator:
         except VideoError as error:
             return error
         return None
+
+    def _check_failures(self, last: VideoError) -> None:
+        limit = self._loader.max_failures
+        if limit is None:
+            return
+        allowed = max(limit * self._num_seen, _ALWAYS_ALLOWED_FAILURES) if isinstance(limit, float) else limit
+        if self._num_failed > allowed:
+            raise TooManyFailuresError(
+                f"{self._num_failed} of the first {self._num_seen} samples of epoch {self._epoch} failed, more than "
+                f"max_failures={limit} allows; is a folder not mounted, or the list's root another? The last one: {last}"
+            ) from last
+
+    def _check_that_something_came(self) -> None:
+        if not self._is_ended and 0 < self._num_seen == self._num_failed and self._loader.on_error == "skip":
+            raise TooManyFailuresError(
+                f"nothing came of epoch {self._epoch}: all {self._num_seen} samples failed; is a folder not mounted, or the "
+                f"list's root another? The last one: {self._loader._failures[-1]}"
+            )
 
     def _substitute(self, index: int, draw: int, out: torch.Tensor, error: VideoError) -> int:
         """Loads another sample, a pure function of (seed, epoch, index, draw), into `out`; returns its index."""
@@ -557,6 +645,7 @@ class _Iterator:
 
     def _note_end(self) -> None:
         if not self._is_ended:
+            self._loader._tell_of_refused_entries()
             self.close()
             self._loader._position = {"epoch": self._epoch + 1}
 

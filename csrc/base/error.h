@@ -22,7 +22,8 @@ enum class VideoErrorKind {
   damaged,
   frame_index,
   cancelled,
-  index_mismatch  // the decoder gives other frames than the packets' headers and times promised; listing them by a decode helps
+  index_mismatch,  // the decoder gives other frames than the packets' headers and times promised; listing them by a decode helps
+  limit,           // it asks for more than VideoLimits allow
 };
 
 // Something about one video file. `frame` is the frame index concerned, -1 when it is the file as a whole.

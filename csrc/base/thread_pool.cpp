@@ -2,17 +2,28 @@
 
 #include <unistd.h>
 
+#include <exception>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 namespace vidload {
 
 ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads), process_(getpid()) {
-  for (int i = 0; i < num_threads; ++i) threads_.emplace_back([this, i] { work(i); });
+  try {
+    for (int i = 0; i < num_threads; ++i) threads_.emplace_back([this, i] { work(i); });
+  } catch (const std::exception& error) {  // std::system_error; those that started must be joined
+    stop();
+    throw std::runtime_error("cannot start thread " + std::to_string(threads_.size() + 1) + " of " + std::to_string(num_threads) + " (" +
+                             error.what() + "); use fewer (num_workers), or raise the limit of threads (ulimit -u, the container's pids)");
+  }
 }
 
 bool ThreadPool::is_usable() const { return num_threads_ == 0 || process_ == getpid(); }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     is_stopping_ = true;
@@ -35,6 +46,9 @@ void ThreadPool::submit(Task task, bool is_urgent) {
 }
 
 void ThreadPool::work(int thread) {
+  // The C++ runtime's block for this thread's exceptions is allocated at its first use, which should not be the report of missing memory:
+  // glibc ends the process then.
+  [[maybe_unused]] volatile int num_exceptions = std::uncaught_exceptions();  // volatile: a call without effect would be left out
   while (true) {
     Task task;
     {

@@ -16,6 +16,7 @@ class ThreadPool {
   // A task is told which thread runs it, in [0, max(num_threads, 1)), and must not throw.
   using Task = std::function<void(int thread)>;
 
+  // Throws std::runtime_error, with no thread left behind, when one cannot be started.
   explicit ThreadPool(int num_threads);
   // Waits for the tasks that are running; those still queued are dropped. Not to be called where is_usable() is false: it would wait
   // for threads that do not exist.
@@ -29,6 +30,7 @@ class ThreadPool {
   bool is_usable() const;
 
  private:
+  void stop();
   void work(int thread);
 
   const int num_threads_;

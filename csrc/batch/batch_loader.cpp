@@ -1,8 +1,8 @@
 #include "batch/batch_loader.h"
 
 #include <algorithm>
-#include <cstdio>
 
+#include "batch/file_attempt.h"
 #include "cuda/nvdec_decoder.h"
 #include "decode/picture_of_frame.h"
 #include "decode/pixel_convert.h"
@@ -21,9 +21,7 @@ bool is_same(const TransformSpec& a, const TransformSpec& b) {
 }
 
 std::string frame_path(const SampleSource& source, int64_t frame) {
-  char name[512];
-  std::snprintf(name, sizeof name, source.name_format.c_str(), int(source.first_number + frame));
-  return source.path + "/" + name;
+  return source.path + "/" + source.frame_name->of(source.first_number + frame);
 }
 
 }  // namespace
@@ -104,13 +102,14 @@ struct Batch::Shared {
   LoaderPool* pool = nullptr;  // the Batch keeps it: a task that held the last reference would make the pool join its own thread
   std::vector<SampleSource> sources;
   std::vector<SampleInfo> infos;
-  std::vector<std::optional<VideoError>> errors;
+  std::vector<std::exception_ptr> errors;  // pointers: keeping an error must not need memory
   DecodeRequest request;
 
   CancelFlag cancelled;
   std::mutex mutex;
   std::condition_variable done;
-  size_t num_pending = 0;  // tasks submitted and not ended
+  size_t num_pending = 0;      // tasks submitted and not ended
+  std::exception_ptr failure;  // the first that is not about a file; ends the batch
 
   std::unique_ptr<WriteOrder> order;  // where batches are a GPU's, once decode() was called
   bool is_handed_over = false;
@@ -119,6 +118,7 @@ struct Batch::Shared {
   void find_info(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
   void load(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
   void run(size_t sample, int thread, Step step);
+  void give_up(std::exception_ptr reason);
   void load_sample(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
   template <typename Visit>
   void for_each_place(size_t sample, int64_t frame, const PictureView& picture, Visit visit);
@@ -135,14 +135,13 @@ struct Batch::Shared {
 };
 
 void Batch::Shared::submit(const std::shared_ptr<Shared>& shared, const std::vector<size_t>& samples, Step step, bool is_urgent) {
-  {
-    std::lock_guard<std::mutex> lock(shared->mutex);
-    shared->num_pending += samples.size();
-  }
   for (const size_t sample : samples) {
     // A task dropped from the queue of a pool that goes away must count as ended too, hence the guard in place of a call at the end.
     struct Ended {
-      explicit Ended(std::shared_ptr<Shared> owner) : shared(std::move(owner)) {}
+      explicit Ended(std::shared_ptr<Shared> owner) : shared(std::move(owner)) {
+        std::lock_guard<std::mutex> lock(shared->mutex);
+        ++shared->num_pending;
+      }
       Ended(const Ended&) = delete;
       Ended& operator=(const Ended&) = delete;
       std::shared_ptr<Shared> shared;
@@ -163,26 +162,40 @@ void Batch::Shared::run(size_t sample, int thread, Step step) {
   LoadStats stats;
   const std::string& path = sources[sample].path;
   try {
-    (this->*step)(sample, pool->worker(thread), stats);
-  } catch (const VideoError& error) {
-    errors[sample] = error;
-  } catch (const std::bad_alloc&) {
-    errors[sample] = VideoError(VideoErrorKind::unreadable, path, -1, "not enough memory to decode it");
-  } catch (const std::exception& error) {
-    errors[sample] = VideoError(VideoErrorKind::unreadable, path, -1, error.what());
+    attempt_file(path, [&] {
+      try {
+        (this->*step)(sample, pool->worker(thread), stats);
+      } catch (const VideoError&) {
+        throw;
+      } catch (const Error& error) {  // e.g. a picture that the transform cannot have
+        throw VideoError(VideoErrorKind::unsupported, path, -1, error.what());
+      }
+    });
+  } catch (const VideoError&) {
+    errors[sample] = std::current_exception();
+    ++stats.num_failed;
+  } catch (...) {
+    give_up(std::current_exception());
   }
-  if (errors[sample]) ++stats.num_failed;
   pool->add_stats(stats);
+}
+
+void Batch::Shared::give_up(std::exception_ptr reason) {
+  cancelled.set();  // the other samples would fail the same way, perhaps after a long wait each
+  std::lock_guard<std::mutex> lock(mutex);
+  if (!failure) failure = std::move(reason);
+  done.notify_all();
 }
 
 void Batch::Shared::find_info(size_t sample, LoaderPool::Worker& worker, LoadStats& stats) {
   const Clock::time_point start = Clock::now();
   const SampleSource& source = sources[sample];
   SampleInfo& info = infos[sample];
-  if (source.name_format.empty()) {
-    bool was_scanned = false;
-    info.index = IndexCache::instance().get(source.path, source.stream, source.stored, &cancelled, &was_scanned);
-    stats.num_files_scanned += was_scanned;
+  if (!source.frame_name) {
+    IndexOrigin origin;
+    info.index = IndexCache::instance().get(source.path, source.stream, source.stored, &cancelled, &origin);
+    stats.num_files_scanned += origin.is_scanned;
+    stats.num_entries_refused += origin.is_stored_refused;
     const StreamInfo& stream = info.index->stream;
     info.num_frames = info.index->num_frames();
     info.width = stream.width();
@@ -261,6 +274,11 @@ bool Batch::Shared::load_by_nvdec(size_t sample, const PacketIndex& index, const
     ++stats.num_nvdec_samples;
     return true;
   } catch (const NvdecRefusal& refusal) {
+    if (target.is_strict && refusal.reason() == Fallback::create_failed) {  // a stream that its tables allow: it lacks memory, or is lost
+      throw CudaError(std::string("CUDA: ") + refusal.what() +
+                      ", and strict=True forbids to decode on the CPU; free memory of the GPU, or "
+                      "lower vidload.cuda.set_max_decoders");
+    }
     if (target.is_strict) {
       throw VideoError(VideoErrorKind::unsupported, sources[sample].path, -1,
                        std::string("NVDEC cannot decode it (") + fallback_name(refusal.reason()) + ": " + refusal.what() +
@@ -395,7 +413,13 @@ Batch::Batch(std::shared_ptr<LoaderPool> pool, std::vector<SampleSource> sources
   shared_->sources = std::move(sources);
   std::vector<size_t> all(shared_->sources.size());
   for (size_t i = 0; i < all.size(); ++i) all[i] = i;
-  Shared::submit(shared_, all, &Shared::find_info, true);
+  try {
+    Shared::submit(shared_, all, &Shared::find_info, true);
+  } catch (...) {  // no memory; those submitted use the pool
+    cancel();
+    wait_for_tasks(-1);
+    throw;
+  }
 }
 
 Batch::~Batch() {
@@ -404,21 +428,33 @@ Batch::~Batch() {
     return;
   }
   cancel();
+  wait_for_tasks(-1);
   try {
-    wait(-1);
+    hand_over();
   } catch (const CudaError&) {  // the process is ending, and the driver has gone before
   }
 }
 
 void Batch::cancel() { shared_->cancelled.set(); }
 
-bool Batch::wait(double timeout_seconds) {
+bool Batch::wait_for_tasks(double timeout_seconds) {
   std::unique_lock<std::mutex> lock(shared_->mutex);
   const auto is_done = [this] { return shared_->num_pending == 0; };
-  if (timeout_seconds < 0) {
-    shared_->done.wait(lock, is_done);
-  } else if (!shared_->done.wait_for(lock, std::chrono::duration<double>(timeout_seconds), is_done)) {
-    return false;
+  if (timeout_seconds >= 0) return shared_->done.wait_for(lock, std::chrono::duration<double>(timeout_seconds), is_done);
+  shared_->done.wait(lock, is_done);
+  return true;
+}
+
+bool Batch::wait(double timeout_seconds) {
+  {
+    std::unique_lock<std::mutex> lock(shared_->mutex);
+    const auto is_over = [this] { return shared_->num_pending == 0 || shared_->failure; };
+    if (timeout_seconds < 0) {
+      shared_->done.wait(lock, is_over);
+    } else if (!shared_->done.wait_for(lock, std::chrono::duration<double>(timeout_seconds), is_over)) {
+      return false;
+    }
+    if (shared_->failure) std::rethrow_exception(shared_->failure);
   }
   hand_over();
   return true;
@@ -433,7 +469,7 @@ void Batch::hand_over() {
 
 const std::vector<SampleInfo>& Batch::infos() const { return shared_->infos; }
 
-const std::vector<std::optional<VideoError>>& Batch::errors() const { return shared_->errors; }
+const std::vector<std::exception_ptr>& Batch::errors() const { return shared_->errors; }
 
 void Batch::decode(DecodeRequest request) {
   if (request.samples.size() != shared_->sources.size()) throw Error("decode: one request a sample is needed");

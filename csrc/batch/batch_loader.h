@@ -1,12 +1,13 @@
 // batch_loader: whole batches of samples in, pixels in their final places out.
 // A Batch is created with its sources and at once finds their indexes (in the pool's threads); the caller then samples frames and boxes
 // from what the indexes say and hands them to decode(), which plans, decodes and transforms each sample as one task, straight into the
-// caller's memory. A failing sample fails alone.
+// caller's memory. A file that cannot be decoded fails its own sample alone; what the machine fails to do fails the batch.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -16,6 +17,7 @@
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "batch/cuda_target.h"
+#include "batch/frame_name.h"
 #include "batch/index_cache.h"
 #include "batch/load_stats.h"
 #include "cuda/device_transform.h"
@@ -29,9 +31,9 @@ namespace vidload {
 // A video file, or a folder of extracted frames.
 struct SampleSource {
   std::string path;
-  StoredIndex stored;       // of a video, optional
-  int stream = -1;          // of a video: number within the container, -1 for FFmpeg's choice
-  std::string name_format;  // of a folder: printf-style with one integer, e.g. "img_%05d.jpg"; empty for a video
+  StoredIndex stored;                           // of a video, optional
+  int stream = -1;                              // of a video: number within the container, -1 for FFmpeg's choice
+  std::shared_ptr<const FrameName> frame_name;  // of a folder; null for a video
   int64_t first_number = 1, num_frames = 0;
 };
 
@@ -97,16 +99,18 @@ class Batch {
   Batch& operator=(const Batch&) = delete;
 
   // False when the time is up before the tasks submitted so far (indexing, then decoding) are done. Negative: no limit. For a GPU, done
-  // means queued: the pool's consumer stream has been made to wait for the rest.
+  // means queued: the pool's consumer stream has been made to wait for the rest. What no file is to blame for (no memory, a read error, a
+  // lost GPU) is thrown as soon as it is known, whatever else is under way: std::bad_alloc, MachineError, CudaError, ...
   bool wait(double timeout_seconds);
   void cancel();
-  // Valid after wait() gave true. A sample that failed has an error and must not be asked for in decode().
+  // Valid after wait() gave true. A sample that failed has an error, a VideoError, and must not be asked for in decode().
   const std::vector<SampleInfo>& infos() const;
-  const std::vector<std::optional<VideoError>>& errors() const;
+  const std::vector<std::exception_ptr>& errors() const;
   // Samples without frames in the request are left out. Throws Error for a malformed request.
   void decode(DecodeRequest request);
 
  private:
+  bool wait_for_tasks(double timeout_seconds);
   void hand_over();
   struct Shared;  // lives until the last task ended
   std::shared_ptr<LoaderPool> pool_;

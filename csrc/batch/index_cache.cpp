@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "base/error.h"
+#include "batch/file_attempt.h"
 #include "decode/open_video.h"
 
 namespace vidload {
@@ -18,20 +19,53 @@ IndexCache& IndexCache::instance() {
   return *cache;
 }
 
+// Null where the entry cannot be used.
+static std::shared_ptr<const PacketIndex> read_stored(const StoredIndex& stored, const FileStamp& stamp) {
+  try {
+    if (stored.size < 0 || stored.offset < 0 || stored.size > stored.file->size() - stored.offset) return nullptr;
+    std::vector<uint8_t> bytes(size_t(stored.size));
+    const int64_t count = stored.file->read(stored.offset, bytes.data(), stored.size);
+    auto index = std::make_shared<PacketIndex>(PacketIndex::from_bytes(bytes.data(), size_t(count)));
+    return index->stamp == stamp ? index : nullptr;  // else another file's entry stands in its place
+  } catch (const Error&) {  // among them the VideoError of an index file that is cut short; not what the machine fails to do
+    return nullptr;
+  }
+}
+
+// The index carries the stamp of the file that was opened. One that was replaced meanwhile is scanned again.
+static std::shared_ptr<const PacketIndex> scan(const std::string& path, int stream, bool must_decode, const Cancel* cancel) {
+  constexpr int kMaxAttempts = 3;
+  for (int i = 1;; ++i) {
+    const FileStamp before = file_stamp(path);
+    std::shared_ptr<const PacketIndex> index;
+    try {
+      attempt_file(path, [&] { index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, must_decode, cancel)); });
+    } catch (const VideoError&) {
+      if (i == kMaxAttempts || file_stamp(path) == before) throw;
+      continue;
+    }
+    if (index->stamp == file_stamp(path)) return index;
+    if (i == kMaxAttempts) {
+      throw VideoError(VideoErrorKind::unreadable, path, -1, "the file changes while it is read; load it again when it is complete");
+    }
+  }
+}
+
 std::shared_ptr<const PacketIndex> IndexCache::get(const std::string& path, int stream, const StoredIndex& stored, const Cancel* cancel,
-                                                   bool* was_scanned) {
-  *was_scanned = false;
+                                                   IndexOrigin* origin) {
+  *origin = {};
   const Key key{path, stream};
   const FileStamp stamp = file_stamp(path);
   if (auto known = find(key, stamp)) return known;
   std::shared_ptr<const PacketIndex> index;
-  if (stored.data && stored.stamp == stamp) {
-    index = std::make_shared<PacketIndex>(PacketIndex::from_bytes(stored.data, size_t(stored.size)));
-    if (stream >= 0 && index->stream.stream_number != stream) index.reset();
+  if (stored.file && stored.stamp == stamp) {
+    index = read_stored(stored, stamp);
+    origin->is_stored_refused = !index;
+    if (index && stream >= 0 && index->stream.stream_number != stream) index.reset();
   }
   if (!index) {
-    *was_scanned = true;
-    index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, false, cancel));
+    origin->is_scanned = true;
+    index = scan(path, stream, false, cancel);
   }
   keep(key, index->stamp, index);
   return index;
@@ -41,7 +75,7 @@ std::shared_ptr<const PacketIndex> IndexCache::get_decoded(const std::string& pa
   const Key key{path, stream};
   const FileStamp stamp = file_stamp(path);
   if (auto known = find(key, stamp); known && !known->is_regular) return known;  // another sample met the same contradiction
-  const auto index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, true, cancel));
+  const std::shared_ptr<const PacketIndex> index = scan(path, stream, true, cancel);
   keep(key, index->stamp, index);  // not `stamp`: the file may have been replaced before it was opened
   return index;
 }

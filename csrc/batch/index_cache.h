@@ -13,11 +13,17 @@
 
 namespace vidload {
 
-// An entry of a dataset's index file: where its bytes are mapped, and the file they were made from.
+// An entry of a dataset's index file: where its bytes are, and the video they were made from. They are read when needed, not mapped: a
+// mapped file that is cut short, or whose disk fails, ends the process.
 struct StoredIndex {
-  const uint8_t* data = nullptr;
-  int64_t size = 0;
+  std::shared_ptr<const ByteSource> file;  // null: there is none
+  int64_t offset = 0, size = 0;
   FileStamp stamp;
+};
+
+struct IndexOrigin {
+  bool is_scanned = false;         // the video was read
+  bool is_stored_refused = false;  // although there was an entry for it, which is damaged or of another file or version
 };
 
 class IndexCache {
@@ -27,10 +33,10 @@ class IndexCache {
   // The process's cache.
   static IndexCache& instance();
 
-  // From the cache, else from `stored` when the file is still the same, else by scanning, which sets *was_scanned. `stream`: as of
-  // index_video; `stored` is believed only for the stream it was made of. Throws as index_video.
+  // From the cache, else from `stored` when the file is still the same, else by scanning. `stream`: as of index_video; `stored` is believed
+  // only for the stream it was made of. What it gives is of one state of the file, that of its stamp. Throws as index_video.
   std::shared_ptr<const PacketIndex> get(const std::string& path, int stream, const StoredIndex& stored, const Cancel* cancel,
-                                         bool* was_scanned);
+                                         IndexOrigin* origin);
   // Indexes a file by decoding it, after the index it had was seen to be wrong, and keeps that.
   std::shared_ptr<const PacketIndex> get_decoded(const std::string& path, int stream, const Cancel* cancel);
 

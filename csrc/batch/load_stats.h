@@ -10,9 +10,10 @@ namespace vidload {
 
 struct LoadStats {
   int64_t num_samples = 0, num_failed = 0;
-  int64_t num_files_scanned = 0;  // indexed by reading the file, not from an index
-  int64_t num_files_decoded = 0;  // indexed by decoding the file, after decoding had contradicted the index it had
-  int64_t num_frames = 0;         // pictures written to batches
+  int64_t num_files_scanned = 0;    // indexed by reading the file, not from an index
+  int64_t num_files_decoded = 0;    // indexed by decoding the file, after decoding had contradicted the index it had
+  int64_t num_entries_refused = 0;  // of an index: damaged, or of another file or version
+  int64_t num_frames = 0;           // pictures written to batches
   int64_t num_packets_decoded = 0, num_packets_dropped = 0, num_packets_skipped = 0;
   int64_t num_decoders_opened = 0;  // of libavcodec: one for each thread and kind of stream, if these are few
   int64_t bytes_read = 0;
@@ -23,7 +24,7 @@ struct LoadStats {
 
   void add(const LoadStats& other) {
     num_samples += other.num_samples, num_failed += other.num_failed, num_files_scanned += other.num_files_scanned;
-    num_files_decoded += other.num_files_decoded;
+    num_files_decoded += other.num_files_decoded, num_entries_refused += other.num_entries_refused;
     num_frames += other.num_frames, num_packets_decoded += other.num_packets_decoded;
     num_packets_dropped += other.num_packets_dropped, num_packets_skipped += other.num_packets_skipped;
     num_decoders_opened += other.num_decoders_opened;

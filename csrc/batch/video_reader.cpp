@@ -1,6 +1,7 @@
 #include "batch/video_reader.h"
 
 #include "base/error.h"
+#include "batch/file_attempt.h"
 #include "batch/index_cache.h"
 #include "cuda/nvdec_decoder.h"
 #include "decode/open_video.h"
@@ -20,16 +21,14 @@ void check_is_of_source(const PacketIndex& index, const ByteSource& source) {
 }  // namespace
 
 VideoReader::VideoReader(std::unique_ptr<ByteSource> source, int stream, bool allow_damaged, const Cancel* cancel)
-    : source_(std::move(source)),
-      stream_(stream),
-      allow_damaged_(allow_damaged),
-      cancel_(cancel),
-      index_(std::make_shared<PacketIndex>(index_video(*source_, stream, false, cancel))) {}
+    : source_(std::move(source)), stream_(stream), allow_damaged_(allow_damaged), cancel_(cancel) {
+  attempt_file(source_->name(), [&] { index_ = std::make_shared<PacketIndex>(index_video(*source_, stream, false, cancel)); });
+}
 
 VideoReader::VideoReader(const std::string& path, int stream, bool allow_damaged, const Cancel* cancel)
     : source_(open_file(path)), path_(path), stream_(stream), allow_damaged_(allow_damaged), cancel_(cancel) {
-  bool was_scanned = false;
-  index_ = IndexCache::instance().get(path, stream, {}, cancel, &was_scanned);
+  IndexOrigin origin;
+  index_ = IndexCache::instance().get(path, stream, {}, cancel, &origin);
   check_is_of_source(*index_, *source_);
 }
 
@@ -39,8 +38,11 @@ std::shared_ptr<const PacketIndex> VideoReader::index() const {
 }
 
 std::shared_ptr<const PacketIndex> VideoReader::decoded_index() {
-  auto index = path_.empty() ? std::make_shared<PacketIndex>(index_video(*source_, stream_, true, cancel_))
-                             : IndexCache::instance().get_decoded(path_, stream_, cancel_);
+  std::shared_ptr<const PacketIndex> index;
+  attempt_file(source_->name(), [&] {
+    index = path_.empty() ? std::make_shared<PacketIndex>(index_video(*source_, stream_, true, cancel_))
+                          : IndexCache::instance().get_decoded(path_, stream_, cancel_);
+  });
   check_is_of_source(*index, *source_);
   std::lock_guard<std::mutex> lock(index_mutex_);
   return index_ = index;
@@ -61,10 +63,11 @@ void VideoReader::read_pictures(const std::vector<int64_t>& frames,
                                 const std::function<void(int64_t frame, const AVFrame& picture)>& each) {
   std::lock_guard<std::mutex> lock(mutex_);
   try {
-    read_pictures_of(index(), frames, each);
+    attempt_file(source_->name(), [&] { read_pictures_of(index(), frames, each); });
   } catch (const VideoError& error) {
     if (error.kind() != VideoErrorKind::index_mismatch) throw;
-    read_pictures_of(decoded_index(), frames, each);
+    decoded_index();
+    attempt_file(source_->name(), [&] { read_pictures_of(index(), frames, each); });
   }
 }
 

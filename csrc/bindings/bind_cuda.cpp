@@ -121,7 +121,7 @@ void bind_cuda(py::module_& module) {
   module.def("nvdec_capabilities", &nvdec_capabilities, py::arg("device"),
              "{codec: {'4:2:0 8 bit': limits}} of what NVDEC of that GPU decodes. Starts CUDA. Raises RuntimeError.");
   module.def("num_nvdec_decoders", [](int device) { return NvdecPool::of(CudaDevice::get(device)).num_decoders(); }, py::arg("device"));
-  module.def("set_max_nvdec_decoders", &set_max_decoders, py::arg("device"), py::arg("count"), py::call_guard<py::gil_scoped_release>(),
+  module.def("set_max_nvdec_decoders", &set_max_decoders, py::arg("device"), py::arg("count"), py::call_guard<GilRelease>(),
              "How many NVDEC decoders the process may have open on a GPU.");
   module.def(
       "cuda_memory_held",
@@ -131,7 +131,7 @@ void bind_cuda(py::module_& module) {
       },
       "(device bytes, pinned bytes) held for staging, tables and descriptors, in the whole process.");
   module.def("time_kernel", &time_kernel, py::arg("device"), py::arg("height"), py::arg("width"), py::arg("out_height"),
-             py::arg("out_width"), py::arg("num_pictures"), py::arg("num_launches"), py::call_guard<py::gil_scoped_release>(),
+             py::arg("out_width"), py::arg("num_pictures"), py::arg("num_launches"), py::call_guard<GilRelease>(),
              "Seconds that the transform's launches take, pictures being on the GPU already.");
   module.def(
       "host_kernel_address", [] { return reinterpret_cast<uintptr_t>(&host_kernel); },

@@ -67,7 +67,7 @@ void bind_floor(py::module_& module) {
         if (spec.dtype != DType::float32) throw Error("the floor is measured in float32");
         std::vector<FloorClip> requests;
         for (const auto& [path, frames, box] : clips) requests.push_back({path, frames, box});
-        py::gil_scoped_release release;
+        const GilRelease release;
         return time_floor(requests, spec);
       },
       py::arg("clips"), py::arg("spec"), "Seconds that (path, frames, (top, left, height, width, flip)) of all clips take on one thread.");

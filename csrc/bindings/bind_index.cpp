@@ -1,6 +1,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include "batch/file_attempt.h"
 #include "batch/index_cache.h"
 #include "bindings/bindings.h"
 #include "decode/open_video.h"
@@ -74,8 +75,11 @@ void bind_index(py::module_& module) {
   module.def(
       "index_file",
       [](const FilePath& path, int stream, bool must_decode) {
-        py::gil_scoped_release release;
-        return std::make_shared<PacketIndex>(index_video(*open_file(path), stream, must_decode, &python_signals()));
+        const GilRelease release;
+        std::shared_ptr<PacketIndex> index;
+        attempt_file(path,
+                     [&] { index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, must_decode, &python_signals())); });
+        return index;
       },
       py::arg("path"), py::arg("stream") = -1, py::arg("must_decode") = false,
       "Scans a file, past the cache; with must_decode its frames are listed by decoding it. Raises VideoError, OSError.");
@@ -84,7 +88,7 @@ void bind_index(py::module_& module) {
       [](const FilePath& path) {
         std::vector<StreamSummary> streams;
         {
-          py::gil_scoped_release release;
+          const GilRelease release;
           const std::unique_ptr<ByteSource> source = open_file(path);
           streams = Container(*source, -1, &python_signals()).streams();
         }
@@ -98,7 +102,7 @@ void bind_index(py::module_& module) {
   module.def(
       "file_stamp",
       [](const FilePath& path) {
-        py::gil_scoped_release release;
+        const GilRelease release;
         const FileStamp stamp = file_stamp(path);
         return std::make_pair(stamp.size, stamp.mtime_ns);
       },

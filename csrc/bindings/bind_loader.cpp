@@ -1,6 +1,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <cmath>
+
 #include "batch/batch_loader.h"
 #include "bindings/bindings.h"
 #include "plan/sample_draw.h"
@@ -13,17 +15,23 @@ namespace {
 template <typename T>
 using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 
-std::vector<SampleSource> video_sources(const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored) {
+// A dataset's index file, open for as long as it is used.
+struct IndexFile {
+  std::shared_ptr<const ByteSource> source;
+};
+
+std::vector<SampleSource> video_sources(const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored,
+                                        const IndexFile* file) {
   std::vector<SampleSource> sources(paths.size());
   for (size_t i = 0; i < paths.size(); ++i) sources[i].path = paths[i].native();
-  if (stored) {
+  if (stored && file) {
     if (stored->ndim() != 2 || size_t(stored->shape(0)) != paths.size() || stored->shape(1) != 4) {
-      throw Error("stored must be int64 [len(paths), 4]: address, size, file size, mtime");
+      throw Error("stored must be int64 [len(paths), 4]: offset, size, file size, mtime");
     }
     const auto rows = stored->unchecked<2>();
     for (size_t i = 0; i < paths.size(); ++i) {
       const auto row = py::ssize_t(i);
-      sources[i].stored = {reinterpret_cast<const uint8_t*>(rows(row, 0)), rows(row, 1), {rows(row, 2), rows(row, 3)}};
+      if (rows(row, 1) > 0) sources[i].stored = {file->source, rows(row, 0), rows(row, 1), {rows(row, 2), rows(row, 3)}};
     }
   }
   return sources;
@@ -34,10 +42,11 @@ std::vector<SampleSource> frame_sources(const std::vector<FilePath>& folders, co
   if (num_frames.size() != folders.size() || first_numbers.size() != folders.size()) {
     throw Error("one first number and one num_frames a folder are needed");
   }
+  const auto frame_name = std::make_shared<const FrameName>(name_format);
   std::vector<SampleSource> sources(folders.size());
   for (size_t i = 0; i < folders.size(); ++i) {
     sources[i].path = folders[i].native();
-    sources[i].name_format = name_format;
+    sources[i].frame_name = frame_name;
     sources[i].first_number = first_numbers[i];
     sources[i].num_frames = num_frames[i];
   }
@@ -55,11 +64,11 @@ DType dtype_of(const std::string& name) {
 // A batch and the memory it writes to. The memory may go only after the batch has ended.
 struct OwnedBatch {
   OwnedBatch(std::shared_ptr<LoaderPool> pool, std::vector<SampleSource> sources) {
-    py::gil_scoped_release release;  // without threads the files are indexed here
+    const GilRelease release;  // without threads the files are indexed here
     batch = std::make_unique<Batch>(std::move(pool), std::move(sources));
   }
   ~OwnedBatch() {
-    py::gil_scoped_release release;
+    const GilRelease release;
     batch.reset();
   }
   OwnedBatch(const OwnedBatch&) = delete;
@@ -80,7 +89,7 @@ bool wait_for(OwnedBatch& owned, double timeout_seconds) {
       if (left < 0) left = 0;
     }
     {
-      py::gil_scoped_release release;
+      const GilRelease release;
       if (owned.batch->wait(left)) return true;
     }
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -107,16 +116,23 @@ void decode(OwnedBatch& owned, const TransformSpec& spec, int clip_len, const py
   for (size_t i = 0; i < frames.size(); ++i) {
     if (frames[i].is_none()) continue;
     const auto indices = frames[i].cast<Array<int64_t>>();
+    // None leaves a sample out; without frames its place in the batch would stay unwritten.
+    if (indices.size() == 0) throw Error("decode: sample " + std::to_string(i) + " has no frames");
     request.samples[i].frames.assign(indices.data(), indices.data() + indices.size());
     const auto rows = views[i].cast<Array<double>>();
     if (rows.ndim() != 2 || rows.shape(1) != 6) throw Error("views must be float64 [num_views, 6]: clip, top, left, height, width, flip");
     const auto row = rows.unchecked<2>();
     for (py::ssize_t v = 0; v < rows.shape(0); ++v) {
+      const bool is_box = std::isfinite(row(v, 1)) && std::isfinite(row(v, 2)) && row(v, 3) > 0 && std::isfinite(row(v, 3)) &&
+                          row(v, 4) > 0 && std::isfinite(row(v, 4));
+      if (!is_box || !(row(v, 0) >= 0 && row(v, 0) < INT32_MAX)) {
+        throw Error("decode: view " + std::to_string(v) + " of sample " + std::to_string(i) + " has no box of finite, positive size");
+      }
       request.samples[i].views.push_back({int(row(v, 0)), {row(v, 1), row(v, 2), row(v, 3), row(v, 4), row(v, 5) != 0}});
     }
   }
   owned.memory = std::move(memory);
-  py::gil_scoped_release release;
+  const GilRelease release;
   owned.batch->decode(std::move(request));
 }
 
@@ -139,7 +155,7 @@ void draw(OwnedBatch& owned, const TransformSpec& spec, const DrawRules& rules, 
     }
   }
   owned.memory = std::move(memory);
-  py::gil_scoped_release release;
+  const GilRelease release;
   owned.batch->decode(std::move(request));
 }
 
@@ -211,6 +227,7 @@ py::dict stats_dict(const LoadStats& stats) {
   result["num_failed"] = stats.num_failed;
   result["num_files_scanned"] = stats.num_files_scanned;
   result["num_files_decoded"] = stats.num_files_decoded;
+  result["num_entries_refused"] = stats.num_entries_refused;
   result["num_frames"] = stats.num_frames;
   result["num_packets_decoded"] = stats.num_packets_decoded;
   result["num_packets_dropped"] = stats.num_packets_dropped;
@@ -250,7 +267,7 @@ void bind_loader(py::module_& module) {
       .def(py::init([](int num_threads, int device, const std::string& decoder, bool strict) {
              std::optional<CudaTarget> target;
              if (device >= 0) target = CudaTarget{device, cuda_decoding(decoder), strict};
-             py::gil_scoped_release release;
+             const GilRelease release;
              return std::make_shared<LoaderPool>(num_threads, target);
            }),
            py::arg("num_threads"), py::arg("device") = -1, py::arg("decoder") = "auto", py::arg("strict") = false,
@@ -263,11 +280,22 @@ void bind_loader(py::module_& module) {
           "False in a child that was forked after the threads started.")
       .def("stats", [](LoaderPool& pool) { return stats_dict(pool.stats()); });
 
+  py::class_<IndexFile>(module, "IndexFile", "A dataset's index file, from which entries are read.")
+      .def(py::init([](const FilePath& path) { return IndexFile{open_file(path)}; }), py::arg("path"));
+
+  module.def(
+      "frame_name", [](const std::string& name_format, int64_t number) { return FrameName(name_format).of(number); },
+      py::arg("name_format"), py::arg("number"), "The file name of a folder's frame. Raises ValueError for a format that is none.");
+
   py::class_<OwnedBatch>(module, "Batch", "One batch on its way: indexed, then decoded into the caller's memory.")
-      .def(py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored) {
-             return std::make_unique<OwnedBatch>(std::move(pool), video_sources(paths, stored));
-           }),
-           py::arg("pool"), py::arg("paths"), py::arg("stored") = py::none())
+      .def(
+          py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored,
+                      const IndexFile* index_file) {
+            return std::make_unique<OwnedBatch>(std::move(pool), video_sources(paths, stored, index_file));
+          }),
+          py::arg("pool"), py::arg("paths"), py::arg("stored") = py::none(), py::arg("index_file") = py::none(),
+          "stored: int64 [len(paths), 4], where in index_file the entry of a path is and of which file it was made: offset, size (0: there "
+          "is none), the file's size and mtime in ns.")
       .def_static(
           "of_frames",
           [](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& folders, const std::string& name_format,
@@ -275,7 +303,8 @@ void bind_loader(py::module_& module) {
             return std::make_unique<OwnedBatch>(std::move(pool), frame_sources(folders, name_format, first_numbers, num_frames));
           },
           py::arg("pool"), py::arg("folders"), py::arg("name_format"), py::arg("first_numbers"), py::arg("num_frames"))
-      .def("wait", &wait_for, py::arg("timeout_seconds") = -1.0, "False if the time is up first. Negative: no limit.")
+      .def("wait", &wait_for, py::arg("timeout_seconds") = -1.0,
+           "False if the time is up first. Negative: no limit. Raises what no video is to blame for: MemoryError, OSError, RuntimeError.")
       .def("cancel", [](OwnedBatch& owned) { owned.batch->cancel(); })
       .def(
           "infos",
@@ -297,10 +326,17 @@ void bind_loader(py::module_& module) {
           "errors",
           [](const OwnedBatch& owned) {
             py::list result;
-            for (const auto& error : owned.batch->errors()) result.append(error ? python_error(*error) : py::none());
+            for (const std::exception_ptr& error : owned.batch->errors()) {
+              try {
+                if (error) std::rethrow_exception(error);
+                result.append(py::none());
+              } catch (const VideoError& video_error) {
+                result.append(python_error(video_error));
+              }
+            }
             return result;
           },
-          "An exception or None for each sample; after wait().")
+          "A VideoError or None for each sample; after wait().")
       .def("draw", &draw, py::arg("spec"), py::arg("rules"), py::arg("seed"), py::arg("epoch"), py::arg("indices"), py::arg("draws"),
            py::arg("stands_for"), py::arg("fps"), py::arg("out"), py::arg("strides"), py::arg("memory"),
            "As decode(), of frames and boxes drawn by `rules`. fps: of all videos, 0 = each its own.")

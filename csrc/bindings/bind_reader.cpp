@@ -108,7 +108,7 @@ class PythonFile final : public ByteSource {
 void bind_reader(py::module_& module) {
   py::class_<VideoReader>(module, "VideoReader", "Frames of one file; vidload.VideoReader is the public face.")
       .def(py::init([](const FilePath& path, int stream, bool allow_damaged) {
-             py::gil_scoped_release release;
+             const GilRelease release;
              return std::make_unique<VideoReader>(path, stream, allow_damaged, &python_signals());
            }),
            py::arg("path"), py::arg("stream") = -1, py::arg("allow_damaged") = false)
@@ -126,7 +126,7 @@ void bind_reader(py::module_& module) {
             }
             const auto* data = static_cast<const uint8_t*>(info->ptr);
             const int64_t size = info->size * info->itemsize;
-            py::gil_scoped_release release;
+            const GilRelease release;
             return std::make_unique<VideoReader>(open_bytes(data, size, std::move(owner)), stream, allow_damaged, &python_signals());
           },
           py::arg("data"), py::arg("stream") = -1, py::arg("allow_damaged") = false)
@@ -134,7 +134,7 @@ void bind_reader(py::module_& module) {
           "of_file",
           [](py::object file, const std::string& name, int stream, bool allow_damaged) {
             auto source = std::make_unique<PythonFile>(std::move(file), name);
-            py::gil_scoped_release release;
+            const GilRelease release;
             return std::make_unique<VideoReader>(std::move(source), stream, allow_damaged, &python_signals());
           },
           py::arg("file"), py::arg("name"), py::arg("stream") = -1, py::arg("allow_damaged") = false)
@@ -154,7 +154,7 @@ void bind_reader(py::module_& module) {
             py::array_t<uint8_t> out({py::ssize_t(frames.size()), py::ssize_t(height), py::ssize_t(width), py::ssize_t(3)});
             uint8_t* data = out.mutable_data();
             {
-              py::gil_scoped_release release;
+              const GilRelease release;
               reader.read_rgb(frames, height, width, data);
             }
             return out;
@@ -165,7 +165,7 @@ void bind_reader(py::module_& module) {
           [](VideoReader& reader, const std::vector<int64_t>& frames, int height, int width, int device, const std::string& decoder,
              bool strict, uintptr_t out, uintptr_t consumer) {
             const CudaTarget target{device, cuda_decoding(decoder), strict};
-            py::gil_scoped_release release;
+            const GilRelease release;
             reader.read_rgb(frames, height, width, target, reinterpret_cast<uint8_t*>(out), reinterpret_cast<CUstream>(consumer));
           },
           py::arg("frames"), py::arg("height"), py::arg("width"), py::arg("device"), py::arg("decoder"), py::arg("strict"), py::arg("out"),
@@ -175,7 +175,7 @@ void bind_reader(py::module_& module) {
           [](VideoReader& reader, const std::vector<int64_t>& frames) {
             std::map<int64_t, PictureCopy> pictures;
             {
-              py::gil_scoped_release release;
+              const GilRelease release;
               reader.read_pictures(frames, [&](int64_t frame, const AVFrame& picture) { pictures[frame] = copy_picture(picture); });
             }
             py::list result;

@@ -222,7 +222,7 @@ struct WithRequest {
     const Request r = request(common...);
     Resampler resampler(r.spec, cpu_level ? cpu_level_from_name(*cpu_level) : vidload::cpu_level());
     {
-      py::gil_scoped_release release;
+      const GilRelease release;
       for (ptrdiff_t t = 0; t < r.pictures.count(); ++t) {
         const PictureView picture = r.pictures[t];
         resampler.set(picture, r.boxes[t]);

@@ -7,14 +7,16 @@ extern "C" {
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
 #include <libavutil/avutil.h>
-#include <libavutil/log.h>
 }
 
+#include <unistd.h>
 #include <chrono>
+
 #include <cstdlib>
 #include <cstring>
 
 #include "base/cpu_level.h"
+#include "source/ffmpeg_log.h"
 
 namespace py = pybind11;
 
@@ -27,24 +29,29 @@ py::object file_name(const std::string& name) {
 }
 
 py::object python_error(const VideoError& error) {
-  // A reason may name a file too.
+  // A reason may name a file too, or quote a container, in any encoding.
   return py::module_::import("vidload.errors")
       .attr("_from_core")(int(error.kind()), file_name(error.path()), error.frame(), file_name(error.reason()), error.av_error());
 }
 
+static void raise(const py::object& exception) { PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr()); }
+
+// What is not here is pybind11's business: std::runtime_error, and so CudaError, is RuntimeError.
 static void translate_errors(std::exception_ptr pointer) {
   try {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const VideoError& error) {
-    const py::object exception = python_error(error);
-    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr());
+    raise(python_error(error));
   } catch (const MachineError& error) {
     // OSError(errno, "cannot read: Input/output error", path) becomes the subclass of its errno, as open() raises it.
     const std::string text = error.action() + ": " + std::strerror(error.error_number());
-    const py::object exception = py::reinterpret_borrow<py::object>(PyExc_OSError)(error.error_number(), text, file_name(error.path()));
-    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr());
+    raise(py::reinterpret_borrow<py::object>(PyExc_OSError)(error.error_number(), text, file_name(error.path())));
   } catch (const Error& error) {
     PyErr_SetString(PyExc_ValueError, error.what());
+  } catch (const std::bad_alloc&) {
+    PyErr_SetString(
+        PyExc_MemoryError,
+        "no memory left to load videos with; use fewer threads (num_workers), smaller batches or fewer ahead (prefetch_factor)");
   }
 }
 
@@ -55,6 +62,7 @@ class PythonSignals final : public Cancel {
   bool is_set() const override {
     using Clock = std::chrono::steady_clock;
     static thread_local Clock::time_point next_look;
+    if (::gettid() != ::getpid()) return false;  // Python's handlers run on the main thread alone
     const Clock::time_point now = Clock::now();
     if (now < next_look) return false;  // taking the GIL costs more than decoding a packet, if others want it
     next_look = now + std::chrono::milliseconds(100);
@@ -90,8 +98,8 @@ static py::dict versions() {
 
 PYBIND11_MODULE(_core, module) {
   using namespace vidload;
-  // FFmpeg prints what it finds odd about a stream to stderr, from every thread; what matters is raised instead.
-  if (!std::getenv("VIDLOAD_FFMPEG_LOG")) av_log_set_level(AV_LOG_QUIET);
+  // FFmpeg prints what it finds odd about a stream to stderr, from every thread; what matters becomes part of the error instead.
+  if (!std::getenv("VIDLOAD_FFMPEG_LOG")) keep_ffmpeg_words();
   py::register_exception_translator(&translate_errors);
   module.def("versions", &versions, "FFmpeg's versions and decoders.");
   bind_index(module);

@@ -351,7 +351,10 @@ void decode_by_nvdec(const CudaDevice& device, const PacketIndex& index, const D
     } catch (const NvdecRefusal&) {
       *num_creations += decoder->take_num_creations();
       decoders.forget(std::move(decoder));  // waits for what it has queued, so nobody writes beside the second attempt
-      if (!is_reused) throw;                // else a decoder of its own may do: other files may need fewer surfaces
+      if (!is_reused) {                     // else a decoder of its own may do: other files may need fewer surfaces
+        const CudaStream probe;             // throws on a lost GPU, which is no matter of this video
+        throw;
+      }
     } catch (...) {
       decoders.forget(std::move(decoder));
       throw;

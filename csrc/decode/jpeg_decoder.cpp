@@ -15,6 +15,8 @@ JpegDecoder::JpegDecoder() : handle_(tjInitDecompress()) {
 JpegDecoder::~JpegDecoder() { tjDestroy(handle_); }
 
 void JpegDecoder::fail(const std::string& path) const {
+  // libjpeg-turbo has no code for it: "Insufficient memory (case 4)", "Memory allocation failure".
+  if (std::strstr(tjGetErrorStr2(handle_), "emory")) throw std::bad_alloc();
   throw VideoError(VideoErrorKind::damaged, path, -1,
                    std::string("cannot decode this JPEG frame: ") + tjGetErrorStr2(handle_) + "; extract the frames again");
 }

@@ -200,7 +200,7 @@ PacketFacts PacketHeaderReader::read_hevc(const uint8_t* data, int size) const {
     facts.is_keyframe |= type >= 16 && type <= 21;   // BLA, IDR, CRA
     facts.resets_order |= type >= 16 && type <= 20;  // BLA, IDR
     facts.is_skipped_leading |= type == 8 || type == 9;
-    facts.temporal_layer = (nal[1] & 7) - 1;
+    facts.temporal_layer = std::max((nal[1] & 7) - 1, 0);  // 0 there is forbidden
   });
   facts.is_reference = is_reference || !has_picture;
   facts.is_clean_start = facts.is_keyframe;

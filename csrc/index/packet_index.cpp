@@ -1,8 +1,15 @@
 #include "index/packet_index.h"
 
+#include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <type_traits>
 
+extern "C" {
+#include <libavutil/pixdesc.h>
+}
+
+#include "base/checksum.h"
 #include "base/error.h"
 
 namespace vidload {
@@ -10,6 +17,10 @@ namespace {
 
 constexpr uint32_t kMagic = 0x58444C56;  // "VLDX"
 constexpr uint32_t kVersion = 2;
+
+[[noreturn]] void throw_damaged(const char* what) {
+  throw Error(std::string("the packet index is damaged (") + what + "); write the index file again");
+}
 
 class Writer {
  public:
@@ -44,6 +55,12 @@ class Reader {
   void value(T& item) {
     take(&item, sizeof item);
   }
+  void value(bool& item) {
+    uint8_t byte = 0;  // a bool that is neither 0 nor 1 must not come to be
+    take(&byte, 1);
+    if (byte > 1) fail();
+    item = byte == 1;
+  }
   template <typename T>
   void array(std::vector<T>& items) {
     items.resize(count(sizeof(T)));
@@ -53,6 +70,8 @@ class Reader {
     item.resize(count(1));
     take(item.data(), item.size());
   }
+  const uint8_t* rest() const { return at_; }
+  size_t num_left() const { return size_t(end_ - at_); }
 
  private:
   size_t count(size_t item_size) {
@@ -66,7 +85,7 @@ class Reader {
     if (size > 0) std::memcpy(out, at_, size);
     at_ += size;
   }
-  [[noreturn]] static void fail() { throw Error("the packet index is damaged; write the index file again"); }
+  [[noreturn]] static void fail() { throw_damaged("its end is missing, or a number makes no sense"); }
   const uint8_t *at_, *end_;
 };
 
@@ -86,36 +105,90 @@ void archive(Archive& a, Index& index) {
   a.array(index.frame_packet), a.array(index.frame_pts);
 }
 
+// Refuses what could make any later step read or write where it must not, loop without end, or give a frame for another. An index file
+// is input like a video: its checksum tells damage, not ill will.
+void check_sense(const PacketIndex& index) {
+  const StreamInfo& s = index.stream;
+  const auto expect = [](bool is_so, const char* what) {
+    if (!is_so) throw_damaged(what);
+  };
+  const auto is_within = [](int64_t value, int64_t least, int64_t most) { return value >= least && value <= most; };
+
+  constexpr size_t kMaxName = 256, kMaxExtradata = 16 << 20;
+  expect(s.container.size() <= kMaxName && s.codec.size() <= kMaxName && s.pixel_format.size() <= kMaxName, "a name");
+  expect(s.extradata.size() <= kMaxExtradata, "the codec's extradata");
+  expect(s.format == -1 || av_pix_fmt_desc_get(AVPixelFormat(s.format)), "the pixel format");
+  expect(is_within(s.coded_width, 1, 1 << 16) && is_within(s.coded_height, 1, 1 << 16), "the picture size");
+  expect(is_within(s.bits_per_coded_sample, 0, 64), "the bits of a sample");
+  // H.273 numbers are bytes; a range or a location that FFmpeg does not know is none.
+  expect(is_within(s.color_primaries, 0, 255) && is_within(s.color_transfer, 0, 255) && is_within(s.color_space, 0, 255), "the colors");
+  expect(is_within(s.color_range, 0, AVCOL_RANGE_NB - 1) && is_within(s.chroma_location, 0, AVCHROMA_LOC_NB - 1), "the colors");
+  expect(is_within(s.field_order, 0, AV_FIELD_BT), "the field order");
+  expect(is_within(s.reorder_depth, 0, 16), "the reorder depth");
+  expect(s.rotation == 0 || s.rotation == 90 || s.rotation == 180 || s.rotation == 270, "the rotation");
+  expect(is_within(s.stream_number, 0, 1 << 16), "the stream's number");
+  expect(s.sample_aspect_ratio.num >= 0 && s.sample_aspect_ratio.den > 0, "the pixel's aspect ratio");
+  expect(s.time_base.num > 0 && s.time_base.den > 0 && s.average_fps.num >= 0 && s.average_fps.den >= 0, "the time base");
+  expect(std::isfinite(s.duration_seconds), "the duration");
+
+  const size_t num_packets = index.pts.size(), num_frames = index.frame_packet.size();
+  expect(is_within(int64_t(num_packets), 1, INT32_MAX) && index.offset.size() == num_packets && index.size.size() == num_packets &&
+             index.flags.size() == num_packets,
+         "the number of packets");
+  expect(is_within(int64_t(num_frames), 1, int64_t(num_packets)) && index.frame_pts.size() == num_frames, "the number of frames");
+  const int64_t file_size = index.stamp.size >= 0 ? index.stamp.size : INT64_MAX / 2;  // memory has no stamp
+  for (size_t i = 0; i < num_packets; ++i) {
+    expect(index.size[i] > 0, "a packet's size");
+    expect(index.flags[i] <= kAllPacketFlags, "a packet's flags");
+    if (!index.is_byte_addressable) continue;
+    expect(index.offset[i] >= 0 && index.offset[i] <= file_size - index.size[i], "a packet's place");
+  }
+  std::vector<bool> is_taken(num_packets);
+  for (size_t i = 0; i < num_frames; ++i) {
+    const int32_t packet = index.frame_packet[i];
+    expect(is_within(packet, 0, int64_t(num_packets) - 1) && !is_taken[size_t(packet)], "a frame's packet");
+    is_taken[size_t(packet)] = true;
+    expect(i == 0 || index.frame_pts[i] >= index.frame_pts[i - 1], "the order of frames");
+  }
+}
+
 }  // namespace
 
 int64_t PacketIndex::bytes_held() const {
   return int64_t(sizeof *this + stream.extradata.size() + pts.size() * (8 + 8 + 4 + 1) + frame_packet.size() * (4 + 8));
 }
 
+// Magic, version, checksum of what follows, and that.
 std::vector<uint8_t> PacketIndex::to_bytes() const {
+  Writer body;
+  archive(body, *this);
+  const std::vector<uint8_t> bytes = body.take();
   Writer writer;
   writer.value(kMagic);
   writer.value(kVersion);
-  archive(writer, *this);
-  return writer.take();
+  writer.value(checksum(bytes.data(), bytes.size()));
+  std::vector<uint8_t> result = writer.take();
+  result.insert(result.end(), bytes.begin(), bytes.end());
+  return result;
 }
 
 PacketIndex PacketIndex::from_bytes(const uint8_t* data, size_t size) {
   Reader reader(data, size);
   uint32_t magic = 0, version = 0;
   reader.value(magic);
+  if (magic != kMagic) throw_damaged("it does not begin like one");
   reader.value(version);
-  if (magic != kMagic || version != kVersion) {
+  if (version != kVersion) {
     throw Error("the packet index was written by another version of vidload (format " + std::to_string(version) + ", this one reads " +
                 std::to_string(kVersion) + "); write the index file again");
   }
+  uint64_t sum = 0;
+  reader.value(sum);
+  if (sum != checksum(reader.rest(), reader.num_left())) throw_damaged("its checksum differs");
   PacketIndex index;
   archive(reader, index);
-  const size_t num_packets = index.pts.size();
-  bool fits = index.offset.size() == num_packets && index.size.size() == num_packets && index.flags.size() == num_packets &&
-              index.frame_pts.size() == index.frame_packet.size();
-  for (const int32_t packet : index.frame_packet) fits &= packet >= 0 && size_t(packet) < num_packets;
-  if (!fits) throw Error("the packet index is damaged; write the index file again");
+  if (reader.num_left() != 0) throw_damaged("it is too long");
+  check_sense(index);
   return index;
 }
 

@@ -51,6 +51,7 @@ enum PacketFlags : uint8_t {
   kUntrusted = 16,     // its frame comes out of a whole decode but was predicted from pictures that are not in the file
   kContainerKey = 32,  // the container flags it as a keyframe; proves nothing, but some decoders look at it (PNG in mov)
 };
+constexpr uint8_t kAllPacketFlags = 2 * kContainerKey - 1;  // all up to the last one
 
 struct PacketIndex {
   StreamInfo stream;
@@ -77,7 +78,7 @@ struct PacketIndex {
   int64_t bytes_held() const;
 
   // A self-contained copy of all of the above, for the dataset's index file. from_bytes throws Error when the bytes are of another
-  // version or damaged.
+  // version, damaged, or make no sense, whatever they are.
   std::vector<uint8_t> to_bytes() const;
   static PacketIndex from_bytes(const uint8_t* data, size_t size);
 };

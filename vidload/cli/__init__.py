@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):  # `vidload inspect … | head`; stdout is gone, also for what Python flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (VideoError, OSError, ValueError, ModuleNotFoundError) as error:
+    except (VideoError, OSError, ValueError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
         print(f"vidload {args.command}: {error}", file=sys.stderr)
         return 1
 
