@@ -178,6 +178,20 @@ def test_the_streams_of_a_file_are_listed_and_any_video_stream_can_be_read(video
         vidload.VideoReader(path, stream=7)
 
 
+def test_items_of_a_dataset_may_name_a_stream(video) -> None:
+    path = video("h264_two_streams")
+    crop = vidload.transforms.center_crop(48, 48, mean=None, std=None)
+    items = [(path, 0, None, None, 0), (path, 1, None, None, 1), (path, 2)]
+    dataset = vidload.VideoDataset(items, clip="1x1x1", transform=crop, dtype=torch.uint8, layout="NTHWC")
+    clips = {int(label): clip[0] for clip, label in vidload.VideoLoader(dataset, num_workers=1)}
+    small = vidload.VideoReader(path, stream=0)
+    assert np.array_equal(clips[0][0], small[small.num_frames // 2][:, 8:56])
+    assert torch.equal(clips[1], dataset[1][0]) and not torch.equal(clips[0], clips[1])
+    assert torch.equal(clips[2], clips[vidload.VideoReader(path).stream])
+    with pytest.raises(ValueError, match="item 0: stream -1 is not the number of a stream"):
+        vidload.VideoDataset([(path, 0, None, None, -1)], clip="1x1x1", transform=crop)
+
+
 @pytest.mark.parametrize("name", ["h264", "hevc_ts", "mpeg4_packed_avi"])
 def test_frames_from_a_file_object_equal_frames_from_the_path(name: str, video) -> None:
     with open(video(name), "rb") as file:

@@ -190,7 +190,9 @@ for path in sys.argv[1:]:
     try: len(vidload.VideoReader(path)); print("opened", path)
     except (vidload.VideoError, OSError) as error: print(type(error).__name__)
     dataset = vidload.VideoDataset([(path, 0)], clip="1x1x1", transform=transforms.center_crop(16))
-    for _ in vidload.VideoLoader(dataset, num_workers=2, on_error="skip"): print("loaded", path)
+    try:
+        for _ in vidload.VideoLoader(dataset, num_workers=2, on_error="skip"): print("loaded", path)
+    except RuntimeError as error: assert "nothing came of epoch 0" in str(error)
 """
 
 

@@ -154,6 +154,7 @@ class Batch:
         paths: Sequence[str | bytes],
         stored: Int64s | None = None,
         index_file: IndexFile | None = None,
+        streams: Sequence[int] | None = None,
     ) -> None: ...
     @staticmethod
     def of_frames(

@@ -43,6 +43,7 @@ class Annotations:
     paths: string array [N], `root` already in front; a binary array where a name is not UTF-8 (names as os.fsencode has them).
     labels: int64 [N] (-1 = none), or a list array of int64 [N].
     start_seconds, end_seconds: float64 [N], NaN = from the start, to the end; None where no row has either.
+    streams: int64 [N], numbers of video streams within their containers, -1 = FFmpeg's choice; None where no row names one.
     num_frames, offsets: int64 [N], for frame folders, where frame i is file number 1 + offset + i.
     classes: class names by label, where the source names them.
     """
@@ -54,6 +55,7 @@ class Annotations:
     num_frames: NDArray[np.int64] | None = None
     offsets: NDArray[np.int64] | None = None
     classes: tuple[str, ...] | None = None
+    streams: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -271,17 +273,21 @@ def find_videos(root: Path, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> lis
 
 
 def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
-    """Takes (path, label) or (path, label, start_seconds, end_seconds); None = from the start, to the end.
+    """Takes (path, label[, start_seconds, end_seconds[, stream]]); None = from the start, to the end, FFmpeg's choice.
 
     A label is an int, or in all items a list of ints. ValueError names the item.
     """
     paths: list[str] = []
     labels: list[Any] = []
     times: list[tuple[float, float]] = []
+    streams: list[int] = []
     for i, item in enumerate(items):
-        if not hasattr(item, "__len__") or isinstance(item, str | bytes) or len(item) not in (2, 3, 4):
-            raise ValueError(f"item {i}: expected (path, label[, start_seconds, end_seconds]), got {item!r}")
-        path, label, start, end = (*item, None, None)[:4]
+        if not hasattr(item, "__len__") or isinstance(item, str | bytes) or len(item) not in (2, 3, 4, 5):
+            raise ValueError(f"item {i}: expected (path, label[, start_seconds, end_seconds[, stream]]), got {item!r}")
+        path, label, start, end, stream = (*item, None, None, None)[:5]
+        if stream is not None and (not isinstance(stream, int | np.integer) or not 0 <= stream < 2**31):
+            raise ValueError(f"item {i}: stream {stream!r} is not the number of a stream; they count from 0")
+        streams.append(-1 if stream is None else int(stream))
         if not isinstance(path, str | bytes | os.PathLike):
             raise ValueError(f"item {i}: path {path!r} is neither text nor a path")
         try:
@@ -314,6 +320,7 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
         pa.array(labels, pa.list_(pa.int64())) if is_list[0] else np.array(labels, dtype=np.int64),
         start_seconds=start_seconds.copy() if has_times else None,
         end_seconds=end_seconds.copy() if has_times else None,
+        streams=np.array(streams, dtype=np.int64) if max(streams) >= 0 else None,
     )
 
 

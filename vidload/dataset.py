@@ -382,8 +382,9 @@ class VideoDataset(ClipDataset):
     """Clips from video files.
 
     Args:
-        items: a sequence of (path, label) or (path, label, start_seconds, end_seconds), or Annotations; see also `from_list`,
-            `from_csv` and `from_folder`. Seconds count from the video's first frame.
+        items: a sequence of (path, label[, start_seconds, end_seconds[, stream]]), or Annotations; see also `from_list`, `from_csv` and
+            `from_folder`. Seconds count from the video's first frame; stream is the number of a video stream within its container, for
+            files that hold several (`vidload.streams`); None = from the start, to the end, FFmpeg's choice.
         clip: "clip_len x frame_interval x num_clips", such as "32x2x1".
         transform: a policy of vidload.transforms.
         sampling: "segments", "dense", "uniform", "slowfast", or a function (num_frames, fps, spec, rng) -> int64 [num_clips, clip_len].
@@ -450,7 +451,9 @@ class VideoDataset(ClipDataset):
     def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
         names = self.annotations.names(indices)
         stored = None if self._stored is None else self._stored[np.asarray(indices, np.int64)]
-        return _core.Batch(pool, names, stored, None if self.index is None else self.index.file)
+        rows = self.annotations.streams
+        streams = None if rows is None else rows[np.asarray(indices, np.int64)].tolist()
+        return _core.Batch(pool, names, stored, None if self.index is None else self.index.file, streams)
 
 
 class FrameFolderDataset(ClipDataset):

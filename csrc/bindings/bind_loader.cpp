@@ -290,10 +290,14 @@ void bind_loader(py::module_& module) {
   py::class_<OwnedBatch>(module, "Batch", "One batch on its way: indexed, then decoded into the caller's memory.")
       .def(
           py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored,
-                      const IndexFile* index_file) {
-            return std::make_unique<OwnedBatch>(std::move(pool), video_sources(paths, stored, index_file));
+                      const IndexFile* index_file, const std::optional<std::vector<int>>& streams) {
+            std::vector<SampleSource> sources = video_sources(paths, stored, index_file);
+            if (streams && streams->size() != paths.size()) throw Error("one stream per path is needed");
+            for (size_t i = 0; streams && i < sources.size(); ++i) sources[i].stream = (*streams)[i];
+            return std::make_unique<OwnedBatch>(std::move(pool), std::move(sources));
           }),
           py::arg("pool"), py::arg("paths"), py::arg("stored") = py::none(), py::arg("index_file") = py::none(),
+          py::arg("streams") = py::none(),
           "stored: int64 [len(paths), 4], where in index_file the entry of a path is and of which file it was made: offset, size (0: there "
           "is none), the file's size and mtime in ns.")
       .def_static(

@@ -313,6 +313,6 @@ void decode_all(const PacketIndex& index, const ByteSource& source, const Cancel
 // What is wrong with a packet is seen by errors that the decoder returns, by AVFrame::decode_error_flags, and by frames that are missing.
 // H.264, MPEG-1, 2 and 4 and their kin conceal and say so. MJPEG goes on silently unless AV_EF_EXPLODE asks it not to, and HEVC checks a
 // picture's hash only when asked. Neither raised a false alarm on an intact file; for H.264 it does, at leading pictures of an open GOP.
-// Note [Forbidden bytes] has one check of our own. What remains unseen is measured in docs/damage.md.
+// Note [Forbidden bytes] has one check of our own. What remains unseen is measured in docs/frames.md.
 
 }  // namespace vidload
