@@ -19,7 +19,7 @@ import numpy as np
 import vidload
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-import videos  # noqa: E402
+import videos
 
 CLIPS = {
     "H.264, CABAC": "h264",

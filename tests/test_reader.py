@@ -222,7 +222,7 @@ def test_a_recording_that_begins_without_a_keyframe_shows_its_broken_frames_only
     path = video("flv1_no_keyframe_at_start")  # 6 packets are missing; the next keyframe is frame 6
     reader = vidload.VideoReader(path)
     assert reader.is_trusted.tolist() == [False] * 6 + [True] * 13
-    with pytest.raises(vidload.DamagedVideoError, match="frame 2: .*before the first keyframe"):
+    with pytest.raises(vidload.DamagedVideoError, match=r"frame 2: .*before the first keyframe"):
         reader.get_frames_at([2, 8])
     assert np.array_equal(reader[8], vidload.VideoReader(path, allow_damaged=True).get_frames_at([2, 8])[1])
     with pytest.raises(vidload.DamagedVideoError):

@@ -258,7 +258,8 @@ class VideoReader:
     def is_trusted(self) -> npt.NDArray[np.bool_]:
         """Which frames have all that they were predicted from in the file: bool [num_frames]. Those before the first keyframe of a cut
         recording have not, and raise DamagedVideoError unless `allow_damaged`. Damage within the file is found by decoding alone."""
-        return (self._index.packet_flags & _UNTRUSTED)[self._index.frame_packet] == 0
+        is_trusted: npt.NDArray[np.bool_] = (self._index.packet_flags & _UNTRUSTED)[self._index.frame_packet] == 0
+        return is_trusted
 
     # --- frames
 
