@@ -298,3 +298,11 @@ def test_a_file_that_decodes_to_other_frames_than_its_headers_say_is_indexed_ane
         assert loader.stats()["num_files_decoded"] >= 1 and loader.stats()["num_failed"] == 0
     vidload._core.clear_index_cache()
     assert torch.equal(vidload.VideoDataset([(str(path), 0)], **last)[0][0], intact)
+
+
+@pytest.mark.parametrize("name", ["h264_lost_packets", "h264_no_keyframe_at_start", "h264_truncated_ts", "hevc_no_keyframe_at_start"])
+def test_what_a_decoder_makes_of_missing_packets_is_what_a_sequential_decode_makes_of_them(name: str, video, tmp_path: Path) -> None:
+    reference = corpus_check.build_reference(tmp_path)
+    if reference is None:
+        pytest.skip("needs a C compiler and pkg-config")
+    assert corpus_check.check(reference, Path(video(name)))["verdict"] in ("right", "damaged")

@@ -128,6 +128,20 @@ int reorder_depth(const std::vector<int32_t>& order, size_t num_packets) {
   return depth;
 }
 
+// Whether decode times leave room for packets that are not there, as in a recording that lost some. What a decoder makes of pictures that
+// refer to them depends on all it has decoded, so nothing may be left out.
+bool has_time_gaps(const std::vector<int64_t>& dts) {
+  std::vector<int64_t> steps;
+  for (size_t i = 1; i < dts.size(); ++i) {
+    if (dts[i] != AV_NOPTS_VALUE && dts[i - 1] != AV_NOPTS_VALUE) steps.push_back(dts[i] - dts[i - 1]);
+  }
+  if (steps.empty()) return false;
+  std::vector<int64_t> sorted = steps;
+  const auto middle = sorted.begin() + std::ptrdiff_t(sorted.size() / 2);
+  std::nth_element(sorted.begin(), middle, sorted.end());
+  return std::any_of(steps.begin(), steps.end(), [&](int64_t step) { return 2 * step > 3 * *middle; });
+}
+
 double median_frame_seconds(const PacketIndex& index) {
   std::vector<int64_t> steps;
   for (size_t i = 1; i < index.frame_pts.size(); ++i) steps.push_back(index.frame_pts[i] - index.frame_pts[i - 1]);
@@ -181,6 +195,7 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
     facts.push_back(headers.read(packet->data, packet->size));
     const int64_t found = finder.find(packet->pos, packet->data, packet->size);
     if (found < 0) index.is_byte_addressable = false;
+    is_plain &= !(packet->flags & AV_PKT_FLAG_CORRUPT);  // cells of a transport stream are missing, or it was spliced
     for (int i = 0; i < packet->side_data_elems; ++i) {
       const AVPacketSideDataType type = packet->side_data[i].type;
       if (type == AV_PKT_DATA_NEW_EXTRADATA || type == AV_PKT_DATA_PARAM_CHANGE || type == AV_PKT_DATA_PALETTE) {
@@ -236,7 +251,8 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
     return std::adjacent_find(frames.begin(), frames.end(),
                               [&](int32_t a, int32_t b) { return index.pts[size_t(a)] >= index.pts[size_t(b)]; }) == frames.end();
   };
-  index.is_regular = order && is_plain && has_all_pts && !may_hold_fields && times_rise();
+  const bool may_lack_packets = container.is_parsed() && has_time_gaps(dts);
+  index.is_regular = order && is_plain && has_all_pts && !may_hold_fields && !may_lack_packets && times_rise();
   AVRational fps = container.stream()->avg_frame_rate;
   if (fps.num <= 0) fps = container.stream()->r_frame_rate;
   scan.container_fps = {fps.num, fps.den};
