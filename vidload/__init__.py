@@ -20,6 +20,7 @@ from vidload.errors import (
 from vidload.feature_dataset import FeatureDataset
 from vidload.index import DatasetIndex, build_index
 from vidload.info import info
+from vidload.limits import VideoLimits, get_limits, set_limits
 from vidload.loader import VideoLoader
 from vidload.reader import ReadPlan, StreamSummary, VideoReader, streams
 
@@ -39,12 +40,15 @@ __all__ = [
     "VideoDataset",
     "VideoError",
     "VideoLimitError",
+    "VideoLimits",
     "VideoLoader",
     "VideoNotFoundError",
     "VideoReader",
     "build_index",
+    "get_limits",
     "info",
     "sampling",
+    "set_limits",
     "streams",
     "transforms",
 ]

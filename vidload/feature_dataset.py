@@ -300,9 +300,9 @@ def read_facts(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
 def _feature_file(folder: Path, name: str) -> str:
     for stem in (name, f"v_{name}"):
         for suffix in (".npy", ".csv"):
-            path = folder / f"{stem}{suffix}"
-            if path.is_file():
-                return os.fspath(path)
+            path = os.path.join(folder, f"{stem}{suffix}")
+            if os.path.isfile(path):  # False too for names that no file can have
+                return path
     raise VideoNotFoundError(os.fspath(folder / f"{name}.npy"), None, "no such feature file, nor a .csv")
 
 

@@ -1,7 +1,10 @@
 #include "batch/batch_loader.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <ctime>
 
+#include "base/limits.h"
 #include "batch/file_attempt.h"
 #include "cuda/nvdec_decoder.h"
 #include "decode/picture_of_frame.h"
@@ -24,6 +27,35 @@ std::string frame_path(const SampleSource& source, int64_t frame) {
   return source.path + "/" + source.frame_name->of(source.first_number + frame);
 }
 
+// What stops work on one sample: its batch was given up, or it has used up its processor time.
+class SampleCancel final : public Cancel {
+ public:
+  SampleCancel(const CancelFlag& batch, const std::string& path) : batch_(batch), path_(path), max_seconds_(video_limits().cpu_seconds) {}
+  bool is_set() const override {
+    if (batch_.is_set()) return true;
+    const Clock::time_point now = Clock::now();
+    if (now < next_look_) return false;  // the thread's clock is a system call
+    next_look_ = now + std::chrono::milliseconds(100);
+    if (thread_seconds() - start_seconds_ <= max_seconds_) return false;
+    char seconds[32];
+    std::snprintf(seconds, sizeof seconds, "%g", max_seconds_);
+    throw VideoError(VideoErrorKind::limit, path_, -1,
+                     std::string("takes more processor time than the limit, cpu_seconds=") + seconds +
+                         "; leave the file out, or raise it with vidload.set_limits");
+  }
+
+ private:
+  static double thread_seconds() {
+    timespec now = {};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
+  }
+  const CancelFlag& batch_;
+  const std::string& path_;
+  const double max_seconds_, start_seconds_ = thread_seconds();
+  mutable Clock::time_point next_look_;
+};
+
 }  // namespace
 
 struct LoaderPool::Worker {
@@ -32,6 +64,7 @@ struct LoaderPool::Worker {
   TransformSpec spec = {};
   JpegDecoder jpeg;
   PixelConverter converter;
+  const Cancel* cancel = nullptr;          // of the sample at work
   UniqueDeviceTransform device_transform;  // where batches are a GPU's
 
   static constexpr size_t kMaxDecoders = 16;
@@ -126,8 +159,8 @@ struct Batch::Shared {
   void write_to_device(size_t sample, int64_t frame, const PictureView& picture, PictureMemory memory, DeviceTransform& transform,
                        LoadStats& stats);
   void decode_video(size_t sample, const PacketIndex& index, LoaderPool::Worker& worker, LoadStats& stats);
-  bool load_by_nvdec(size_t sample, const PacketIndex& index, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times,
-                     LoadStats& stats);
+  bool load_by_nvdec(size_t sample, const PacketIndex& index, const DecodePlan& plan, PacketReader& reader, LoaderPool::Worker& worker,
+                     DecodeTimes& times, LoadStats& stats);
   void load_video(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
   void load_frames(size_t sample, LoaderPool::Worker& worker, LoadStats& stats);
 
@@ -161,10 +194,13 @@ void Batch::Shared::run(size_t sample, int thread, Step step) {
   if (cancelled.is_set()) return;
   LoadStats stats;
   const std::string& path = sources[sample].path;
+  const SampleCancel cancel(cancelled, path);
+  LoaderPool::Worker& worker = pool->worker(thread);
+  worker.cancel = &cancel;
   try {
     attempt_file(path, [&] {
       try {
-        (this->*step)(sample, pool->worker(thread), stats);
+        (this->*step)(sample, worker, stats);
       } catch (const VideoError&) {
         throw;
       } catch (const Error& error) {  // e.g. a picture that the transform cannot have
@@ -193,7 +229,7 @@ void Batch::Shared::find_info(size_t sample, LoaderPool::Worker& worker, LoadSta
   SampleInfo& info = infos[sample];
   if (!source.frame_name) {
     IndexOrigin origin;
-    info.index = IndexCache::instance().get(source.path, source.stream, source.stored, &cancelled, &origin);
+    info.index = IndexCache::instance().get(source.path, source.stream, source.stored, worker.cancel, &origin);
     stats.num_files_scanned += origin.is_scanned;
     stats.num_entries_refused += origin.is_stored_refused;
     const StreamInfo& stream = info.index->stream;
@@ -258,8 +294,8 @@ void Batch::Shared::write_to_device(size_t sample, int64_t frame, const PictureV
 }
 
 // Returns false, having counted why, if the CPU must decode the sample.
-bool Batch::Shared::load_by_nvdec(size_t sample, const PacketIndex& index, const DecodePlan& plan, PacketReader& reader, DecodeTimes& times,
-                                  LoadStats& stats) {
+bool Batch::Shared::load_by_nvdec(size_t sample, const PacketIndex& index, const DecodePlan& plan, PacketReader& reader,
+                                  LoaderPool::Worker& worker, DecodeTimes& times, LoadStats& stats) {
   const CudaTarget& target = pool->target();
   if (target.decoding == CudaDecoding::cpu) return false;
   const int64_t num_frames = stats.num_frames;
@@ -270,7 +306,7 @@ bool Batch::Shared::load_by_nvdec(size_t sample, const PacketIndex& index, const
     if (target.decoding == CudaDecoding::automatic && int64_t{index.stream.coded_width} * index.stream.coded_height < kSmallPicture) {
       throw NvdecRefusal(Fallback::small_picture, "");
     }
-    decode_by_nvdec(*pool->device(), index, plan, reader, *order, sink, times, &cancelled, &stats.num_nvdec_creations);
+    decode_by_nvdec(*pool->device(), index, plan, reader, *order, sink, times, worker.cancel, &stats.num_nvdec_creations);
     ++stats.num_nvdec_samples;
     return true;
   } catch (const NvdecRefusal& refusal) {
@@ -300,7 +336,7 @@ void Batch::Shared::load_video(size_t sample, LoaderPool::Worker& worker, LoadSt
     // the same numbers of that list if it has as many, else they must be drawn again, which is the caller's to do.
     const SampleSource& source = sources[sample];
     ++stats.num_files_decoded;
-    infos[sample].index = IndexCache::instance().get_decoded(source.path, source.stream, &cancelled);
+    infos[sample].index = IndexCache::instance().get_decoded(source.path, source.stream, worker.cancel);
     if (infos[sample].index->num_frames() != index->num_frames()) throw;
     decode_video(sample, *infos[sample].index, worker, stats);
   }
@@ -323,14 +359,14 @@ void Batch::Shared::decode_video(size_t sample, const PacketIndex& index, Loader
   if (!(source->stamp() == index.stamp)) {
     throw VideoError(VideoErrorKind::unreadable, path, -1, "the file changed after it was indexed; load it again when it is complete");
   }
-  PacketReader reader(*source, index, &cancelled);
+  PacketReader reader(*source, index, worker.cancel);
   DecodeTimes times;
   const auto add_times = [&] {
     stats.bytes_read += reader.bytes_read();
     stats.read_seconds += times.read_seconds;
     stats.decode_seconds += times.decode_seconds;
   };
-  if (pool->device() && load_by_nvdec(sample, index, plan, reader, times, stats)) {
+  if (pool->device() && load_by_nvdec(sample, index, plan, reader, worker, times, stats)) {
     source->check_unchanged();
     return add_times();
   }
@@ -341,7 +377,7 @@ void Batch::Shared::decode_video(size_t sample, const PacketIndex& index, Loader
     write(sample, wanted.frame, picture_of_frame(worker.converter.converted(frame, path), index.stream, path), worker, stats);
   };
   try {
-    for (const Span& span : plan.spans) decoder.run(span, reader, sink, times, &cancelled);
+    for (const Span& span : plan.spans) decoder.run(span, reader, sink, times, worker.cancel);
   } catch (...) {
     worker.forget_decoder();
     throw;
@@ -356,7 +392,7 @@ void Batch::Shared::load_frames(size_t sample, LoaderPool::Worker& worker, LoadS
   std::sort(frames.begin(), frames.end());
   frames.erase(std::unique(frames.begin(), frames.end()), frames.end());
   for (const int64_t frame : frames) {
-    if (cancelled.is_set()) return;
+    if (worker.cancel->is_set()) return;
     if (frame < 0 || frame >= source.num_frames) {
       throw VideoError(VideoErrorKind::frame_index, source.path, -1,
                        "frame_index " + std::to_string(frame) + " is out of range [0, " + std::to_string(source.num_frames) + ")");

@@ -56,11 +56,15 @@ std::shared_ptr<const PacketIndex> IndexCache::get(const std::string& path, int 
   *origin = {};
   const Key key{path, stream};
   const FileStamp stamp = file_stamp(path);
-  if (auto known = find(key, stamp)) return known;
-  std::shared_ptr<const PacketIndex> index;
+  std::shared_ptr<const PacketIndex> index = find(key, stamp);
+  if (index) {
+    check_limits(*index, path);
+    return index;
+  }
   if (stored.file && stored.stamp == stamp) {
     index = read_stored(stored, stamp);
     origin->is_stored_refused = !index;
+    if (index) check_limits(*index, path);
     if (index && stream >= 0 && index->stream.stream_number != stream) index.reset();
   }
   if (!index) {

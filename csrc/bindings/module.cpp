@@ -16,6 +16,7 @@ extern "C" {
 #include <cstring>
 
 #include "base/cpu_level.h"
+#include "base/limits.h"
 #include "source/ffmpeg_log.h"
 
 namespace py = pybind11;
@@ -94,6 +95,13 @@ static py::dict versions() {
   return result;
 }
 
+template <typename Visit>
+static void for_each_limit(VideoLimits& limits, Visit visit) {
+  visit("pixels", limits.pixels), visit("packet_bytes", limits.packet_bytes), visit("packets", limits.packets);
+  visit("frames", limits.frames), visit("edits", limits.edits), visit("streams", limits.streams);
+  visit("jpeg_bytes", limits.jpeg_bytes), visit("jpeg_pixels", limits.jpeg_pixels), visit("cpu_seconds", limits.cpu_seconds);
+}
+
 }  // namespace vidload
 
 PYBIND11_MODULE(_core, module) {
@@ -102,6 +110,17 @@ PYBIND11_MODULE(_core, module) {
   if (!std::getenv("VIDLOAD_FFMPEG_LOG")) keep_ffmpeg_words();
   py::register_exception_translator(&translate_errors);
   module.def("versions", &versions, "FFmpeg's versions and decoders.");
+  module.def("video_limits", [] {
+    py::dict result;
+    VideoLimits limits = video_limits();
+    for_each_limit(limits, [&](const char* name, auto value) { result[name] = value; });
+    return result;
+  });
+  module.def("set_video_limits", [](const py::dict& values) {
+    VideoLimits limits;
+    for_each_limit(limits, [&](const char* name, auto& value) { value = py::cast<std::decay_t<decltype(value)>>(values[name]); });
+    set_video_limits(limits);
+  });
   bind_index(module);
   bind_reader(module);
   bind_transform(module);

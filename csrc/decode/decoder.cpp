@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/limits.h"
 #include "decode/nal_check.h"
 
 namespace vidload {
@@ -83,7 +84,8 @@ UniqueAVCodecContext open_context(const StreamInfo& stream, const std::string& p
   int code = avcodec_parameters_to_context(context.get(), parameters.get());
   if (code >= 0) {
     context->thread_count = 1;
-    context->pkt_timebase = {1, 1};  // pts carries the packet's number, see Note [Packet numbers as pts]
+    context->max_pixels = video_limits().pixels;  // a stream may change its size on the way
+    context->pkt_timebase = {1, 1};               // pts carries the packet's number, see Note [Packet numbers as pts]
     if (is_strict) context->err_recognition |= error_recognition(descriptor->id);
     if (must_blacken(descriptor->id)) context->get_buffer2 = get_black_buffer;
     context->flags |= AV_CODEC_FLAG_UNALIGNED;  // crop exactly as the stream says, not to aligned addresses

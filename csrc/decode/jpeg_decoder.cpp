@@ -2,9 +2,12 @@
 
 #include <turbojpeg.h>
 
+#include <algorithm>
 #include <cstring>
+#include <new>
 
 #include "base/error.h"
+#include "base/limits.h"
 
 namespace vidload {
 
@@ -21,10 +24,19 @@ void JpegDecoder::fail(const std::string& path) const {
                    std::string("cannot decode this JPEG frame: ") + tjGetErrorStr2(handle_) + "; extract the frames again");
 }
 
+// Makes room for `size` bytes. Memory that one large picture needed is not kept for the many small ones.
+static void fit(std::vector<uint8_t>& buffer, size_t size) {
+  constexpr size_t kKept = 32 << 20;
+  if (buffer.size() >= size && buffer.size() <= std::max(kKept, 4 * size)) return;
+  std::vector<uint8_t>().swap(buffer);  // before the new memory is taken
+  buffer.resize(size);
+}
+
 void JpegDecoder::read(const std::string& path) {
   const std::unique_ptr<ByteSource> source = open_file(path);
+  check_limit(source->size(), video_limits().jpeg_bytes, "bytes of a JPEG file", "jpeg_bytes", path);
   constexpr size_t kPadding = 64;
-  if (file_.size() < size_t(source->size()) + kPadding) file_.resize(size_t(source->size()) + kPadding);
+  fit(file_, size_t(source->size()) + kPadding);
   file_size_ = source->read(0, file_.data(), source->size());
 }
 
@@ -32,12 +44,14 @@ JpegDecoder::Size JpegDecoder::read_size(const std::string& path) {
   read(path);
   int width = 0, height = 0, subsampling = 0, color_space = 0;
   if (tjDecompressHeader3(handle_, file_.data(), size_t(file_size_), &width, &height, &subsampling, &color_space) != 0) fail(path);
+  check_limit(int64_t{width} * height, video_limits().jpeg_pixels, "pixels of a JPEG file", "jpeg_pixels", path);
   return {width, height};
 }
 
 PictureView JpegDecoder::decode(const std::string& path) {
   int width = 0, height = 0, subsampling = 0, color_space = 0;
   if (tjDecompressHeader3(handle_, file_.data(), size_t(file_size_), &width, &height, &subsampling, &color_space) != 0) fail(path);
+  check_limit(int64_t{width} * height, video_limits().jpeg_pixels, "pixels of a JPEG file", "jpeg_pixels", path);
   if ((color_space != TJCS_YCbCr && color_space != TJCS_GRAY) || subsampling < 0 || subsampling >= TJ_NUMSAMP) {
     throw VideoError(VideoErrorKind::unsupported, path, -1,
                      "is a JPEG of another color space than YCbCr or gray (RGB, CMYK); extract the frames again");
@@ -67,7 +81,7 @@ PictureView JpegDecoder::decode(const std::string& path) {
     offsets[i] = total;
     total += size_t(strides[i]) * size_t(tjPlaneHeight(i, height, subsampling));
   }
-  if (planes_.size() < total) planes_.resize(total);
+  fit(planes_, total);
   unsigned char* pointers[3] = {};
   for (int i = 0; i < picture.num_planes; ++i) {
     pointers[i] = planes_.data() + offsets[i];

@@ -215,6 +215,7 @@ PacketIndex index_video(const ByteSource& source, int stream, bool must_decode, 
   if (index.stream.coded_width <= 0 || index.stream.coded_height <= 0) {
     throw VideoError(VideoErrorKind::unreadable, source.name(), -1, "its picture size is unknown and its first frame damaged");
   }
+  check_limits(index, source.name());
   check_pixel_format(index.stream, source.name());
   return std::move(scan.index);
 }

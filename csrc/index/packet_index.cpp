@@ -11,6 +11,7 @@ extern "C" {
 
 #include "base/checksum.h"
 #include "base/error.h"
+#include "base/limits.h"
 
 namespace vidload {
 namespace {
@@ -153,6 +154,13 @@ void check_sense(const PacketIndex& index) {
 }
 
 }  // namespace
+
+void check_limits(const PacketIndex& index, const std::string& path) {
+  const VideoLimits limits = video_limits();
+  check_limit(int64_t{index.stream.coded_width} * index.stream.coded_height, limits.pixels, "pixels of a picture", "pixels", path);
+  check_limit(index.num_packets(), limits.packets, "packets", "packets", path);
+  check_limit(index.num_frames(), limits.frames, "frames", "frames", path);
+}
 
 int64_t PacketIndex::bytes_held() const {
   return int64_t(sizeof *this + stream.extradata.size() + pts.size() * (8 + 8 + 4 + 1) + frame_packet.size() * (4 + 8));

@@ -83,6 +83,9 @@ struct PacketIndex {
   static PacketIndex from_bytes(const uint8_t* data, size_t size);
 };
 
+// Throws VideoError (kind limit) unless the video is within VideoLimits.
+void check_limits(const PacketIndex& index, const std::string& path);
+
 // What a pass over the packets finds.
 struct PacketScan {
   PacketIndex index;          // frames are listed only if it is regular; colors and picture size are the container's word

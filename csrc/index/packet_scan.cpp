@@ -12,6 +12,7 @@ extern "C" {
 }
 
 #include "base/error.h"
+#include "base/limits.h"
 #include "index/frame_order.h"
 #include "index/packet_headers.h"
 #include "index/packet_index.h"
@@ -178,6 +179,8 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
   PacketIndex& index = scan.index;
   index.stream = stream_info(container);
   index.stamp = source.stamp();
+  const VideoLimits limits = video_limits();
+  check_limit(int64_t{index.stream.coded_width} * index.stream.coded_height, limits.pixels, "pixels of a picture", "pixels", source.name());
   PacketHeaderReader headers(*container.stream()->codecpar);
   PayloadFinder finder(source);
   UniqueAVPacket packet(av_packet_alloc());
@@ -192,6 +195,8 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
       index.note = "the file is cut short; its incomplete last packet is left out";
       break;
     }
+    check_limit(packet->size, limits.packet_bytes, "bytes of a packet", "packet_bytes", source.name());
+    check_limit(int64_t(index.pts.size()) + 1, limits.packets, "packets", "packets", source.name());
     facts.push_back(headers.read(packet->data, packet->size));
     const int64_t found = finder.find(packet->pos, packet->data, packet->size);
     if (found < 0) index.is_byte_addressable = false;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -11,6 +12,8 @@ extern "C" {
 }
 
 #include "base/error.h"
+#include "base/limits.h"
+#include "source/edit_list.h"
 
 namespace vidload {
 namespace {
@@ -120,6 +123,11 @@ void Container::open(int stream) {
                          "', which is no plain video container (pictures, sound alone, and "
                          "playlists and other formats that point to further files are not opened)");
   }
+  const VideoLimits limits = video_limits();
+  if (code >= 0 && std::strstr(input->name, "mp4")) {
+    check_limit(count_edits(*position_.source), limits.edits, "entries of edit lists", "edits", name);
+  }
+  format_->max_streams = int(std::min<int64_t>(limits.streams + 1, INT_MAX));
   if (code >= 0) code = avformat_open_input(&format_, nullptr, input, nullptr);  // frees format_ when it fails
   rethrow_failure();
   throw_if_out_of_memory(code);
@@ -141,6 +149,7 @@ void Container::open(int stream) {
       throw VideoError(VideoErrorKind::unreadable, name, -1, "cannot find out what streams it holds (" + av_error_text(code) + ")", code);
     }
   }
+  check_limit(format_->nb_streams, limits.streams, "streams", "streams", name);
   best_stream_ = av_find_best_stream(format_, AVMEDIA_TYPE_VIDEO, -1, -1, nullptr, 0);
   const auto is_video = [&](int number) {
     return number >= 0 && number < int(format_->nb_streams) && format_->streams[number]->codecpar->codec_type == AVMEDIA_TYPE_VIDEO &&

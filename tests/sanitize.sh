@@ -1,0 +1,34 @@
+#!/bin/sh
+# sanitize.sh address,undefined | thread: builds the extension with these sanitizers into build/sanitize-*, beside a link to the package,
+# and runs the tests that drive the C++ with it. TESTS names others.
+#
+# Python itself is not built with sanitizers, so their runtime is preloaded. Leaks are not looked for: the interpreter's own would drown
+# all others. Child processes with a memory limit or a preloaded library of their own, the stub GPU (which needs nvcc), and decoding by
+# libraries that are built without sanitizers are left out or go unseen.
+set -eu
+cd "$(dirname "$0")/.."
+sanitizers=$1
+bin=${BIN:-.venv/bin}
+tests=${TESTS:-"tests/test_decode.py tests/test_index.py tests/test_index_damage.py tests/test_plan.py tests/test_errors.py tests/test_reader.py
+  tests/test_limits.py tests/test_transform.py tests/test_frames.py"}
+[ "$sanitizers" = thread ] && tests=${TESTS:-"tests/test_loader.py tests/test_errors.py tests/test_index.py tests/test_memory_pool.py"}
+folder=$PWD/build/sanitize-$sanitizers
+mkdir -p "$folder/package/vidload"
+# The package's own files, and in place of its compiled module the one built here.
+for file in vidload/*; do
+  case $file in *.so) ;; *) ln -sfn "$PWD/$file" "$folder/package/$file" ;; esac
+done
+ln -sfn "$PWD/models" "$folder/package/vidload/models"
+PATH="$PWD/$bin:$PATH"
+cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIDLOAD_SANITIZE="$sanitizers" -DVIDLOAD_CUDA=OFF -DVIDLOAD_WERROR=OFF \
+  -DPython_EXECUTABLE="$PWD/$bin/python" -Dpybind11_DIR="$(python -m pybind11 --cmakedir)" -DVIDLOAD_OUTPUT_DIR="$folder/package/vidload" >/dev/null
+cmake --build "$folder"
+runtime=libasan.so
+[ "$sanitizers" = thread ] && runtime=libtsan.so
+# libstdc++ too, or exceptions thrown by preloaded runtimes find no handlers.
+export LD_PRELOAD="$(gcc -print-file-name=$runtime) $(gcc -print-file-name=libstdc++.so.6)"
+export PYTHONPATH="$folder/package:$PWD/tests" PYTHONMALLOC=malloc OMP_NUM_THREADS=1
+export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+export TSAN_OPTIONS="halt_on_error=0:exitcode=66:report_signal_unsafe=0:suppressions=$PWD/tests/tsan.supp"
+# shellcheck disable=SC2086
+exec python -c 'import sys, vidload; assert "sanitize" in vidload._core.__file__, vidload._core.__file__; import pytest; sys.exit(pytest.main(sys.argv[1:]))' -p no:cacheprovider -q -x --deselect tests/test_limits.py::test_a_jpeg_that_claims_gigapixels_costs_no_memory --deselect tests/test_limits.py::test_memory_of_a_large_jpeg_is_given_back $tests
