@@ -310,7 +310,7 @@ def test_items_may_have_several_labels():
     "items, message",
     [
         ([], "no videos in the sequence"),
-        (["a.mp4"], r"item 0: expected \(path, label\[, start_seconds, end_seconds\]\), got 'a.mp4'"),
+        (["a.mp4"], r"item 0: expected \(path, label\[, start_seconds, end_seconds\[, stream\]\]\), got 'a.mp4'"),
         ([("a", 0), ("b",)], r"item 1: expected \(path, label"),
         ([("a", "archery")], "item 0: label 'archery' is not an integer"),
         ([("a", 0), ("b", 1.5)], "item 1: label 1.5 is not an integer"),

@@ -23,7 +23,8 @@ constexpr const char* kPlainFormats =
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,live_flv,asf,ogg,nut,mxf,gxf,rm,ivf,obu,av1,wtv,nsv,dv,swf,yuv4mpegpipe,kux,pva,ty,ifv,"
     "h264,hevc,vvc,evc,h261,h263,m4v,mpegvideo,mjpeg,mpjpeg,smjpeg,mjpeg_2000,vc1,vc1test,cavsvideo,dirac,dnxhd,ipu,ingenient,"
     "gif,apng,flic,smk,bink,roq,cdxl,4xm,ea,idcin,film_cpk,vmd,rl2,mvi,avs,nuv,pmp,amv,vivo,wsvqa,wc3movie,thp,moflex,xmv,yop,rpl,siff,"
-    "mtv,paf,lmlm4,lvf,mxg,jv,hnm,gdv,dxa,c93,bfi,bmv,anm,vividas,ipmovie,dsicin,tiertexseq,smush,mm,nc,mgsts,r3d";
+    "mtv,paf,lmlm4,lvf,mxg,jv,hnm,gdv,dxa,c93,bfi,bmv,anm,vividas,ipmovie,dsicin,tiertexseq,smush,mm,nc,mgsts,r3d,"
+    "jpeg_pipe,png_pipe,bmp_pipe,tiff_pipe,webp_pipe";  // one picture, from the bytes that are there
 
 #if LIBAVFORMAT_VERSION_MAJOR >= 59
 using InputFormat = const AVInputFormat;
@@ -120,7 +121,7 @@ void Container::open(int stream) {
   if (code >= 0 && av_match_list(input->name, kPlainFormats, ',') <= 0) {
     throw VideoError(VideoErrorKind::unsupported, name, -1,
                      std::string("is of the format '") + input->name +
-                         "', which is no plain video container (pictures, sound alone, and "
+                         "', which is no plain video container (sound alone, and "
                          "playlists and other formats that point to further files are not opened)");
   }
   const VideoLimits limits = video_limits();
