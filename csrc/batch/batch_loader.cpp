@@ -30,9 +30,10 @@ std::string frame_path(const SampleSource& source, int64_t frame) {
 // What stops work on one sample: its batch was given up, or it has used up its processor time.
 class SampleCancel final : public Cancel {
  public:
-  SampleCancel(const CancelFlag& batch, const std::string& path) : batch_(batch), path_(path), max_seconds_(video_limits().cpu_seconds) {}
+  SampleCancel(const CancelFlag& batch, const Cancel* caller, const std::string& path)
+      : batch_(batch), caller_(caller), path_(path), max_seconds_(video_limits().cpu_seconds) {}
   bool is_set() const override {
-    if (batch_.is_set()) return true;
+    if (batch_.is_set() || (caller_ && caller_->is_set())) return true;
     const Clock::time_point now = Clock::now();
     if (now < next_look_) return false;  // the thread's clock is a system call
     next_look_ = now + std::chrono::milliseconds(100);
@@ -51,6 +52,7 @@ class SampleCancel final : public Cancel {
     return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
   }
   const CancelFlag& batch_;
+  const Cancel* caller_;
   const std::string& path_;
   const double max_seconds_, start_seconds_ = thread_seconds();
   mutable Clock::time_point next_look_;
@@ -194,7 +196,7 @@ void Batch::Shared::run(size_t sample, int thread, Step step) {
   if (cancelled.is_set()) return;
   LoadStats stats;
   const std::string& path = sources[sample].path;
-  const SampleCancel cancel(cancelled, path);
+  const SampleCancel cancel(cancelled, pool->caller_cancel(), path);
   LoaderPool::Worker& worker = pool->worker(thread);
   worker.cancel = &cancel;
   try {
@@ -469,6 +471,12 @@ Batch::~Batch() {
     hand_over();
   } catch (const CudaError&) {  // the process is ending, and the driver has gone before
   }
+}
+
+bool Batch::end(double timeout_seconds) {
+  if (!pool_->threads().is_usable()) return true;  // ~Batch knows what to do in a forked child
+  cancel();
+  return wait_for_tasks(timeout_seconds);
 }
 
 void Batch::cancel() { shared_->cancelled.set(); }

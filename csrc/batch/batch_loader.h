@@ -80,10 +80,15 @@ class LoaderPool {
   void set_consumer(CUstream stream) { consumer_.store(stream); }
   CUstream consumer() const { return consumer_.load(); }
 
+  // What ends work in the calling thread, where there are no others; null for nothing. Must outlive the pool.
+  void set_caller_cancel(const Cancel* cancel) { caller_cancel_ = cancel; }
+  const Cancel* caller_cancel() const { return caller_cancel_; }
+
  private:
   CudaTarget target_;
   const CudaDevice* device_ = nullptr;
   std::atomic<CUstream> consumer_{nullptr};
+  const Cancel* caller_cancel_ = nullptr;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::mutex stats_mutex_;
   LoadStats stats_;
@@ -103,6 +108,8 @@ class Batch {
   // lost GPU) is thrown as soon as it is known, whatever else is under way: std::bad_alloc, MachineError, CudaError, ...
   bool wait(double timeout_seconds);
   void cancel();
+  // Cancels, and waits for what has started, but no longer than that: false where threads are still at work. Throws nothing.
+  bool end(double timeout_seconds);
   // Valid after wait() gave true. A sample that failed has an error, a VideoError, and must not be asked for in decode().
   const std::vector<SampleInfo>& infos() const;
   const std::vector<std::exception_ptr>& errors() const;

@@ -1,6 +1,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "batch/batch_loader.h"
@@ -68,14 +69,39 @@ struct OwnedBatch {
     batch = std::make_unique<Batch>(std::move(pool), std::move(sources));
   }
   ~OwnedBatch() {
-    const GilRelease release;
-    batch.reset();
+    bool has_ended = false;
+    {
+      const GilRelease release;
+      has_ended = batch->end(left_behind().empty() ? kPatienceSeconds : 0);
+      if (has_ended) batch.reset();
+    }
+    auto& left = left_behind();
+    for (auto& other : left) {
+      if (other.batch->end(0)) other = {};
+    }
+    left.erase(std::remove_if(left.begin(), left.end(), [](const LeftBehind& other) { return !other.batch; }), left.end());
+    if (!has_ended) left.push_back({std::move(memory), std::move(batch)});
   }
   OwnedBatch(const OwnedBatch&) = delete;
   OwnedBatch& operator=(const OwnedBatch&) = delete;
 
   py::object memory;
   std::unique_ptr<Batch> batch;
+
+ private:
+  static constexpr double kPatienceSeconds = 1;
+
+  // Batches whose threads do not come back from a read: a dead file server may hold them for hours, and nobody else is to wait for it.
+  // They are kept, with the memory they may still write to and the pool of their threads, until they have ended; at the process's end,
+  // for good. Used with the GIL held.
+  struct LeftBehind {
+    py::object memory;
+    std::unique_ptr<Batch> batch;
+  };
+  static std::vector<LeftBehind>& left_behind() {
+    static auto* left = new std::vector<LeftBehind>;  // never destroyed
+    return *left;
+  }
 };
 
 // Waits without the GIL, but lets Ctrl-C through ten times a second.
@@ -268,7 +294,9 @@ void bind_loader(py::module_& module) {
              std::optional<CudaTarget> target;
              if (device >= 0) target = CudaTarget{device, cuda_decoding(decoder), strict};
              const GilRelease release;
-             return std::make_shared<LoaderPool>(num_threads, target);
+             auto pool = std::make_shared<LoaderPool>(num_threads, target);
+             if (num_threads == 0) pool->set_caller_cancel(&python_signals());  // the calling thread decodes: Ctrl-C ends it
+             return pool;
            }),
            py::arg("num_threads"), py::arg("device") = -1, py::arg("decoder") = "auto", py::arg("strict") = false,
            "device: number of the GPU that batches are in the memory of, or -1. decoder: auto, cpu or nvdec, for a GPU.")
