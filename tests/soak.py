@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import os
 import random
 import sys
@@ -75,6 +76,7 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=200_000)
     parser.add_argument("--abandon", type=int, default=500)
     args = parser.parse_args()
+    logging.getLogger("vidload").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as name:
         data = dataset(Path(name))
         loader = VideoLoader(data, batch_size=16, shuffle=True, num_workers=2, on_error="skip", max_failures=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 import textwrap
@@ -183,6 +184,53 @@ def test_a_daemon_thread_in_next_does_not_abort_the_interpreters_exit(paths) -> 
             [sys.executable, "-c", textwrap.dedent(code), str(num_workers), *paths], capture_output=True, text=True, timeout=60
         )
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_full_disk_leaves_the_old_index_and_is_an_oserror(paths, tmp_path: Path) -> None:
+    out = run_with_faults(
+        """
+        import pathlib
+        *paths, folder = sys.argv[1:]
+        target = pathlib.Path(folder, "index")
+        vidload.build_index(paths, target)
+        before = target.read_bytes()
+        for nth in (1, 2, 5):
+            faults.fault_write(nth, errno.ENOSPC)
+            try:
+                vidload.build_index(paths[:-1], target)
+                print("nothing was raised", nth, faults.fault_writes())
+            except OSError as error:
+                assert "No space left" in str(error), error
+            faults.fault_write(0, 0)
+            assert target.read_bytes() == before and [path.name for path in target.parent.iterdir()] == ["index"]
+        print("done")
+        """,
+        *paths,
+        tmp_path,
+    )
+    assert out == "done\n"
+
+
+def test_a_killed_index_run_leaves_the_old_index_and_the_next_run_is_whole(paths, tmp_path: Path) -> None:
+    code = """
+        import pathlib, signal
+        *paths, folder = sys.argv[1:]
+        faults.fault_read_wait(2)
+        child = os.fork()
+        if child == 0:
+            vidload.build_index(paths, pathlib.Path(folder, "index"), num_workers=1)
+            os._exit(0)
+        time.sleep(0.2)
+        os.kill(child, signal.SIGKILL)
+        print(os.waitpid(child, 0)[1])
+        """
+    vidload.build_index(paths[:2], tmp_path / "index")
+    before = (tmp_path / "index").read_bytes()
+    assert run_with_faults(code, *paths, tmp_path) == f"{signal.SIGKILL:d}\n"
+    assert (tmp_path / "index").read_bytes() == before
+    vidload.build_index(paths, tmp_path / "index")
+    vidload.build_index(paths, tmp_path / "other")
+    assert (tmp_path / "index").read_bytes() == (tmp_path / "other").read_bytes()
 
 
 # --- epochs that fail as a whole

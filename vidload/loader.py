@@ -50,6 +50,7 @@ _SAMPLES_AHEAD = ((4, 2 << 30), (16, 256 << 20))
 _SAMPLES_AHEAD_ON_GPU = ((4, 1 << 30), (16, 128 << 20))
 
 _log = logging.getLogger("vidload")
+_logged: set[str] = set()  # bad files, each said once in the life of the process
 
 
 class VideoLoader(DataLoader[Any]):
@@ -162,7 +163,6 @@ class VideoLoader(DataLoader[Any]):
         self._num_batches = 0
         self._failures: list[Failure] = []
         self._num_failures = 0
-        self._logged: set[str] = set()
         self._is_index_told = False
         self._memory = _Memory(gpu)
         options: dict[str, Any] = {
@@ -282,8 +282,8 @@ class VideoLoader(DataLoader[Any]):
         self._num_failures += 1
         if len(self._failures) < _MAX_FAILURES_KEPT:
             self._failures.append(Failure(index, error.path, error.reason, error.frame, error.kind))
-        if self.on_error != "raise" and error.path not in self._logged:
-            self._logged.add(error.path)
+        if self.on_error != "raise" and error.path not in _logged:
+            _logged.add(error.path)
             _log.warning("%s (%s)", error, "left out" if self.on_error == "skip" else "replaced by another video")
 
     def _tell_of_refused_entries(self) -> None:
