@@ -334,14 +334,13 @@ def test_batch_memory_is_used_again_but_never_while_it_is_held(dataset) -> None:
 
 def test_memory_in_use_does_not_grow_over_epochs(dataset) -> None:
     loader = VideoLoader(dataset, batch_size=2, num_workers=2)
-    for _ in range(2):
+    for batch in loader:
+        num_bytes = batch[0].nbytes
+    for _ in range(12):
         for _ in loader:
             pass
-    before = loader.stats()["memory_bytes"]
-    for _ in range(5):
-        for _ in loader:
-            pass
-    assert loader.stats()["memory_bytes"] == before
+    # The four batches of an epoch may all be on their way while one is in use here and the next is handed over.
+    assert loader.stats()["memory_bytes"] <= 6 * num_bytes
 
 
 def test_a_batch_that_is_late_is_a_timeout(dataset, tmp_path) -> None:

@@ -416,6 +416,13 @@ class SourceFrames:
         if os.path.isdir(path):
             raise UnreadableVideoError(path, None, "is a directory, not a video file")
         with VideoReader(path) as reader:  # says what is wrong with the file, if anything
+            if not reader.is_trusted.all():  # once encoded, they would pass for good
+                untrusted = np.flatnonzero(~reader.is_trusted)
+                reason = (
+                    f"{len(untrusted)} of its frames were predicted from pictures before the first keyframe, which are not in the file; "
+                    "cut the file at a keyframe, or leave it out"
+                )
+                raise DamagedVideoError(path, int(untrusted[0]), reason)
             index = reader._index
             self.rotation, self.is_mirrored = reader.rotation, reader.is_mirrored
             self._num_source_frames = reader.num_frames
