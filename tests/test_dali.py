@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -156,8 +157,6 @@ def test_samples_do_not_depend_on_threads_or_batches(dataset) -> None:
 
 
 def test_extracted_frames_are_decoded_by_the_core_and_resized_by_dali(video, tmp_path: Path) -> None:
-    import av
-
     folder = tmp_path / "clip"
     folder.mkdir()
     with av.open(video("mjpeg_avi")) as container:
@@ -194,6 +193,29 @@ def test_extracted_frames_are_decoded_by_the_core_and_resized_by_dali(video, tmp
 def test_videos_that_dali_would_get_wrong_are_told_apart(name: str, on_cpu, on_gpu, video) -> None:
     index = vidload._core.index_file(video(name))
     assert (unsupported_reason(index, "cpu"), unsupported_reason(index, "gpu")) == (on_cpu, on_gpu)
+
+
+def test_a_stream_that_is_not_the_first_or_that_the_item_names_is_decoded_by_the_core(video, tmp_path: Path) -> None:
+    path = str(tmp_path / "two.webm")
+    with av.open(path, "w") as out:
+        inputs = [av.open(video(name)) for name in ("vp9_odd", "vp9")]
+        streams = [out.add_stream_from_template(source.streams.video[0]) for source in inputs]
+        for source, stream in zip(inputs, streams, strict=True):
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    out.mux(packet)
+            source.close()
+    transform = center_crop(48, 60)
+    assert unsupported_reason(vidload._core.index_file(path, 1)) == "a stream that is not the first"
+    items = [(path, 0, None, None, 0), (path, 0, None, None, 1)]
+    dataset = VideoDataset(items, clip="4x2x1", transform=transform)
+    loader = VideoLoader(dataset, decoder="dali", num_workers=1)
+    batches = epoch_of(loader)
+    dataset.set_epoch(0)
+    for (clips, _), (core_clips, _) in zip(batches, epoch_of(VideoLoader(dataset, num_workers=1)), strict=True):
+        assert steps_of_255(clips, core_clips, True).mean() < CHROMA_TWICE
+    assert loader.stats()["dali_fallbacks"] == {"a stream that the item names": 2}
 
 
 def test_stats_count_what_the_core_decoded_and_why(dataset) -> None:

@@ -60,11 +60,13 @@ Augment = Callable[[Graph], Graph]
 def unsupported_reason(index: _core.PacketIndex | None, device: str = "cpu") -> str | None:
     """Why DALI on `device` ("cpu" or "gpu") cannot decode this video to the right frames and colors; None if it can.
 
-    DALI decodes VP8, VP9 and MJPEG on the CPU and more with NVDEC, takes every stream for BT.601, leaves rotation out, and numbers
-    frames by counting the packets whose pts is not negative. `index` None is a folder of extracted frames.
+    DALI decodes VP8, VP9 and MJPEG on the CPU and more with NVDEC, takes every stream for BT.601, leaves rotation out, chooses
+    a stream itself, and numbers frames by counting the packets whose pts is not negative. `index` None is a folder of extracted frames.
     """
     if index is None:
         return "extracted frames"
+    if index.stream_number != 0:
+        return "a stream that is not the first"
     if index.codec not in _CODECS[device]:
         return f"codec {index.codec}"
     if index.pixel_format not in _PIXEL_FORMATS[device]:
@@ -341,7 +343,9 @@ class _Sample:
         if len(outside) > 0:
             self._error = FrameIndexError(self._path, None, f"frame_index {outside[0]} is out of range [0, {num_frames})")
             return None
-        reason = unsupported_reason(index, device)
+        streams = self._dataset.annotations.streams
+        is_named = streams is not None and streams[self._index] >= 0
+        reason = "a stream that the item names" if is_named else unsupported_reason(index, device)
         if reason is None:
             self._bytes = readers.submit(np.fromfile, self._path, np.uint8)
         elif is_strict:
