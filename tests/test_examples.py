@@ -1,8 +1,10 @@
 """Each example runs, on a few synthetic clips, and training goes on exactly where it stopped."""
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,22 @@ def test_interrupted_training_resumes_to_bit_equal_weights(clips, whole_run, tmp
     state, want = last(tmp_path), last(whole_run)
     assert state["history"] == want["history"]
     assert state["optimizer"]["param_groups"] == want["optimizer"]["param_groups"]
+    for key, value in want["model"].items():
+        assert torch.equal(state["model"][key], value), key
+
+
+def test_training_that_is_killed_resumes_to_bit_equal_weights(clips, whole_run, tmp_path):
+    command = [sys.executable, str(EXAMPLES / "train_i3d.py"), *training_args(clips, tmp_path)]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "last.pth").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()  # somewhere in the second epoch
+    process.wait()
+    assert 0 < last(tmp_path)["step"] <= 10
+    train_i3d.main(training_args(clips, tmp_path, "--resume"))
+    state, want = last(tmp_path), last(whole_run)
+    assert state["history"] == want["history"]
     for key, value in want["model"].items():
         assert torch.equal(state["model"][key], value), key
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,11 @@ def dataset(video, tmp_path: Path) -> Path:
         shutil.copyfile(video(name), folder / target)
     (folder / "train.txt").write_text("a b/one.mp4 3\ntwo.mkv 4\nthree.mov 5\n")
     return folder / "train.txt"
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """The pictures and the list."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.suffix in (".jpg", ".txt")}
 
 
 def test_each_video_gets_a_folder_and_a_line_in_the_list(dataset, tmp_path, capsys):
@@ -96,6 +104,24 @@ def test_a_second_run_extracts_only_what_is_missing(dataset, tmp_path):
     assert len(list((out / "two").iterdir())) == 48
     assert list(out.glob(".vidload-*.part")) == []
     assert summary.num_bytes == sum(path.stat().st_size for path in out.rglob("*.jpg"))
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_files(dataset, tmp_path):
+    command = [sys.executable, "-m", "vidload", "frames", str(dataset), str(tmp_path / "out"), "--root", str(dataset.parent)]
+    extract_dataset(dataset, tmp_path / "undisturbed", root=dataset.parent, jobs=1)
+    for seconds in (0.0, 0.1):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "out").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)  # all at once, as in a power cut
+        process.wait()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    expected = contents(tmp_path / "undisturbed")
+    assert len(expected) == 3 * 48 + 1
+    assert contents(tmp_path / "out") == expected
+    assert list((tmp_path / "out").rglob("*.part")) == []
 
 
 def test_a_bad_source_is_listed_and_leaves_no_folder(dataset, video, tmp_path, capsys):
