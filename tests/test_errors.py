@@ -98,6 +98,29 @@ def test_frames_that_depend_on_damage_are_errors_and_all_others_are_intact(damag
     assert (reader.get_frames_at([24]) == intact.get_frames_at([24])).all()  # the reader still works
 
 
+@pytest.mark.parametrize("first_damaged", [0, 24])
+def test_damage_that_no_decoder_notices_is_noticed_by_the_checksum_of_a_matroska_cluster(
+    first_damaged: int, video, tmp_path: Path
+) -> None:
+    intact = vidload.VideoReader(video("vp9_mkv"))
+    all_frames = intact.get_frames_at(range(48))
+    data = bytearray(Path(video("vp9_mkv")).read_bytes())
+    offsets, sizes = intact._index.packet_offsets, intact._index.packet_sizes
+    data[int(offsets[first_damaged + 20] + sizes[first_damaged + 20] - 3)] ^= 0x10
+    path = tmp_path / "damaged.mkv"
+    path.write_bytes(data)
+    reader = vidload.VideoReader(path)
+    assert "clusters that fail their checksum: 1" in reader.note
+    for frame in range(48):
+        if first_damaged <= frame < first_damaged + 24:
+            with pytest.raises(DamagedVideoError):
+                reader.get_frames_at([frame])
+        else:
+            assert (reader.get_frames_at([frame])[0] == all_frames[frame]).all()
+    shown = vidload.VideoReader(path, allow_damaged=True).get_frames_at(range(48))
+    assert (shown != all_frames).any((1, 2, 3)).sum() > 0  # the decoder itself says nothing
+
+
 def test_a_file_cut_short_after_indexing_is_noticed(video, tmp_path: Path) -> None:
     path = tmp_path / "cut.mkv"
     shutil.copy(video("h264_mkv"), path)

@@ -385,6 +385,8 @@ VIDEOS: dict[str, Video] = {
     "vp9_odd": vp9("g=24:lag-in-frames=0", width=101, height=75),
     # profile 1
     "vp9_444": vp9("g=24:lag-in-frames=0", pixel_format="yuv444p"),
+    # two clusters with a checksum each
+    "vp9_mkv": vp9("g=24:lag-in-frames=0", container="mkv", muxer={"cluster_time_limit": "960"}),
     # VP9 in mp4
     "vp9_mp4": vp9("g=24:lag-in-frames=0", container="mp4"),
     # alt-ref off

@@ -50,7 +50,7 @@ _PIXEL_FORMATS = {
     "gpu": ("yuv420p", "yuvj420p"),
 }
 _BT601 = (2, 5, 6)  # H.273 numbers; 2 is "not stated", which all take for BT.601
-_HIDDEN_OR_DISCARDED = 4 | 8  # packet flags of the core
+_HIDDEN_OR_DISCARDED, _DAMAGED = 4 | 8, 64  # packet flags of the core
 _NUM_IN_PIPELINE = 2  # batches
 
 Graph = Any  # a nvidia.dali.data_node.DataNode
@@ -75,6 +75,8 @@ def unsupported_reason(index: _core.PacketIndex | None, device: str = "cpu") -> 
         return "colors other than BT.601"
     if index.rotation != 0 or index.is_mirrored:
         return "rotation"
+    if (index.packet_flags & _DAMAGED).any():
+        return "packets that fail their checksum"
     if not index.is_regular:
         return "frames that only a decode tells"
     has_extra_packets = index.num_packets != index.num_frames or (index.packet_flags & _HIDDEN_OR_DISCARDED).any()

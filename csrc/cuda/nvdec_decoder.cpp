@@ -333,6 +333,12 @@ void decode_by_nvdec(const CudaDevice& device, const PacketIndex& index, const D
                      const NvdecSink& sink, DecodeTimes& times, const Cancel* cancel, int64_t* num_creations) {
   const StreamInfo& stream = index.stream;
   check_nvdec_takes(device, stream, index.is_regular);
+  for (const Span& span : plan.spans) {
+    const auto is_damaged = [&](int32_t packet) { return (index.flags[size_t(packet)] & kDamaged) != 0; };
+    if (std::any_of(span.packets.begin(), span.packets.end(), is_damaged)) {
+      throw NvdecRefusal(Fallback::decode_failed, "a checksum of the container says that it is damaged");
+    }
+  }
   NvdecPool& decoders = NvdecPool::of(device);
   while (true) {
     bool is_reused = false;

@@ -210,6 +210,7 @@ void Decoder::run(const Span& span, PacketReader& reader, const FrameSink& sink,
     if (nal_length_size_ >= 0 && !is_lead && has_forbidden_bytes(packet_->data, packet_->size, nal_length_size_)) {
       note_damage(number, AVERROR_INVALIDDATA);
     }
+    if ((index.flags[size_t(number)] & kDamaged) && !is_lead) note_damage(number, AVERROR_INVALIDDATA);
     packet_->pts = number;
     packet_->dts = AV_NOPTS_VALUE;
     packet_->flags &= ~AV_PKT_FLAG_DISCARD;  // the plan decides what is shown

@@ -144,7 +144,7 @@ void list_decoded_frames(PacketScan& scan, const ByteSource& source, const Cance
     uint8_t& flags = index.flags[size_t(packet)];
     const bool gives_frame = decoded.checksum[size_t(packet)] != 0;
     const bool may_start = flags & (scan.tells_start ? kKeyframe : kKeyframe | kContainerKey);
-    flags = uint8_t((flags & (kDiscard | kContainerKey)) | (gives_frame ? 0 : kHidden));
+    flags = uint8_t((flags & (kDiscard | kContainerKey | kDamaged)) | (gives_frame ? 0 : kHidden));
     if (first_whole < 0 && decoded.is_intra[size_t(packet)] && (may_start || !scan.tells_start)) first_whole = packet;
     // AVI marks the empty packet after a packed keyframe as one too; a B picture comes out of it.
     if (gives_frame && may_start && decoded.is_intra[size_t(packet)]) candidates.push_back(packet);
@@ -180,7 +180,8 @@ void read_first_picture(PacketIndex& index, const ByteSource& source, const Canc
         plan.spans[0], reader, [&](const WantedFrame&, const AVFrame& picture) { take_facts(picture, index.stream); }, times, cancel);
   } catch (const VideoError& error) {
     if (error.kind() != VideoErrorKind::damaged) throw;
-    index.note = "its first frame is damaged; size and colors are as the container states them";  // other frames may be intact
+    if (!index.note.empty()) index.note += "; ";
+    index.note += "its first frame is damaged; size and colors are as the container states them";  // other frames may be intact
   }
 }
 

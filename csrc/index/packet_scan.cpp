@@ -17,6 +17,7 @@ extern "C" {
 #include "index/packet_headers.h"
 #include "index/packet_index.h"
 #include "source/container.h"
+#include "source/matroska_checksums.h"
 
 namespace vidload {
 namespace {
@@ -186,6 +187,12 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
   UniqueAVPacket packet(av_packet_alloc());
   if (!packet) throw std::bad_alloc();
 
+  const bool is_matroska = index.stream.container.rfind("matroska", 0) == 0;
+  const std::vector<ByteRange> damaged = is_matroska ? damaged_clusters(source, cancel) : std::vector<ByteRange>();
+  const auto is_damaged = [&](int64_t position) {
+    return std::any_of(damaged.begin(), damaged.end(),
+                       [&](const ByteRange& range) { return position >= range.begin && position < range.end; });
+  };
   std::vector<int64_t> dts;
   std::vector<PacketFacts> facts;
   bool has_all_pts = true, is_plain = true;
@@ -214,13 +221,16 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
     dts.push_back(packet->dts);
     index.offset.push_back(found >= 0 ? found : packet->pos);
     index.size.push_back(packet->size);
-    index.flags.push_back(
-        uint8_t((packet->flags & AV_PKT_FLAG_DISCARD ? kDiscard : 0) | (packet->flags & AV_PKT_FLAG_KEY ? kContainerKey : 0)));
+    index.flags.push_back(uint8_t((packet->flags & AV_PKT_FLAG_DISCARD ? kDiscard : 0) |
+                                  (packet->flags & AV_PKT_FLAG_KEY ? kContainerKey : 0) | (is_damaged(packet->pos) ? kDamaged : 0)));
   }
   if (container.end_error() != 0) {
     index.is_cut_short = true;
     index.note = "its container is damaged; what follows packet " + std::to_string(index.pts.size()) + " cannot be read (" +
                  av_error_text(container.end_error()) + ")";
+  }
+  if (!damaged.empty() && index.note.empty()) {
+    index.note = "clusters that fail their checksum: " + std::to_string(damaged.size());
   }
   source.check_unchanged();
   const size_t num_packets = index.pts.size();
