@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent / "trainers"))
 import recipe
 
 HERE = Path(recipe.__file__).parent
-PACKAGES = {"Lightning": "lightning", "Accelerate": "accelerate", "Transformers": "transformers", "Ray": "ray"}
+PACKAGES = {"Lightning": "lightning", "Fabric": "lightning", "torchdata": "torchdata", "Accelerate": "accelerate", "Transformers": "transformers", "Ray": "ray"}
 
 pytestmark = pytest.mark.trainers
 
@@ -93,11 +93,33 @@ def assert_whole(ranks: list[dict[str, recipe.Seen]]) -> None:
     assert len(set(checksums)) == len(checksums)
 
 
-@pytest.mark.parametrize("trainer", ["Lightning", "Accelerate", "Transformers"])
+@pytest.mark.parametrize("trainer", ["Lightning", "Fabric", "Accelerate", "Transformers"])
 def test_two_ranks_that_went_on_in_mid_epoch_saw_what_an_undisturbed_run_sees(trainer: str, videos, tmp_path: Path) -> None:
     needs(trainer)
     on_two_ranks(HERE / "recipe.py", trainer, str(tmp_path), *videos)
     assert_whole([json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_stateful_data_loader_over_the_dataset_goes_on_in_mid_epoch(num_workers: int, dataset) -> None:
+    needs("torchdata")
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    def loader_of(epoch: int) -> Any:
+        dataset.set_epoch(epoch)
+        context = "spawn" if num_workers else None
+        return StatefulDataLoader(dataset, batch_size=2, num_workers=num_workers, multiprocessing_context=context)
+
+    first, second = list(loader_of(0)), list(loader_of(1))
+    assert not any(torch.equal(clips, other) for (clips, _), (other, _) in zip(first, second, strict=True))
+    iterator = iter(loader := loader_of(1))
+    next(iterator), next(iterator)
+    resumed = loader_of(1)
+    resumed.load_state_dict(loader.state_dict())
+    rest = list(resumed)
+    assert len(rest) == 4
+    for (clips, labels), (other, other_labels) in zip(rest, second[2:], strict=True):
+        assert torch.equal(clips, other) and torch.equal(labels, other_labels)
 
 
 def test_two_workers_of_ray_that_went_on_in_mid_epoch_saw_what_an_undisturbed_run_sees(videos, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class VideoLoader(DataLoader[Any]):
     Each iteration is one epoch and draws new random numbers. Epochs count on from the last pass over the dataset, from 0 at first; whoever
     sets one (the loader, the dataset, a sampler or batch sampler that has a set_epoch) before the first batch is drawn is heard. A video
     that is drawn again in an epoch gives another clip. `stats()` tells where the time went, `state_dict()` and `load_state_dict()` go on in
-    the middle of an epoch. See docs/migrating.md for Lightning, Accelerate, Transformers and Ray.
+    the middle of an epoch. See docs/migrating.md for Lightning, Fabric, Accelerate, Transformers and Ray.
     """
 
     def __init__(
