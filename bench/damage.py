@@ -33,13 +33,14 @@ CLIPS = {
     "VP9 in mkv with checksums": "vp9_mkv",
     "AV1": "av1_webm",
     "MPEG-4": "mpeg4",
-    "MPEG-2": "mpeg2_closed_gop",
+    "MPEG-2": "mpeg2_ts",
     "Motion JPEG": "mjpeg_avi",
     "FLV1": "flv1",
     "Theora": "theora",
     "ProRes": "prores",
     "DNxHD": "dnxhd",
-    "FFV1": "ffv1_inter",
+    "FFV1": "ffv1_inter_avi",
+    "FFV1 with checksums": "ffv1_checksums",
 }
 DAMAGES = ("16 bytes", "middle third zeroed", "tail zeroed")
 

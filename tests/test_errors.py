@@ -98,6 +98,24 @@ def test_frames_that_depend_on_damage_are_errors_and_all_others_are_intact(damag
     assert (reader.get_frames_at([24]) == intact.get_frames_at([24])).all()  # the reader still works
 
 
+@pytest.mark.parametrize("name, num_wrong", [("ffv1_checksums", 4), ("png_rgb48", 1)])
+def test_damage_that_fails_a_checksum_of_the_codec_raises(name: str, num_wrong: int, video, tmp_path: Path) -> None:
+    intact = vidload.VideoReader(video(name))
+    all_frames = intact.get_frames_at(range(len(intact)))
+    data = bytearray(Path(video(name)).read_bytes())
+    offsets, sizes = intact._index.packet_offsets, intact._index.packet_sizes
+    data[int(offsets[4] + sizes[4] - 14)] ^= 0x10  # near the end: without the checksum a whole picture comes out
+    path = tmp_path / Path(video(name)).name
+    path.write_bytes(data)
+    reader = vidload.VideoReader(path)
+    for frame in range(len(intact)):
+        if 4 <= frame < 4 + num_wrong:
+            with pytest.raises(DamagedVideoError):
+                reader.get_frames_at([frame])
+        else:
+            assert (reader.get_frames_at([frame])[0] == all_frames[frame]).all()
+
+
 @pytest.mark.parametrize("first_damaged", [0, 24])
 def test_damage_that_no_decoder_notices_is_noticed_by_the_checksum_of_a_matroska_cluster(
     first_damaged: int, video, tmp_path: Path

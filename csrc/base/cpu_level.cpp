@@ -30,7 +30,7 @@ static std::vector<CpuLevel> detect() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
     levels.push_back(CpuLevel::avx2);
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi")) {
+        __builtin_cpu_supports("avx512dq")) {
       levels.push_back(CpuLevel::avx512);
     }
   }

@@ -1,5 +1,5 @@
-// error: the exceptions of the core. What goes wrong is told in words here; the bindings turn each into its Python class.
-// FFmpeg's negative codes become text in one place (av_error_text), next to the action that failed.
+// error: the exceptions of the core; the bindings turn each into its Python class. The words are those of the place that throws;
+// source/av_handles puts FFmpeg's negative codes into words (av_error_text).
 #pragma once
 
 #include <cstdint>

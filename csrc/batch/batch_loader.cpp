@@ -18,11 +18,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-bool is_same(const TransformSpec& a, const TransformSpec& b) {
-  return a.height == b.height && a.width == b.width && a.dtype == b.dtype && a.antialias == b.antialias && a.normalize == b.normalize &&
-         std::equal(a.mean, a.mean + 3, b.mean) && std::equal(a.std, a.std + 3, b.std);
-}
-
 std::string frame_path(const SampleSource& source, int64_t frame) {
   return source.path + "/" + source.frame_name->of(source.first_number + frame);
 }
@@ -95,7 +90,7 @@ struct LoaderPool::Worker {
   }
 
   Resampler& resampler(const TransformSpec& wanted, size_t view) {
-    if (!is_same(spec, wanted)) {
+    if (!(spec == wanted)) {
       resamplers.clear();
       spec = wanted;
     }
@@ -239,7 +234,6 @@ void Batch::Shared::find_info(size_t sample, LoaderPool::Worker& worker, LoadSta
     info.width = stream.width();
     info.height = stream.height();
     info.average_fps = stream.average_fps.value();
-    info.first_pts_seconds = info.index->frame_pts_seconds(0);
   } else {
     const JpegDecoder::Size size = worker.jpeg.read_size(frame_path(source, 0));
     info.num_frames = source.num_frames;

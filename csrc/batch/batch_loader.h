@@ -39,7 +39,7 @@ struct SampleSource {
 
 struct SampleInfo {
   int64_t num_frames = 0, width = 0, height = 0;  // as displayed
-  double average_fps = 0, first_pts_seconds = 0;
+  double average_fps = 0;
   std::shared_ptr<const PacketIndex> index;  // null for a folder of frames
 };
 

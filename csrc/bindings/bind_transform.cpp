@@ -307,7 +307,6 @@ Returns (descriptors uint8 [T, bytes], tap tables they point to, out). Planes, t
       arguments);
   module.def("run_descriptors_on_host", &run_descriptors_on_host, "descriptors"_a, "dtype"_a,
              "Runs the CUDA kernel's host twin over the grid.");
-  module.def("has_cuda_kernels", &has_cuda_kernels, "Whether this build has CUDA kernels.");
   module.def("cuda_fatbin", [] { return to_bytes(cuda_fatbin()); }, "The kernels for every architecture; empty without them.");
   module.def("cuda_ptx", [] { return to_bytes(cuda_ptx()); }, "The kernels as PTX text; empty without them.");
   module.attr("CUDA_BLOCK") = py::make_tuple(kBlockWidth, kBlockHeight, 1);

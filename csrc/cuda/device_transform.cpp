@@ -11,11 +11,6 @@ constexpr size_t kMaxPicturesOfLaunch = 65535;  // CUDA's limit of a grid's z
 
 size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
 
-bool is_same(const TransformSpec& a, const TransformSpec& b) {
-  return a.height == b.height && a.width == b.width && a.dtype == b.dtype && a.antialias == b.antialias && a.normalize == b.normalize &&
-         std::equal(a.mean, a.mean + 3, b.mean) && std::equal(a.std, a.std + 3, b.std);
-}
-
 // A plane as it lies in memory, whichever way it is walked: `num_rows` rows of `row_bytes`, the first at `data`.
 struct Packing {
   const uint8_t* data;
@@ -73,7 +68,7 @@ void DeviceTransform::synchronize() { check_cuda(cuda_driver().synchronize_strea
 void DeviceTransform::run(const TransformSpec& spec, const PictureView& picture, PictureMemory memory,
                           const std::vector<DevicePlacement>& placements) {
   if (placements.empty()) return;
-  if (!is_same(spec, spec_) && !views_.empty()) {
+  if (!(spec == spec_) && !views_.empty()) {
     synchronize();  // the old tables may be in use
     views_.clear();
   }

@@ -48,7 +48,6 @@ class CudaError : public std::runtime_error {
   X(allocate_pinned, "cuMemAllocHost_v2", (void** memory, size_t bytes))                                                           \
   X(free_pinned, "cuMemFreeHost", (void* memory))                                                                                  \
   X(copy_to_device_async, "cuMemcpyHtoDAsync_v2", (CUdeviceptr to, const void* from, size_t bytes, CUstream stream))               \
-  X(copy_to_host_async, "cuMemcpyDtoHAsync_v2", (void* to, CUdeviceptr from, size_t bytes, CUstream stream))                       \
   X(create_stream, "cuStreamCreate", (CUstream * stream, unsigned flags))                                                          \
   X(destroy_stream, "cuStreamDestroy_v2", (CUstream stream))                                                                       \
   X(synchronize_stream, "cuStreamSynchronize", (CUstream stream))                                                                  \

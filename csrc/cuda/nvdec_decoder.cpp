@@ -27,11 +27,6 @@ constexpr int kMaxRestarts = 17;            // no decoder holds back more pictur
 
 double now_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-struct BufferDeleter {
-  void operator()(AVBufferRef* buffer) const { av_buffer_unref(&buffer); }
-};
-using UniqueAVBuffer = std::unique_ptr<AVBufferRef, BufferDeleter>;
-
 // A software-named decoder with a CUDA hwaccel ("h264"), not one of FFmpeg's cuvid wrappers ("h264_cuvid").
 const AVCodec* find_codec(AVCodecID id) {
   void* state = nullptr;

@@ -44,6 +44,8 @@ bool must_blacken(AVCodecID codec) {
 int error_recognition(AVCodecID codec) {
   switch (codec) {
     case AV_CODEC_ID_HEVC: return AV_EF_EXPLODE | AV_EF_CRCCHECK;  // the hash of a picture, where it comes with one
+    case AV_CODEC_ID_PNG:
+    case AV_CODEC_ID_APNG: return AV_EF_EXPLODE | AV_EF_CRCCHECK;
     case AV_CODEC_ID_MJPEG: return AV_EF_EXPLODE;
     default: return 0;
   }
@@ -314,7 +316,8 @@ void decode_all(const PacketIndex& index, const ByteSource& source, const Cancel
 
 // Note [Damage]
 // What is wrong with a packet is seen by errors that the decoder returns, by AVFrame::decode_error_flags, and by frames that are missing.
-// H.264, MPEG-1, 2 and 4 and their kin conceal and say so. MJPEG goes on silently unless AV_EF_EXPLODE asks it not to, and HEVC checks a
+// H.264, MPEG-1, 2 and 4 and their kin conceal and say so. FFV1 conceals what fails its checksum and does not, so the index has looked
+// (kDamaged); PNG looks at its own only when asked. MJPEG goes on silently unless AV_EF_EXPLODE asks it not to, and HEVC checks a
 // picture's hash only when asked. Neither raised a false alarm on an intact file; for H.264 it does, at leading pictures of an open GOP.
 // Note [Forbidden bytes] has one check of our own. What remains unseen is measured in docs/frames.md.
 

@@ -4,6 +4,10 @@
 #include <climits>
 #include <new>
 
+extern "C" {
+#include <libavutil/crc.h>
+}
+
 namespace vidload {
 namespace {
 
@@ -66,6 +70,25 @@ bool has_immediate_recovery_point(const uint8_t* data, int size) {
   return false;
 }
 
+// FFV1 (RFC 9043, 4.9): the slices fill the packet; each ends with its size, a status and a checksum, so they are found from the end.
+bool has_right_slice_checksums(const uint8_t* data, int size) {
+  constexpr int kFooter = 8;  // size 3, status 1, checksum 4
+  const AVCRC* const table = av_crc_get_table(AV_CRC_32_IEEE);
+  int end = size;
+  while (end > 0) {
+    if (end < kFooter) return false;
+    const uint8_t* const footer = data + end - kFooter;
+    const int slice = (footer[0] << 16 | footer[1] << 8 | footer[2]) + kFooter;
+    if (slice > end) return false;
+    end -= slice;
+    // Over slice and footer. Versions 3 and 4 begin with 0, later drafts of 4 with this value; either comes out again.
+    constexpr uint32_t kDraftStart = 0x7A8C4079;
+    if (av_crc(table, 0, data + end, size_t(slice)) != 0 && av_crc(table, kDraftStart, data + end, size_t(slice)) != kDraftStart)
+      return false;
+  }
+  return size > 0;
+}
+
 }  // namespace
 
 static OrderRule order_rule_of(AVCodecID codec) {
@@ -116,6 +139,7 @@ PacketFacts PacketHeaderReader::read(const uint8_t* data, int size) {
     case AV_CODEC_ID_MPEG1VIDEO:
     case AV_CODEC_ID_MPEG2VIDEO: facts = read_mpeg12(data, size); break;
     case AV_CODEC_ID_MJPEG: facts = read_mjpeg(data, size); break;
+    case AV_CODEC_ID_FFV1: facts.has_right_checksum = has_right_slice_checksums(data, size); break;
     default: facts.is_keyframe = facts.is_clean_start = order_rule_ == OrderRule::as_coded;  // stands alone
   }
   if (order_rule_ == OrderRule::order_count) read_order_count(data, size, facts);

@@ -32,6 +32,7 @@ struct PacketFacts {
   int64_t order_count = kNoOrderCount;  // OrderRule::order_count
   bool is_skipped_leading = false;      // HEVC RASL: no frame comes out where decoding started at the keyframe before it
   bool ends_sequence = false;           // the next picture begins a new sequence, whatever its header says
+  bool has_right_checksum = false;      // FFV1: all slices have one, and it is theirs
   int temporal_layer = 0;               // HEVC: a picture that is no reference within its layer may still be one for higher layers
 };
 

@@ -50,7 +50,7 @@ enum PacketFlags : uint8_t {
   kDiscard = 8,        // outside the container's edit list: decoded when others need it, never shown
   kUntrusted = 16,     // its frame comes out of a whole decode but was predicted from pictures that are not in the file
   kContainerKey = 32,  // the container flags it as a keyframe; proves nothing, but some decoders look at it (PNG in mov)
-  kDamaged = 64,       // a checksum of the container says that its bytes are not those that were written
+  kDamaged = 64,       // a checksum of the container or the codec says that its bytes are not those that were written
 };
 constexpr uint8_t kAllPacketFlags = 2 * kDamaged - 1;  // all up to the last one
 

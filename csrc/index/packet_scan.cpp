@@ -229,6 +229,13 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
     index.note = "its container is damaged; what follows packet " + std::to_string(index.pts.size()) + " cannot be read (" +
                  av_error_text(container.end_error()) + ")";
   }
+  // Where one packet has right checksums, all have some.
+  const auto is_right = [](const PacketFacts& packet) { return packet.has_right_checksum; };
+  if (std::any_of(facts.begin(), facts.end(), is_right)) {
+    for (size_t i = 0; i < facts.size(); ++i) {
+      if (!is_right(facts[i])) index.flags[i] |= kDamaged;
+    }
+  }
   if (!damaged.empty() && index.note.empty()) {
     index.note = "clusters that fail their checksum: " + std::to_string(damaged.size());
   }

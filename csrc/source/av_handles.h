@@ -22,6 +22,11 @@ struct AvCloser {
   void operator()(T* pointer) const { close_function(pointer); }
 };
 
+struct AvBufferDeleter {
+  void operator()(AVBufferRef* buffer) const { av_buffer_unref(&buffer); }
+};
+
+using UniqueAVBuffer = std::unique_ptr<AVBufferRef, AvBufferDeleter>;
 using UniqueAVPacket = std::unique_ptr<AVPacket, AvDeleter<AVPacket, av_packet_free>>;
 using UniqueAVFrame = std::unique_ptr<AVFrame, AvDeleter<AVFrame, av_frame_free>>;
 using UniqueAVCodecContext = std::unique_ptr<AVCodecContext, AvDeleter<AVCodecContext, avcodec_free_context>>;

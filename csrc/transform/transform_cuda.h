@@ -1,5 +1,5 @@
 // transform_cuda: the CUDA twin as the host sees it: what the kernel reads, how a plan becomes that, and the compiled kernels as bytes.
-// Needs no CUDA header and no driver. Launching is left to the caller (decode's CUDA path), through the driver API:
+// Needs no CUDA header and no driver. Launching is left to the caller (cuda/device_transform), through the driver API:
 //
 //   kernel    transform_kernel_name(dtype), in the module loaded from cuda_fatbin(), or from cuda_ptx() on a driver too new or old
 //   argument  one pointer: PictureDescriptor[n] in memory the device can read

@@ -1,6 +1,7 @@
 // transform_spec: what is wanted of a picture, in plain structs that every twin reads.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "transform/picture.h"
@@ -20,6 +21,12 @@ struct TransformSpec {
   bool normalize;         // float dtypes: (value - mean) / std; uint8 is never normalized
   float mean[3], std[3];  // R, G, B on the 0-255 scale
 };
+
+// Whether tables made for one serve the other.
+inline bool operator==(const TransformSpec& a, const TransformSpec& b) {
+  return a.height == b.height && a.width == b.width && a.dtype == b.dtype && a.antialias == b.antialias && a.normalize == b.normalize &&
+         std::equal(a.mean, a.mean + 3, b.mean) && std::equal(a.std, a.std + 3, b.std);
+}
 
 // Where to write, strides in elements. Planar (column_stride 1) or channels-last (channel_stride 1, column_stride 3).
 struct OutputView {

@@ -6,7 +6,7 @@
 namespace vidload {
 
 // rgb[c] = weight[c][0] * plane0 + weight[c][1] * plane1 + weight[c][2] * plane2 + offset[c], clamped to [0, 255] afterwards.
-// weight[0][1] and weight[2][2] are always 0 (red needs no U, blue no V), and the twins leave these two out.
+// weight[0][1] and weight[2][2] are always 0 (red needs no U, blue no V), and the vector kernels leave these two out.
 // Plain floats: the CUDA kernel reads it as it is.
 struct ColorCoefficients {
   float weight[3][3];
