@@ -80,7 +80,7 @@ void check_nvdec_takes(const CudaDevice& device, const StreamInfo& stream, bool 
   if (std::find(codecs.begin(), codecs.end(), stream.codec) == codecs.end()) {
     throw NvdecRefusal(Fallback::codec, "NVDEC is not used for codec '" + stream.codec + "'");
   }
-  if (!is_regular) throw NvdecRefusal(Fallback::irregular, "its packets and frames do not correspond one to one");
+  if (!is_regular) throw NvdecRefusal(Fallback::irregular, "its packets and frames do not correspond one to one, or its headers change");
   const AVPixFmtDescriptor* format = av_pix_fmt_desc_get(av_get_pix_fmt(stream.pixel_format.c_str()));
   const bool is_yuv = format && format->nb_components >= 3 && !(format->flags & AV_PIX_FMT_FLAG_RGB);
   const int chroma_format = !is_yuv ? 0 : format->log2_chroma_w == 0 ? 3 : format->log2_chroma_h == 0 ? 2 : 1;

@@ -18,6 +18,7 @@ extern "C" {
 #include "base/error.h"
 #include "cuda/nvdec_caps.h"
 #include "decode/picture_of_frame.h"
+#include "index/packet_headers.h"
 
 namespace vidload {
 namespace {
@@ -327,7 +328,7 @@ int NvdecPool::num_decoders() {
 void decode_by_nvdec(const CudaDevice& device, const PacketIndex& index, const DecodePlan& plan, PacketReader& reader, WriteOrder& order,
                      const NvdecSink& sink, DecodeTimes& times, const Cancel* cancel, int64_t* num_creations) {
   const StreamInfo& stream = index.stream;
-  check_nvdec_takes(device, stream, index.is_regular);
+  check_nvdec_takes(device, stream, index.is_regular && stream.inband_headers != int(InbandHeaders::differing));
   for (const Span& span : plan.spans) {
     const auto is_damaged = [&](int32_t packet) { return (index.flags[size_t(packet)] & kDamaged) != 0; };
     if (std::any_of(span.packets.begin(), span.packets.end(), is_damaged)) {

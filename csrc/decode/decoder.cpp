@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "decode/nal_check.h"
+#include "index/packet_headers.h"
 
 namespace vidload {
 namespace {
@@ -125,7 +126,8 @@ bool Decoder::fits(const StreamInfo& stream) const {
          a.coded_width == b.coded_width && a.coded_height == b.coded_height && a.profile == b.profile && a.level == b.level &&
          a.bits_per_coded_sample == b.bits_per_coded_sample && a.color_primaries == b.color_primaries &&
          a.color_transfer == b.color_transfer && a.color_space == b.color_space && a.color_range == b.color_range &&
-         a.chroma_location == b.chroma_location && a.field_order == b.field_order && a.reorder_depth == b.reorder_depth;
+         a.chroma_location == b.chroma_location && a.field_order == b.field_order && a.reorder_depth == b.reorder_depth &&
+         a.inband_headers == b.inband_headers;
 }
 
 void Decoder::note_damage(int32_t packet, int code) {
@@ -175,7 +177,7 @@ int Decoder::receive(bool drain, const PacketIndex& index, const Span& span, con
     is_delivered_[size_t(sent - span.packets.begin())] = true;
     const auto found = std::lower_bound(span.wanted.begin(), span.wanted.end(), packet,
                                         [](const WantedFrame& wanted, int32_t value) { return wanted.packet < value; });
-    if (found != span.wanted.end() && found->packet == packet) sink(*found, *frame_);
+    for (auto wanted = found; wanted != span.wanted.end() && wanted->packet == packet; ++wanted) sink(*wanted, *frame_);
     av_frame_unref(frame_.get());
   }
 }
@@ -186,7 +188,8 @@ void Decoder::run(const Span& span, PacketReader& reader, const FrameSink& sink,
   if (span.packets.empty()) return;
   if (!is_clean_) {
     // Flushing does not clear every decoder's pictures: see Note [A frame depends on its own file alone].
-    if (index.is_regular && (index.flags[size_t(span.packets.front())] & kKeyframe)) {
+    const bool may_be_used_again = stream_.inband_headers != int(InbandHeaders::differing);
+    if (may_be_used_again && index.is_regular && (index.flags[size_t(span.packets.front())] & kKeyframe)) {
       avcodec_flush_buffers(context_.get());
     } else {
       context_ = open_context(stream_, path, !allow_damaged_);
@@ -310,9 +313,9 @@ void decode_all(const PacketIndex& index, const ByteSource& source, const Cancel
 // Note [A frame depends on its own file alone]
 // A decoder is used again for other spans and other files. Flushing it takes its pictures out of use, but their memory goes to the
 // pictures that follow, and some decoders keep a reference besides. A stream that begins without a keyframe, or a picture of which parts
-// are missing, then shows what was decoded before. So a span that does not begin at a keyframe that the codec's own header vouches for is
-// decoded by a new decoder; and where a decoder may leave samples unwritten without a word, the memory of each picture is cleared first,
-// as that of a new decoder is.
+// are missing, then shows what was decoded before. So a span that does not begin at a keyframe that the codec's own header vouches for, or
+// is of a stream with headers in its packets that a flush does not take back (Note [Headers in packets]), is decoded by a new decoder; and
+// where a decoder may leave samples unwritten without a word, the memory of each picture is cleared first, as that of a new decoder is.
 
 // Note [Damage]
 // What is wrong with a packet is seen by errors that the decoder returns, by AVFrame::decode_error_flags, and by frames that are missing.

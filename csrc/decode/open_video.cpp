@@ -63,7 +63,7 @@ uint64_t checksum(const AVFrame& picture) {
 
 // What a decode of the whole stream gave for each packet.
 struct DecodedFrames {
-  std::vector<int32_t> order;      // packets of which a frame came, in output order
+  std::vector<int32_t> order;      // packets of which a frame came, in output order; one whose frame came twice stands there twice
   std::vector<uint64_t> checksum;  // per packet; 0: no frame, or one outside the edit list
   std::vector<bool> is_intra;      // per packet: an I picture came, or one of a codec that does not say
 };
@@ -73,7 +73,15 @@ DecodedFrames decode_and_note(PacketIndex& index, const ByteSource& source, cons
   decoded.checksum.resize(index.pts.size());
   decoded.is_intra.resize(index.pts.size());
   decode_all(index, source, cancel, [&](int32_t packet, const AVFrame& picture) {
-    if (decoded.checksum[size_t(packet)] != 0) return;
+    if (decoded.checksum[size_t(packet)] != 0) {
+      // libavcodec shows a held-back MPEG-4 picture again where B pictures begin unannounced.
+      if (checksum(picture) != decoded.checksum[size_t(packet)]) {
+        throw VideoError(VideoErrorKind::unsupported, source.name(), -1,
+                         "more than one frame comes out of packet " + std::to_string(packet) + "; encode it again");
+      }
+      decoded.order.push_back(packet);
+      return;
+    }
     decoded.is_intra[size_t(packet)] = picture.pict_type == AV_PICTURE_TYPE_I || picture.pict_type == AV_PICTURE_TYPE_NONE;
     if (index.flags[size_t(packet)] & kDiscard) return;
     if (decoded.order.empty()) take_facts(picture, index.stream);
@@ -136,7 +144,7 @@ void list_decoded_frames(PacketScan& scan, const ByteSource& source, const Cance
   index.frame_pts = rising_times(times, part, frame_ticks(scan));
   if (scan.part.back() > 0 && index.note.empty()) index.note = "its time goes back; what follows was moved behind what comes before";
   index.pts.assign(index.pts.size(), kNoPlace);
-  for (size_t i = 0; i < order.size(); ++i) index.pts[size_t(order[i])] = int64_t(i);
+  for (size_t i = order.size(); i-- > 0;) index.pts[size_t(order[i])] = int64_t(i);  // its first frame's
 
   std::vector<int32_t> candidates;
   int32_t first_whole = -1;  // the first picture that stands alone

@@ -70,6 +70,15 @@ bool has_immediate_recovery_point(const uint8_t* data, int size) {
   return false;
 }
 
+// H.264 7.3.3: the type of a slice is its second number.
+bool is_intra_slice(const uint8_t* data, int size) {
+  const std::vector<uint8_t> slice = unescaped(data, std::min(size, 16));
+  BitReader bits(slice.data(), int(slice.size()));
+  bits.uvlc();  // first_mb_in_slice
+  const uint32_t type = bits.uvlc() % 5;
+  return type == 2 || type == 4;  // I, SI
+}
+
 // FFV1 (RFC 9043, 4.9): the slices fill the packet; each ends with its size, a status and a checksum, so they are found from the end.
 bool has_right_slice_checksums(const uint8_t* data, int size) {
   constexpr int kFooter = 8;  // size 3, status 1, checksum 4
@@ -109,7 +118,8 @@ static OrderRule order_rule_of(AVCodecID codec) {
 }
 
 PacketHeaderReader::PacketHeaderReader(const AVCodecParameters& parameters)
-    : codec_(parameters.codec_id), order_rule_(order_rule_of(parameters.codec_id)), has_extradata_(parameters.extradata_size > 0) {
+    : codec_(parameters.codec_id), order_rule_(order_rule_of(parameters.codec_id)) {
+  if (parameters.extradata_size > 0) extradata_.assign(parameters.extradata, parameters.extradata + parameters.extradata_size);
   const uint8_t* extradata = parameters.extradata;
   const int size = parameters.extradata_size;
   if (codec_ == AV_CODEC_ID_H264 && size >= 7 && extradata[0] == 1) nal_length_size_ = (extradata[4] & 3) + 1;
@@ -118,6 +128,8 @@ PacketHeaderReader::PacketHeaderReader(const AVCodecParameters& parameters)
     nal_length_size_ = (extradata[21] & 3) + 1;
   }
   if (codec_ == AV_CODEC_ID_AV1 && size > 4 && extradata[0] == 0x81) read_av1(extradata + 4, size - 4);
+  if (codec_ == AV_CODEC_ID_MPEG4) read_mpeg4(extradata, size);  // its sequence is the one in force
+  inband_headers_ = InbandHeaders::none;
   if (order_rule_ == OrderRule::order_count) {
     parser_.reset(av_parser_init(codec_));
     context_.reset(avcodec_alloc_context3(nullptr));
@@ -143,7 +155,26 @@ PacketFacts PacketHeaderReader::read(const uint8_t* data, int size) {
     default: facts.is_keyframe = facts.is_clean_start = order_rule_ == OrderRule::as_coded;  // stands alone
   }
   if (order_rule_ == OrderRule::order_count) read_order_count(data, size, facts);
+  ++num_packets_;
   return facts;
+}
+
+// See Note [Headers in packets].
+bool PacketHeaderReader::note_header(const uint8_t* data, int size) {
+  while (size > 0 && data[size - 1] == 0) --size;  // fill bytes
+  const bool is_known = std::search(extradata_.begin(), extradata_.end(), data, data + size) != extradata_.end();
+  if (!is_known) {
+    inband_headers_ = InbandHeaders::differing;
+    is_differing_in_force_ = true;
+  }
+  return is_known;
+}
+
+// MPEG-1, 2 and 4: where the sequence changes, libavcodec begins anew, and loses or repeats the picture that it held back.
+void PacketHeaderReader::note_sequence(std::vector<uint8_t> sequence, PacketFacts& facts) {
+  while (!sequence.empty() && sequence.back() == 0) sequence.pop_back();  // fill bytes
+  if (num_packets_ > 0 && sequence != sequence_) facts.is_one_frame = false;
+  sequence_ = std::move(sequence);
 }
 
 // libavcodec's parser follows the picture order count (H.264 8.2.1, H.265 8.3.1) from slice header to slice header.
@@ -187,9 +218,10 @@ void PacketHeaderReader::for_each_nal(const uint8_t* data, int size, Visit visit
   }
 }
 
-PacketFacts PacketHeaderReader::read_h264(const uint8_t* data, int size) const {
+PacketFacts PacketHeaderReader::read_h264(const uint8_t* data, int size) {
   PacketFacts facts;
-  bool has_picture = false, is_reference = false, is_idr = false, recovers = false;
+  bool has_picture = false, is_reference = false, is_idr = false, recovers = false, is_intra = true;
+  int num_known = 0, num_sps = 0, num_pps = 0;
   for_each_nal(data, size, [&](const uint8_t* nal, int length) {
     if (length < 2) return;
     const int type = nal[0] & 31;
@@ -198,26 +230,38 @@ PacketFacts PacketHeaderReader::read_h264(const uint8_t* data, int size) const {
       facts.num_fields += nal[1] >> 7;         // first_mb_in_slice, ue(v), is 0
       is_reference |= (nal[0] >> 5 & 3) != 0;  // nal_ref_idc, H.264 7.4.1
       is_idr |= type == 5;
+      if (recovers) is_intra &= is_intra_slice(nal + 1, length - 1);
     } else if (type == 6) {
       recovers |= has_immediate_recovery_point(nal + 1, length - 1);
+    } else if (type == 7 || type == 8) {
+      num_sps += type == 7, num_pps += type == 8;
+      num_known += note_header(nal, length);
     }
   });
+  const bool is_complete = num_sps > 0 && num_pps > 0;
+  if (is_complete && num_known == num_sps + num_pps) is_differing_in_force_ = false;
   facts.is_reference = is_reference || !has_picture;
-  facts.is_keyframe = is_idr || (recovers && is_reference);
+  facts.is_keyframe = (is_idr || (recovers && is_reference && is_intra)) && (is_complete || !is_differing_in_force_);
   facts.is_clean_start = facts.resets_order = is_idr;
   facts.is_one_frame = has_picture;
   return facts;
 }
 
-PacketFacts PacketHeaderReader::read_hevc(const uint8_t* data, int size) const {
+PacketFacts PacketHeaderReader::read_hevc(const uint8_t* data, int size) {
   PacketFacts facts;
-  bool has_picture = false, is_reference = false;
+  bool has_picture = false, is_reference = false, drops_waiting = false;
+  int num_known = 0, num_sets[3] = {};  // VPS, SPS, PPS
   for_each_nal(data, size, [&](const uint8_t* nal, int length) {
     if (length < 2) return;
     const int type = nal[0] >> 1 & 63;
     const int layer = (nal[0] & 1) << 5 | nal[1] >> 3;
     facts.ends_sequence |= type == 36 || type == 37;
+    if (type >= 32 && type <= 34 && layer == 0) {
+      ++num_sets[type - 32];
+      num_known += note_header(nal, length);
+    }
     if (type >= 32 || layer != 0) return;
+    if (type >= 16 && type <= 20 && length > 2) drops_waiting |= (nal[2] & 0x40) != 0;  // no_output_of_prior_pics_flag, 7.3.6.1
     has_picture = true;
     // H.265 table 7-1: types 0..14 that are even are pictures no other picture of the same temporal layer refers to.
     is_reference |= type >= 16 || type % 2 == 1;
@@ -227,8 +271,11 @@ PacketFacts PacketHeaderReader::read_hevc(const uint8_t* data, int size) const {
     facts.temporal_layer = std::max((nal[1] & 7) - 1, 0);  // 0 there is forbidden
   });
   facts.is_reference = is_reference || !has_picture;
+  const bool is_complete = num_sets[1] > 0 && num_sets[2] > 0;
+  if (is_complete && num_known == num_sets[0] + num_sets[1] + num_sets[2]) is_differing_in_force_ = false;
   facts.is_clean_start = facts.is_keyframe;
-  facts.is_one_frame = has_picture;
+  facts.is_keyframe &= is_complete || !is_differing_in_force_;
+  facts.is_one_frame = has_picture && !(drops_waiting && num_packets_ > 0);  // which pictures wait then, only a decode tells
   return facts;
 }
 
@@ -249,6 +296,19 @@ PacketFacts PacketHeaderReader::read_vp9(const uint8_t* data, int size) const {
     const int index_size = 2 + ((marker >> 3 & 3) + 1) * ((marker & 7) + 1);
     if (size >= index_size && data[size - index_size] == marker) {
       facts.is_keyframe = facts.is_clean_start = read_vp9(data, std::min(size - index_size, 16)).is_keyframe;
+      const int size_bytes = (marker >> 3 & 3) + 1, num_frames = (marker & 7) + 1;
+      int num_shown = 0;
+      for (int64_t i = 0, at = 0; i < num_frames; ++i) {
+        int64_t length = 0;
+        for (int byte = 0; byte < size_bytes; ++byte) {
+          length |= int64_t{data[size - index_size + 1 + i * size_bytes + byte]} << (8 * byte);
+        }
+        if (length <= 0 || at + length > size - index_size) break;
+        // One byte of a frame cannot be taken for an index: an index has two more.
+        num_shown += read_vp9(data + at, int(std::min<int64_t>(length, 2))).is_shown;
+        at += length;
+      }
+      facts.is_one_frame = num_shown == 1;
       return facts;
     }
   }
@@ -267,20 +327,36 @@ PacketFacts PacketHeaderReader::read_vp9(const uint8_t* data, int size) const {
 
 // MPEG-4 part 2, 6.2.5: after the start code B6 two bits of vop_coding_type: I, P, B, S. A picture that is not coded (vop_coded 0) holds
 // nothing but its time; libavcodec gives no frame for it. Decoding can start at an I picture where the headers before it are known.
-PacketFacts PacketHeaderReader::read_mpeg4(const uint8_t* data, int size) const {
+PacketFacts PacketHeaderReader::read_mpeg4(const uint8_t* data, int size) {
   constexpr int kLongestUncoded = 6;  // bytes of a picture that says only when it would be shown
   PacketFacts facts;
-  int num_pictures = 0, type = 0, first_at = 0;
-  bool has_layer = has_extradata_;
+  int num_pictures = 0, type = 0;
+  bool has_layer = !extradata_.empty() && !is_differing_in_force_, is_coded = true;
+  const auto starts = [&](int at) { return at + 3 < size && data[at] == 0 && data[at + 1] == 0 && data[at + 2] == 1; };
   for (int i = 0; i + 4 < size; ++i) {
-    if (data[i] != 0 || data[i + 1] != 0 || data[i + 2] != 1) continue;
-    if (data[i + 3] >= 0x20 && data[i + 3] <= 0x2F && num_pictures == 0) has_layer = true;  // video_object_layer_start_code
+    if (!starts(i)) continue;
+    if (data[i + 3] >= 0x20 && data[i + 3] <= 0x2F && num_pictures == 0) {  // video_object_layer_start_code
+      int end = i + 4;
+      while (end < size && !starts(end)) ++end;
+      if (note_header(data + i, end - i)) is_differing_in_force_ = false;
+      has_layer = true;
+      read_mpeg4_layer(data + i + 4, end - i - 4);
+      note_sequence({data + i + 4, data + end}, facts);
+    }
     if (data[i + 3] == 0xB6 && num_pictures++ == 0) {
       type = data[i + 4] >> 6;
-      first_at = i + 4;
+      is_coded = size - i - 4 > kLongestUncoded;
+      if (time_increment_bits_ > 0) {
+        BitReader bits(data + i + 4, size - i - 4);
+        bits.bits(2);
+        while (bits.flag()) {  // modulo_time_base
+        }
+        bits.bits(1 + time_increment_bits_ + 1);
+        is_coded = bits.flag();
+      }
     }
   }
-  facts.is_one_frame = num_pictures == 1 && size - first_at > kLongestUncoded;
+  facts.is_one_frame &= num_pictures == 1 && is_coded && !(type == 2 && is_low_delay_);
   facts.is_keyframe = facts.is_clean_start = num_pictures > 0 && type == 0 && has_layer;
   facts.is_b = type == 2;
   facts.is_reference = num_pictures != 1 || type != 2;
@@ -289,13 +365,23 @@ PacketFacts PacketHeaderReader::read_mpeg4(const uint8_t* data, int size) const 
 
 // ISO 13818-2, 6.2.3: after the start code 00 ten bits of temporal_reference and three of picture_coding_type (1: I, 3: B). A picture
 // may come as two fields. Decoding can start at an I picture that a sequence header precedes: quantizer matrices are anyone's guess else.
-PacketFacts PacketHeaderReader::read_mpeg12(const uint8_t* data, int size) const {
+PacketFacts PacketHeaderReader::read_mpeg12(const uint8_t* data, int size) {
   PacketFacts facts;
   int num_pictures = 0, first_type = 0, last_structure = 3;
   bool has_sequence = false, is_reference = false;
+  std::vector<uint8_t> sequence;
   for (int i = 0; i + 5 < size; ++i) {
     if (data[i] != 0 || data[i + 1] != 0 || data[i + 2] != 1) continue;
-    if (data[i + 3] == 0xB3 && num_pictures == 0) has_sequence = true;
+    if (data[i + 3] == 0xB3 && num_pictures == 0 && i + 7 < size) {
+      has_sequence = true;
+      is_low_delay_ = false;
+      sequence.assign(data + i + 4, data + i + 8);  // size, aspect ratio, frame rate
+    }
+    if (data[i + 3] == 0xB5 && data[i + 4] >> 4 == 1 && has_sequence && i + 9 < size) {  // sequence extension, 6.2.2.3
+      is_low_delay_ = data[i + 9] >> 7;
+      sequence.push_back(data[i + 5] & 0x0F);  // progressive, chroma, more of the size
+      sequence.push_back(data[i + 6] & 0xE0);
+    }
     if (data[i + 3] == 0xB5 && data[i + 4] >> 4 == 8 && i + 6 < size) last_structure = data[i + 6] & 3;  // picture coding extension
     if (data[i + 3] == 0) {
       const int type = data[i + 5] >> 3 & 7;
@@ -304,27 +390,35 @@ PacketFacts PacketHeaderReader::read_mpeg12(const uint8_t* data, int size) const
     }
   }
   const bool is_field = last_structure == 1 || last_structure == 2;
-  facts.is_one_frame = num_pictures == (is_field ? 2 : 1);
+  if (!sequence.empty()) note_sequence(std::move(sequence), facts);
+  facts.is_one_frame &= num_pictures == (is_field ? 2 : 1) && !(first_type == 3 && is_low_delay_);
   facts.is_keyframe = facts.is_clean_start = num_pictures > 0 && first_type == 1 && has_sequence;
   facts.is_b = first_type == 3;
   facts.is_reference = is_reference || num_pictures == 0;
   return facts;
 }
 
-// A JPEG stands alone unless it leaves out its quantization tables (ITU T.81 B.2.4.1), as streams of "abbreviated format" do.
-PacketFacts PacketHeaderReader::read_mjpeg(const uint8_t* data, int size) const {
+// A JPEG stands alone unless it leaves out its quantization tables (ITU T.81 B.2.4.1), as streams of "abbreviated format" do; lossless
+// ones have none. Without Huffman tables (B.2.4.2) it means those of annex K, or others that came before.
+PacketFacts PacketHeaderReader::read_mjpeg(const uint8_t* data, int size) {
   PacketFacts facts;
   int at = 2;
+  bool has_huffman = false;
   while (at + 4 <= size && data[at] == 0xFF) {
     const int marker = data[at + 1];
     if (marker == 0xFF) {  // a fill byte
       ++at;
       continue;
     }
-    if (marker == 0xDA) break;  // start of scan
-    if (marker == 0xDB) facts.is_keyframe = facts.is_clean_start = true;
+    if (marker == 0xDA) break;                                                              // start of scan
+    if (marker == 0xDB || marker == 0xC3) facts.is_keyframe = facts.is_clean_start = true;  // quantization tables; lossless
+    has_huffman |= marker == 0xC4;
     at += 2 + (data[at + 2] << 8 | data[at + 3]);
   }
+  const InbandHeaders here = has_huffman ? InbandHeaders::complete : InbandHeaders::none;
+  if (num_packets_ == 0) inband_headers_ = here;
+  if (inband_headers_ != here) inband_headers_ = InbandHeaders::differing;
+  facts.is_keyframe &= has_huffman || inband_headers_ != InbandHeaders::differing;
   return facts;
 }
 
@@ -393,8 +487,8 @@ void PacketHeaderReader::read_av1_sequence(const uint8_t* data, int size) {
 PacketFacts PacketHeaderReader::read_av1(const uint8_t* data, int size) {
   PacketFacts facts;
   const uint8_t* const end = data + size;
-  bool refreshes = false, understood = true, has_sequence = has_extradata_;
-  int num_frames = 0;
+  bool refreshes = false, understood = true, has_sequence = !extradata_.empty() && !is_differing_in_force_;
+  int num_frames = 0, num_shown = 0;
   while (data < end && understood) {
     const int type = data[0] >> 3 & 15;
     const bool has_extension = data[0] & 4, has_size = data[0] & 2;
@@ -417,6 +511,7 @@ PacketFacts PacketHeaderReader::read_av1(const uint8_t* data, int size) {
     if (length > uint64_t(end - data)) length = uint64_t(end - data);
     if (type == 1) {
       read_av1_sequence(data, int(length));
+      if (note_header(data, int(length))) is_differing_in_force_ = false;
       has_sequence = true;
     }
     if (type == 3 || type == 6) {  // frame header, frame
@@ -426,10 +521,12 @@ PacketFacts PacketHeaderReader::read_av1(const uint8_t* data, int size) {
       BitReader bits(data, int(std::min<uint64_t>(length, 64)));
       if (bits.flag()) {  // show_existing_frame; a shown keyframe refreshes every slot, and which it is only the decoder knows
         understood = false;
+        ++num_shown;
         break;
       }
       const int frame_type = int(bits.bits(2));
       const bool is_shown = bits.flag();
+      num_shown += is_shown;
       if (is_shown && av1_.decoder_model_info && !av1_.equal_picture_interval) understood = false;  // temporal_point_info
       if (!is_shown) bits.bits(1);                                                                  // showable_frame
       const bool is_switch = frame_type == 3, is_shown_key = frame_type == 0 && is_shown;
@@ -456,7 +553,36 @@ PacketFacts PacketHeaderReader::read_av1(const uint8_t* data, int size) {
     data += length;
   }
   facts.is_reference = refreshes || !understood || num_frames == 0;
+  if (understood) facts.is_shown = num_shown > 0, facts.is_one_frame = num_shown <= 1;
   return facts;
 }
+
+// MPEG-4 part 2, 6.2.3, behind the start code.
+void PacketHeaderReader::read_mpeg4_layer(const uint8_t* data, int size) {
+  BitReader bits(data, size);
+  bits.bits(1 + 8);  // random_accessible_vol, video_object_type_indication
+  int version = 1;
+  if (bits.flag()) version = int(bits.bits(4)), bits.bits(3);
+  if (bits.bits(4) == 15) bits.bits(16);  // aspect ratio
+  is_low_delay_ = true;                   // libavcodec assumes so until a B picture comes, and then shows one picture twice
+  if (bits.flag()) {                      // vol_control_parameters
+    bits.bits(2);
+    is_low_delay_ = bits.flag();
+    if (bits.flag()) bits.bits(32), bits.bits(32), bits.bits(15);  // vbv_parameters
+  }
+  const uint32_t shape = bits.bits(2);
+  if (shape == 3 && version != 1) bits.bits(4);
+  bits.bits(1);
+  const uint32_t resolution = bits.bits(16);
+  time_increment_bits_ = 1;
+  while (resolution > 0 && (resolution - 1) >> time_increment_bits_) ++time_increment_bits_;
+  if (resolution == 0 || bits.is_past_end()) time_increment_bits_ = 0;
+}
+
+// Note [Headers in packets]
+// Parameter sets, layers and sequences may stand in packets too, and a decoder keeps those it saw last, beyond a flush. Where they repeat
+// the container's, nothing comes of it. Where they differ (recordings that were joined without encoding them again), a keyframe that does
+// not bring its own needs those that came before it, so it is none; and a decoder that has seen them gives wrong pictures of any other
+// place, or of another file with the same extradata, so it is not used again.
 
 }  // namespace vidload

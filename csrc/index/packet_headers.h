@@ -36,22 +36,36 @@ struct PacketFacts {
   int temporal_layer = 0;               // HEVC: a picture that is no reference within its layer may still be one for higher layers
 };
 
+// What a stream says of itself in its packets, beside what its container says (extradata). A decoder remembers it beyond a flush.
+enum class InbandHeaders : int32_t {
+  none,      // nothing, or the same again
+  complete,  // all that is needed, with every picture (JPEG with Huffman tables)
+  differing  // something else: a decoder that has seen it is of no use for another start
+};
+
+// Reads the packets of one stream in decode order.
 class PacketHeaderReader {
  public:
   explicit PacketHeaderReader(const AVCodecParameters& parameters);
   OrderRule order_rule() const { return order_rule_; }
   // `data` is followed by AV_INPUT_BUFFER_PADDING_SIZE readable bytes, as in an AVPacket.
   PacketFacts read(const uint8_t* data, int size);
+  // Of the packets read so far.
+  InbandHeaders inband_headers() const { return inband_headers_; }
 
  private:
-  PacketFacts read_h264(const uint8_t* data, int size) const;
-  PacketFacts read_hevc(const uint8_t* data, int size) const;
+  PacketFacts read_h264(const uint8_t* data, int size);
+  PacketFacts read_hevc(const uint8_t* data, int size);
   PacketFacts read_vp8(const uint8_t* data, int size) const;
   PacketFacts read_vp9(const uint8_t* data, int size) const;
   PacketFacts read_av1(const uint8_t* data, int size);
-  PacketFacts read_mpeg4(const uint8_t* data, int size) const;
-  PacketFacts read_mpeg12(const uint8_t* data, int size) const;
-  PacketFacts read_mjpeg(const uint8_t* data, int size) const;
+  PacketFacts read_mpeg4(const uint8_t* data, int size);
+  void read_mpeg4_layer(const uint8_t* data, int size);
+  PacketFacts read_mpeg12(const uint8_t* data, int size);
+  PacketFacts read_mjpeg(const uint8_t* data, int size);
+  // Takes note of a header; whether it is one of the container's.
+  bool note_header(const uint8_t* data, int size);
+  void note_sequence(std::vector<uint8_t> sequence, PacketFacts& facts);
   void read_order_count(const uint8_t* data, int size, PacketFacts& facts);
 
   // Calls visit(payload, size) for each NAL unit, length-prefixed (mp4, Matroska) or with start codes (Annex B).
@@ -60,10 +74,17 @@ class PacketHeaderReader {
 
   AVCodecID codec_;
   OrderRule order_rule_ = OrderRule::unknown;
-  bool has_extradata_ = false;
-  UniqueAVCodecContext context_;  // of the parser that counts H.264's and HEVC's pictures
+  std::vector<uint8_t> extradata_;
+  int64_t num_packets_ = 0;  // before the one at hand
+  InbandHeaders inband_headers_ = InbandHeaders::none;
+  bool is_differing_in_force_ = false;  // a header that came in a packet and is not in the extradata holds until another replaces it
+  UniqueAVCodecContext context_;        // of the parser that counts H.264's and HEVC's pictures
   UniqueAVCodecParserContext parser_;
   int nal_length_size_ = 0;  // 0: Annex B
+
+  std::vector<uint8_t> sequence_;  // MPEG-1, 2 and 4: the header in force, as far as a change of it makes libavcodec begin anew
+  bool is_low_delay_ = false;      // MPEG-2 and 4: it says, or lets libavcodec assume, that there are no B pictures
+  int time_increment_bits_ = 0;    // MPEG-4; 0: not known
 
   // What AV1's sequence header says and its frame headers need.
   struct Av1Sequence {

@@ -98,7 +98,8 @@ void archive(Archive& a, Index& index) {
   a.value(s.codec_tag), a.value(s.format), a.value(s.profile), a.value(s.level);
   a.value(s.coded_width), a.value(s.coded_height), a.value(s.bits_per_coded_sample);
   a.value(s.color_primaries), a.value(s.color_transfer), a.value(s.color_space), a.value(s.color_range);
-  a.value(s.chroma_location), a.value(s.field_order), a.value(s.reorder_depth), a.value(s.rotation), a.value(s.is_mirrored);
+  a.value(s.chroma_location), a.value(s.field_order), a.value(s.inband_headers), a.value(s.reorder_depth), a.value(s.rotation),
+      a.value(s.is_mirrored);
   a.value(s.sample_aspect_ratio), a.value(s.time_base), a.value(s.average_fps), a.value(s.duration_seconds);
   a.value(index.is_byte_addressable), a.value(index.is_regular), a.value(index.is_cut_short);
   a.text(index.note), a.value(index.stamp);
@@ -125,6 +126,7 @@ void check_sense(const PacketIndex& index) {
   expect(is_within(s.color_primaries, 0, 255) && is_within(s.color_transfer, 0, 255) && is_within(s.color_space, 0, 255), "the colors");
   expect(is_within(s.color_range, 0, AVCOL_RANGE_NB - 1) && is_within(s.chroma_location, 0, AVCHROMA_LOC_NB - 1), "the colors");
   expect(is_within(s.field_order, 0, AV_FIELD_BT), "the field order");
+  expect(is_within(s.inband_headers, 0, 2), "the headers in packets");
   expect(is_within(s.reorder_depth, 0, 16), "the reorder depth");
   expect(s.rotation == 0 || s.rotation == 90 || s.rotation == 180 || s.rotation == 270, "the rotation");
   expect(is_within(s.stream_number, 0, 1 << 16), "the stream's number");
@@ -136,7 +138,8 @@ void check_sense(const PacketIndex& index) {
   expect(is_within(int64_t(num_packets), 1, INT32_MAX) && index.offset.size() == num_packets && index.size.size() == num_packets &&
              index.flags.size() == num_packets,
          "the number of packets");
-  expect(is_within(int64_t(num_frames), 1, int64_t(num_packets)) && index.frame_pts.size() == num_frames, "the number of frames");
+  expect(is_within(int64_t(num_frames), 1, index.is_regular ? int64_t(num_packets) : INT32_MAX) && index.frame_pts.size() == num_frames,
+         "the number of frames");
   const int64_t file_size = index.stamp.size >= 0 ? index.stamp.size : INT64_MAX / 2;  // memory has no stamp
   for (size_t i = 0; i < num_packets; ++i) {
     expect(index.size[i] > 0, "a packet's size");
@@ -147,7 +150,8 @@ void check_sense(const PacketIndex& index) {
   std::vector<bool> is_taken(num_packets);
   for (size_t i = 0; i < num_frames; ++i) {
     const int32_t packet = index.frame_packet[i];
-    expect(is_within(packet, 0, int64_t(num_packets) - 1) && !is_taken[size_t(packet)], "a frame's packet");
+    expect(is_within(packet, 0, int64_t(num_packets) - 1), "a frame's packet");
+    expect(!index.is_regular || !is_taken[size_t(packet)], "a frame's packet");
     is_taken[size_t(packet)] = true;
     expect(i == 0 || index.frame_pts[i] >= index.frame_pts[i - 1], "the order of frames");
   }

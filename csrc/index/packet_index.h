@@ -28,6 +28,7 @@ struct StreamInfo {
   int bits_per_coded_sample = 0;
   int color_primaries = 2, color_transfer = 2, color_space = 2, color_range = 0, chroma_location = 0;  // AVCOL_*_UNSPECIFIED
   int field_order = 0;
+  int inband_headers = 0;                 // an InbandHeaders, see packet_headers.h
   int reorder_depth = 0;                  // how many pictures a decoder must hold back to put frames in presentation order
   int rotation = 0;                       // degrees clockwise that turn a decoded picture upright: 0, 90, 180, 270
   bool is_mirrored = false;               // then mirrored left to right

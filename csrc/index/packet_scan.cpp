@@ -252,6 +252,7 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
   // A stream cut out of a broadcast may carry each field in a packet of its own.
   const bool may_hold_fields = container.is_parsed() && index.stream.field_order > AV_FIELD_PROGRESSIVE;
   const std::optional<std::vector<int32_t>> order = coded_frame_order(headers.order_rule(), facts);
+  index.stream.inband_headers = int(headers.inband_headers());
   scan.tells_start = headers.order_rule() != OrderRule::unknown;
   scan.part = time_parts(dts);
   const int top_layer = std::max_element(facts.begin(), facts.end(), [](const auto& a, const auto& b) {

@@ -38,8 +38,9 @@ DecodePlan decode_plan(const PacketIndex& index, const int64_t* frames, int64_t 
     }
     wanted.push_back({index.frame_packet[size_t(frames[i])], int32_t(frames[i])});
   }
-  std::sort(wanted.begin(), wanted.end(), [](const WantedFrame& a, const WantedFrame& b) { return a.packet < b.packet; });
-  wanted.erase(std::unique(wanted.begin(), wanted.end(), [](const WantedFrame& a, const WantedFrame& b) { return a.packet == b.packet; }),
+  std::sort(wanted.begin(), wanted.end(),
+            [](const WantedFrame& a, const WantedFrame& b) { return a.packet != b.packet ? a.packet < b.packet : a.frame < b.frame; });
+  wanted.erase(std::unique(wanted.begin(), wanted.end(), [](const WantedFrame& a, const WantedFrame& b) { return a.frame == b.frame; }),
                wanted.end());
 
   std::vector<bool> gives_frame;

@@ -141,7 +141,13 @@ void Container::open(int stream) {
     const AVCodecParameters* parameters = format_->streams[i]->codecpar;
     if (parameters->codec_type == AVMEDIA_TYPE_VIDEO) complete = parameters->width > 0;
   }
-  if (!complete) {
+  // To choose among several video streams libavformat wants to have seen some packets of each.
+  int num_videos = 0;
+  for (unsigned i = 0; i < format_->nb_streams; ++i) {
+    const AVStream* candidate = format_->streams[i];
+    num_videos += candidate->codecpar->codec_type == AVMEDIA_TYPE_VIDEO && !(candidate->disposition & AV_DISPOSITION_ATTACHED_PIC);
+  }
+  if (!complete || num_videos > 1) {
     is_parsed_ = !states_its_streams(format_);
     code = avformat_find_stream_info(format_, nullptr);
     rethrow_failure();
