@@ -16,9 +16,10 @@ import torch
 from videos import make_video
 
 import vidload
-from vidload import _core, sheet, transforms
+from vidload import _core, transforms
 from vidload.cli import COMMANDS, inspect, main
 from vidload.cli._videos import read_videos
+from vidload.system import sheet
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,6 @@ import torch
 from torch.utils.data import BatchSampler, Dataset, SequentialSampler
 
 from vidload import _core
-from vidload.cores import available_cores
 from vidload.dataset import ClipDataset, Request, base_dataset
 from vidload.epochs import DrawCounter, Epochs, EpochSampler, samplers_of
 from vidload.errors import (
@@ -36,6 +35,7 @@ from vidload.errors import (
     VideoError,
     VideoNotFoundError,
 )
+from vidload.system.cores import available_cores
 
 try:
     from nvidia.dali import fn, pipeline_def, types

@@ -32,8 +32,8 @@ from vidload.annotations import (
 )
 from vidload.errors import FrameIndexError, IndexMismatchError, VideoError
 from vidload.index import DatasetIndex
-from vidload.random import rekey, sample_rng
 from vidload.sampling import ClipSpec, Sampler, clips_per_video
+from vidload.system.random import rekey, sample_rng
 from vidload.transforms import SpatialTransform
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         """Decodes sample `index` of `epoch`, the only one of the batch that `new_batch` makes, into `out`, contiguous, of `dtype` and
         `sample_shape`.
 
-        draw, stands_for: as of vidload.random.sample_rng. Raises VideoError.
+        draw, stands_for: as of vidload.system.random.sample_rng. Raises VideoError.
         """
         for is_last in (False, True):
             batch = new_batch()
@@ -305,7 +305,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
     ) -> Request:
         """Which frames and boxes sample `index` has in `epoch`; `info` is what the core knows of the video.
 
-        draw, stands_for: as of vidload.random.sample_rng.
+        draw, stands_for: as of vidload.system.random.sample_rng.
 
         Raises:
             FrameIndexError: the annotated segment holds no frame.

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from vidload import _core
-from vidload.cores import available_cores
 from vidload.reader import VideoReader
+from vidload.system.cores import available_cores
 
 _FRAMES_A_RUN = 32  # at least; a run is whole GOPs
 

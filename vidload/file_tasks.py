@@ -33,9 +33,9 @@ from tqdm import tqdm
 
 from vidload.annotations import VIDEO_EXTENSIONS, Annotations
 from vidload.cli._videos import read_videos
-from vidload.cores import available_cores
 from vidload.encode import PART_PREFIX, PART_SUFFIX
 from vidload.errors import VideoError
+from vidload.system.cores import available_cores
 
 FAILED_NAME = "failed.jsonl"
 _LOCK_NAME = ".vidload-lock"

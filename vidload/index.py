@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from vidload import _core
 from vidload.annotations import path_array
-from vidload.cores import available_cores
+from vidload.system.cores import available_cores
 
 _SCHEMA = pa.schema(
     [

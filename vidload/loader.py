@@ -24,14 +24,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vidload import _core, cuda
-from vidload.cores import available_cores
-from vidload.cuda import cuda_device
+from vidload import _core
 from vidload.dataset import ClipDataset, base_dataset
 from vidload.epochs import DrawCounter, EpochBatchSampler, Epochs, EpochSampler, samplers_of
 from vidload.errors import Failure, IndexMismatchError, TooManyFailuresError, VideoError
 from vidload.exit import cancel_at_exit, ends_before_exit
-from vidload.random import sample_rng
+from vidload.system import cuda
+from vidload.system.cores import available_cores
+from vidload.system.cuda import cuda_device
+from vidload.system.random import sample_rng
 from vidload.trainers import AccelerateState, Collate, is_prepared
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from vidload.errors import VideoError
 from vidload.file_tasks import Results, SourceList, Task, run_tasks
 from vidload.index import build_index
 from vidload.loader import VideoLoader
-from vidload.random import sample_rng
 from vidload.reader import VideoReader
 from vidload.sampling import ClipSpec, segments
+from vidload.system.random import sample_rng
 
 __all__ = ["CLIP_SPECS", "PROFILES", "Cost", "EncodeSettings", "PrepareSummary", "cost_table", "dry_run", "prepare"]
 

@@ -12,7 +12,7 @@
 
 namespace vidload {
 
-// Where the random numbers of a sample begin; see vidload/random.py.
+// Where the random numbers of a sample begin; see vidload/system/random.py.
 struct SampleStream {
   uint64_t seed = 0;
   int64_t epoch = 0, index = 0, draw = 0, stands_for = -1;

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vidload import sampling, sheet, transforms
+from vidload import sampling, transforms
 from vidload.cli import _videos
+from vidload.system import sheet
 
 TRANSFORMS = (
     "random_resized_crop",
