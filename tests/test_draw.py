@@ -1,4 +1,4 @@
-"""The core draws a batch's frames and boxes as vidload.sampling, vidload.transforms and ClipDataset.request define them, bit for bit."""
+"""The core draws a batch's frames and boxes as vidload.sampling, vidload.crops and ClipDataset.request define them, bit for bit."""
 
 from __future__ import annotations
 

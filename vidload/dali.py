@@ -26,7 +26,7 @@ import torch
 from torch.utils.data import BatchSampler, Dataset, SequentialSampler
 
 from vidload import _core
-from vidload.dataset import ClipDataset, Request, base_dataset
+from vidload.clip_dataset import ClipDataset, Request, base_dataset
 from vidload.epochs import DrawCounter, Epochs, EpochSampler, samplers_of
 from vidload.errors import (
     FrameIndexError,

@@ -25,7 +25,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vidload import _core
-from vidload.dataset import ClipDataset, base_dataset
+from vidload.clip_dataset import ClipDataset, base_dataset
 from vidload.epochs import DrawCounter, EpochBatchSampler, Epochs, EpochSampler, samplers_of
 from vidload.errors import Failure, IndexMismatchError, TooManyFailuresError, VideoError
 from vidload.exit import cancel_at_exit, ends_before_exit

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from vidload.dataset import SampleBatch
+from vidload.clip_dataset import SampleBatch
 
 if TYPE_CHECKING:
     from vidload.loader import VideoLoader

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidload.transforms import SpatialTransform
+from vidload.crops import SpatialTransform
 
 _GAP = 4  # pixels between images
 _TEXT = 16  # pixels for a line of text
