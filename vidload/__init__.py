@@ -20,7 +20,7 @@ from vidload.errors import (
 from vidload.feature_dataset import FeatureDataset
 from vidload.index import DatasetIndex, build_index
 from vidload.limits import VideoLimits, get_limits, set_limits
-from vidload.loader import VideoLoader
+from vidload.loading.loader import VideoLoader
 from vidload.reader import ReadPlan, StreamSummary, VideoReader, streams
 from vidload.system.info import info
 

@@ -27,7 +27,6 @@ from torch.utils.data import BatchSampler, Dataset, SequentialSampler
 
 from vidload import _core
 from vidload.clip_dataset import ClipDataset, Request, base_dataset
-from vidload.epochs import DrawCounter, Epochs, EpochSampler, samplers_of
 from vidload.errors import (
     FrameIndexError,
     UnreadableVideoError,
@@ -35,6 +34,7 @@ from vidload.errors import (
     VideoError,
     VideoNotFoundError,
 )
+from vidload.loading.epochs import DrawCounter, Epochs, EpochSampler, samplers_of
 from vidload.system.cores import available_cores
 
 try:

@@ -26,7 +26,7 @@ from vidload.encode import PROFILES, EncodedVideo, EncodeSettings, encode_video
 from vidload.errors import VideoError
 from vidload.file_tasks import Results, SourceList, Task, run_tasks
 from vidload.index import build_index
-from vidload.loader import VideoLoader
+from vidload.loading.loader import VideoLoader
 from vidload.reader import VideoReader
 from vidload.sampling import ClipSpec, segments
 from vidload.system.random import sample_rng
