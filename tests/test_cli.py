@@ -16,8 +16,8 @@ from videos import make_video
 
 import vidload
 from vidload import _core, transforms
+from vidload.annotations import read_videos
 from vidload.cli import COMMANDS, inspect, main
-from vidload.cli._videos import read_videos
 from vidload.system import sheet
 
 
