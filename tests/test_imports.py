@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# From the bottom to the top: a module imports from its own row and from those above it in this table. Names are those below `vidload.`, of
-# a module or of a whole wing; of several that fit, the longest counts.
+# Lowest first: a module imports from its own row and from the rows listed before it. Names are those after `vidload.`, of a module or of a
+# whole wing; of several that fit, the longest counts.
 ORDER = (
     ("_core", "errors", "limits"),
     ("system", "cuda"),  # the machine

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -177,7 +178,8 @@ class VideoLoader(DataLoader[Any]):
         self.collate_fn = Collate(self.collate_fn, collate_fn is None, keeps)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pool": None, "_dali": None, "_memory": None}
+        own = {"_place": replace(self._place), "_tally": replace(self._tally)}  # a copy goes its own way from here
+        return {**self.__dict__, **own, "_pool": None, "_dali": None, "_memory": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -2,8 +2,8 @@
 
 In: a recognizer of vidload.models and a video file. Out: one row of numbers a snippet, what FeatureDataset
 reads. A video is decoded once, however many snippets overlap: whole GOPs in order, some at a time in
-parallel, only the frames that a snippet shows. Files, resuming and the list of failures are `vidload
-features`' business.
+parallel, only the frames that a snippet shows. Files, resuming and the list of failures are the business of
+vidload.prepare.feature_files.
 """
 
 from __future__ import annotations
