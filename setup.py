@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -33,7 +33,7 @@ class CMakeBuild(build_ext):
 
 
 setup(
-    packages=["vidload", "vidload.cli", "vidload.models", "vidload.models.layers"],
+    packages=[*find_packages(include=["vidload", "vidload.*"]), "vidload.models", "vidload.models.layers"],
     package_dir={"vidload": "vidload", "vidload.models": "models"},
     package_data={"vidload": ["py.typed", "_core.pyi"], "vidload.models": ["*.md"]},
     ext_modules=[Extension("vidload._core", sources=[])],

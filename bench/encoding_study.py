@@ -31,12 +31,13 @@ import timing
 from tqdm import tqdm
 
 from vidload import FrameFolderDataset, VideoDataset, VideoLoader, VideoReader, transforms
-from vidload.cores import available_cores
-from vidload.encode import ENCODERS, PROFILES, Encoder, EncodeSettings, encode_video
-from vidload.frames import extract_frames
-from vidload.prepare import CLIP_SPECS
-from vidload.random import sample_rng
+from vidload.prepare import CLIP_SPECS, PROFILES, EncodeSettings
+from vidload.prepare.encode import encode_video
+from vidload.prepare.frames import extract_frames
+from vidload.prepare.settings import ENCODERS, Encoder
 from vidload.sampling import ClipSpec, segments
+from vidload.system.cores import available_cores
+from vidload.system.random import sample_rng
 
 PSNR = PROFILES["balanced"].psnr
 CLIPS_A_FILE = 4  # in a round

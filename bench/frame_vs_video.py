@@ -43,9 +43,8 @@ from workers import (
 )
 
 from vidload import VideoReader
-from vidload.encode import PROFILES
-from vidload.frames import extract_dataset
-from vidload.prepare import CLIP_SPECS, describe, prepare
+from vidload.prepare import CLIP_SPECS, PROFILES, describe, prepare
+from vidload.prepare.frames import extract_dataset
 
 MIN_ROUNDS = 2
 LONG_ROUND = 2 * CLIPS_A_ROUND  # of the quick sources, so that starting an epoch weighs little

@@ -24,9 +24,10 @@ import torch
 from timing import RESULTS, Rounds, machine, ratio
 
 import vidload
-from vidload import _core, cuda
-from vidload.info import cuda_summary
-from vidload.selftest import CLIPS, encode_clip
+from vidload import _core
+from vidload.system import cuda
+from vidload.system.info import cuda_summary
+from vidload.system.selftest import CLIPS, encode_clip
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

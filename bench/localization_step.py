@@ -28,10 +28,10 @@ import numpy as np
 import timing
 import torch
 from torch.utils.data import DataLoader
-from vidload.models import bmn, bsn, create, localization
-from vidload.models.localization_metrics import average_recall
 
 import vidload
+from vidload.models import bmn, bsn, create, localization
+from vidload.models.localization_metrics import average_recall
 
 # s/iter and memory of MMAction2 0.24.1's last benchmark table and model zoo, and s/iter of the original code.
 PUBLISHED_ON = "V100 32 GB, Xeon Gold 6146, PyTorch 1.4; MMAction2's benchmark of August 2022: other hardware"

@@ -22,9 +22,9 @@ import timing
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from vidload.models.layers import conv_unit, temporal_shift
 
 from vidload import models
+from vidload.models.layers import conv_unit, temporal_shift
 
 CHOSEN = (conv_unit.Conv3d.forward, temporal_shift.temporal_shift)
 

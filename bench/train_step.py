@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 
 from vidload import FrameFolderDataset, VideoDataset, VideoLoader, models
-from vidload.frames import extract_dataset
+from vidload.prepare.frames import extract_dataset
 
 PUBLISHED_ON = "8 V100 32 GB, Xeon Gold 6146/6148, PyTorch 1.4, CUDA 10.1; frames from Memcached, videos from disk: other hardware"
 AMP = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

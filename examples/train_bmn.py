@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from vidload.models import bmn, localization
-from vidload.models.localization_metrics import average_recall, mean_average_precision
 
 import vidload
+from vidload.models import bmn, localization
+from vidload.models.localization_metrics import average_recall, mean_average_precision
 
 
 def parse_args() -> argparse.Namespace:

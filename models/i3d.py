@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from vidload.transforms import multi_scale_crop
 
 from .layers.resnet import ResNet
-from .recipe import Training, Variant, clip_recipe
+from .recipe import Training, clip_recipe
 from .recognizer import Recognizer
+from .variant import Variant
 
 
 class I3D(Recognizer):

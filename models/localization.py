@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from vidload.system.files import written_aside
+
 Floats = NDArray[np.float64]
 
 
@@ -188,12 +190,8 @@ def write_results(path: str | os.PathLike[str], results: Mapping[str, Sequence[D
     """Write `{video: [{"score", "segment"}]}` as ActivityNet's evaluation reads it; aside, then renamed."""
     path = Path(path)
     text = json.dumps({"version": "VERSION 1.3", "results": results, "external_data": {}})
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_text(text)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_aside(path) as part:
+        part.write_text(text)
 
 
 def read_results(path: str | os.PathLike[str]) -> dict[str, list[Detection]]:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from .layers.conv_unit import Conv3d, ConvUnit
 from .layers.residual import BasicBlock
 from .layers.resnet import Trunk
-from .recipe import Training, Variant, clip_recipe
+from .recipe import Training, clip_recipe
 from .recognizer import Recognizer
+from .variant import Variant
 
 
 class FactorizedConv(nn.Module):

@@ -7,8 +7,7 @@ data: the caller's business.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from vidload.sampling import ClipSpec
@@ -20,8 +19,6 @@ from vidload.transforms import (
     ten_crop,
     three_crop,
 )
-
-from .recognizer import Recognizer
 
 
 @dataclass(frozen=True)
@@ -131,15 +128,6 @@ class Recipe:
         side = self.input_size if size is None else (size, size)
         shape = (3, self.clip.clip_len, *side)
         return (batch_size, *shape) if self.layout == "NCTHW" else (batch_size, self.clip.num_clips, *shape)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """An entry of the registry: the class, what it is called with, and the recipe."""
-
-    model: type[Recognizer]
-    recipe: Recipe
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def clip_recipe(clip: str, training: Training, train_transform: SpatialTransform | None = None) -> Recipe:

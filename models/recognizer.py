@@ -7,7 +7,7 @@ logits [N, num_classes]. The trunk is the model file's; how the views of a video
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .layers.residual import Bottleneck
 from .layers.resnet import Trunk
-
-if TYPE_CHECKING:
-    from .recipe import Recipe
+from .recipe import Recipe
 
 
 class Head(nn.Module):
@@ -41,7 +39,7 @@ class Recognizer(nn.Module):
     and how it is trained; it is None for a model that was not made by `vidload.models.create`.
     """
 
-    recipe: "Recipe | None" = None
+    recipe: Recipe | None = None
 
     def __init__(
         self,

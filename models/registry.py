@@ -11,7 +11,8 @@ from typing import Any
 from torch import nn
 
 from . import bmn, bsn, i3d, r2plus1d, slowfast, slowonly, tsm, tsn
-from .recipe import Recipe, Variant
+from .recipe import Recipe
+from .variant import Variant
 
 RECOGNIZERS: dict[str, Variant] = {
     name: variant

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from .layers.conv_unit import conv_unit
 from .layers.resnet import ResNet
-from .recipe import Training, Variant, clip_recipe
+from .recipe import Training, clip_recipe
 from .recognizer import Recognizer
+from .variant import Variant
 
 
 class SlowPath(ResNet):

@@ -11,8 +11,9 @@ from scratch.
 from collections.abc import Sequence
 
 from .layers.resnet import ResNet
-from .recipe import Training, Variant, clip_recipe
+from .recipe import Training, clip_recipe
 from .recognizer import Recognizer
+from .variant import Variant
 
 
 class SlowOnly(Recognizer):

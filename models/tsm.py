@@ -19,8 +19,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .layers.residual import Bottleneck
 from .layers.resnet import ResNet
 from .layers.temporal_shift import TemporalShift
-from .recipe import Training, Variant, frame_recipe
+from .recipe import Training, frame_recipe
 from .recognizer import FrameRecognizer
+from .variant import Variant
 
 
 class TSM(FrameRecognizer):

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .layers.resnet import ResNet
-from .recipe import Training, Variant, frame_recipe
+from .recipe import Training, frame_recipe
 from .recognizer import FrameRecognizer
+from .variant import Variant
 
 
 class TSN(FrameRecognizer):

@@ -15,7 +15,7 @@ import torch
 
 from vidload import FeatureDataset, FrameFolderDataset, VideoDataset, VideoLoader
 from vidload.annotations import from_items, read_frame_list, read_kinetics_csv, read_list
-from vidload.frames import extract_dataset
+from vidload.prepare.frames import extract_dataset
 from vidload.transforms import SpatialTransform, center_crop
 
 KINETICS = "label,youtube_id,time_start,time_end,split\n"

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import av
 import numpy as np
@@ -16,9 +15,10 @@ import torch
 from videos import make_video
 
 import vidload
-from vidload import _core, sheet, transforms
+from vidload import _core, transforms
+from vidload.annotations import read_videos
 from vidload.cli import COMMANDS, inspect, main
-from vidload.cli._videos import read_videos
+from vidload.system import sheet
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +88,13 @@ def test_a_failure_is_one_line_on_stderr_and_status_1(folder, args, message, cap
 
 
 def test_ctrl_c_stops_with_a_message_and_status_130(folder):
-    code = "import sys, time; from vidload.cli import main, info; info.run = lambda args: time.sleep(60)\n"
-    code += (
-        "info.add_parser.__globals__['run'] = info.run; print('ready', flush=True); sys.exit(main(['info']))"
-    )
+    code = "import sys, time; from vidload.cli import main, info\n"
+    code += "info.add_parser.__globals__['run'] = lambda args: print('ready', flush=True) or time.sleep(60)\n"
+    code += "sys.exit(main(['info']))"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "ready\n"
-    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert error == "\nvidload info: stopped\n"

@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 
 import vidload
-from vidload import _core, cuda, selftest
+from vidload import _core
+from vidload.system import cuda, selftest
 
 sys.path.insert(0, str(Path(__file__).parent / "stub_driver"))
 from stub import Stub, StubBuffer, on_stub_gpu

@@ -26,8 +26,7 @@ from vidload.transforms import center_crop, random_crop, random_resized_crop, th
 pytest.importorskip("nvidia.dali")
 pytestmark = pytest.mark.needs_dali
 
-from vidload import dali  # noqa: E402
-from vidload.dali import DaliBatch, dali_pipeline, unsupported_reason  # noqa: E402
+from vidload.dali import DaliBatch, dali_pipeline, samples, unsupported_reason  # noqa: E402
 
 videos.VIDEOS |= {
     # 0-255 luma
@@ -239,7 +238,7 @@ def test_strict_makes_errors_of_what_dali_cannot_decode(dataset) -> None:
 
 def test_a_batch_on_which_dali_fails_is_decoded_by_the_core(dataset, monkeypatch) -> None:
     expected = epoch_of(VideoLoader(dataset, 5, decoder="dali", num_workers=1))
-    monkeypatch.setitem(dali._CODECS, "cpu", ("h264", "vp9", "vp8", "mjpeg"))  # a lie: DALI knows no H.264 on the CPU
+    monkeypatch.setitem(samples.CODECS, "cpu", ("h264", "vp9", "vp8", "mjpeg"))  # a lie: DALI knows no H.264 on the CPU
     dataset.set_epoch(0)
     loader = VideoLoader(dataset, 5, decoder="dali", num_workers=1)
     with pytest.warns(UserWarning, match="DALI failed on one of"):

@@ -1,4 +1,4 @@
-"""The core draws a batch's frames and boxes as vidload.sampling, vidload.transforms and ClipDataset.request define them, bit for bit."""
+"""The core draws a batch's frames and boxes as vidload.sampling, vidload.crops and ClipDataset.request define them, bit for bit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import vidload
 from vidload import VideoDataset, VideoLoader, transforms
-from vidload.random import sample_rng
+from vidload.system.random import sample_rng
 
 CROPS = {
     "random_resized": transforms.random_resized_crop((24, 40)),

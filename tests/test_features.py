@@ -1,4 +1,4 @@
-"""vidload.features and `vidload features`: which frames a snippet shows, one decode, resuming, failures."""
+"""vidload.prepare.features and `vidload features`: which frames a snippet shows, one decode, resuming, failures."""
 
 import dataclasses
 import json
@@ -13,11 +13,12 @@ import pytest
 import torch
 from videos import make_video
 
-from vidload import VideoDataset, VideoReader, features, models
+from vidload import VideoDataset, VideoReader, models
 from vidload.cli import main
 from vidload.errors import VideoError, VideoNotFoundError
 from vidload.feature_dataset import FeatureDataset, read_features
-from vidload.features import FeatureExtractor, snippet_frames
+from vidload.prepare import features
+from vidload.prepare.features import FeatureExtractor, snippet_frames
 from vidload.transforms import center_crop
 
 create = models.create
@@ -248,8 +249,9 @@ KILLED = """
 import sys, time
 sys.path.insert(0, {tests!r})
 import test_features
-from vidload import features, models
+from vidload import models
 from vidload.cli import main
+from vidload.prepare import features
 
 def announced(self, path):
     print("at", path, flush=True)

@@ -17,7 +17,7 @@ import pytest
 from vidload import FrameFolderDataset, VideoDataset, VideoReader, transforms
 from vidload.annotations import read_frame_list
 from vidload.cli import main
-from vidload.frames import extract_dataset
+from vidload.prepare.frames import extract_dataset
 
 
 @pytest.fixture

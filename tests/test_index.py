@@ -13,7 +13,7 @@ import torch
 
 import vidload
 from vidload import DatasetIndex, VideoDataset, VideoLoader, build_index
-from vidload.cores import cgroup_cores
+from vidload.system.cores import cgroup_cores
 from vidload.transforms import center_crop
 
 NAMES = ("h264", "hevc", "vp9", "mpeg4_packed_avi", "h264_ts")

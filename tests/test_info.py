@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import vidload
-from vidload.info import cuda_summary
+from vidload.system.info import cuda_summary
 
 sys.path.insert(0, str(Path(__file__).parent / "stub_driver"))
 from stub import on_stub_gpu

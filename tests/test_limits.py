@@ -114,7 +114,7 @@ def test_a_jpeg_that_claims_gigapixels_costs_no_memory(tmp_path: Path, limit) ->
 def test_memory_of_a_large_jpeg_is_given_back(tmp_path: Path) -> None:
     import numpy as np
 
-    from vidload.encode import JpegEncoder
+    from vidload.prepare.source_frames import JpegEncoder
 
     def write(folder: Path, width: int, height: int) -> str:
         folder.mkdir()

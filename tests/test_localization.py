@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from vidload.models import bmn, bsn, create, list_models, load_checkpoint, localization
 from vidload.models.localization import SoftNMS
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from vidload.models import bsn, localization
 from vidload.models.localization_metrics import average_recall
 

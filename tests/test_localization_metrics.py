@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from vidload.models.localization_metrics import TIOU_THRESHOLDS, average_recall, mean_average_precision
 
 FIXTURES = Path(__file__).parent / "fixtures" / "localization"

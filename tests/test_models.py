@@ -13,10 +13,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from vidload.models.layers.conv_unit import Conv3d
-from vidload.models.layers.temporal_shift import temporal_shift
 
 from vidload import models
+from vidload.models.layers.conv_unit import Conv3d
+from vidload.models.layers.temporal_shift import temporal_shift
 
 FIXTURES = Path(__file__).parent / "fixtures" / "models"
 NAMES = models.list_models()

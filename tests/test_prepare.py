@@ -20,20 +20,15 @@ import numpy as np
 import pytest
 import videos
 
-from vidload import VideoDataset, VideoError, VideoLoader, VideoReader, encode, transforms
+from vidload import VideoDataset, VideoError, VideoLoader, VideoReader, transforms
 from vidload.cli import main
-from vidload.encode import (
-    ENCODERS,
-    PROFILES,
-    EncodedVideo,
-    EncodeSettings,
-    SourceFrames,
-    coarsest_quality,
-    encode_video,
-)
 from vidload.errors import DamagedVideoError, VideoNotFoundError
-from vidload.file_tasks import DestinationError, SourceList, run_tasks
-from vidload.prepare import CLIP_SPECS, cost_table, dry_run, prepare
+from vidload.prepare import CLIP_SPECS, PROFILES, EncodeSettings, cost_table, dry_run, prepare, source_frames
+from vidload.prepare.encode import EncodedVideo, coarsest_quality, encode_video
+from vidload.prepare.settings import ENCODERS
+from vidload.prepare.source_frames import SourceFrames
+from vidload.prepare.sources import SourceList
+from vidload.prepare.tasks import DestinationError, run_tasks
 
 QUICK = EncodeSettings(crf=20, preset="ultrafast")
 # Their frames before the first keyframe are broken: failures too.
@@ -271,7 +266,7 @@ def test_a_bad_source_says_what_is_wrong_and_leaves_nothing(content, reason, vid
 
 
 def test_a_source_that_vanishes_between_two_passes_is_a_video_error(video, tmp_path, monkeypatch):
-    monkeypatch.setattr(encode, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(source_frames, "_CACHE_BYTES", 0)
     source = tmp_path / "in.mp4"
     shutil.copyfile(video("h264"), source)
     frames = SourceFrames(str(source), EncodeSettings())
@@ -284,7 +279,7 @@ def test_a_source_that_vanishes_between_two_passes_is_a_video_error(video, tmp_p
 def test_several_passes_without_a_cache_see_the_same_frames(video, monkeypatch):
     frames = SourceFrames(video("h264"), EncodeSettings())
     first, cached = ([bytes(frame.planes[0]) for frame in frames] for _ in range(2))
-    monkeypatch.setattr(encode, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(source_frames, "_CACHE_BYTES", 0)
     frames = SourceFrames(video("h264"), EncodeSettings())
     again, uncached = ([bytes(frame.planes[0]) for frame in frames] for _ in range(2))
     assert first == cached == again == uncached
@@ -496,7 +491,7 @@ def test_a_dry_run_prints_the_choice_and_writes_nothing(dataset, tmp_path, capsy
 
 
 def test_a_dry_run_encodes_beginnings_alone(video, monkeypatch):
-    monkeypatch.setattr("vidload.prepare._SAMPLE_FRAMES", 12)
+    monkeypatch.setattr("vidload.prepare.reencode._SAMPLE_FRAMES", 12)
     source, encoded = dry_run(video("h264"), PROFILES["fastest"])
     assert source.num_bytes == pytest.approx(os.path.getsize(video("h264")) * 12 / 48, abs=1)
     assert encoded.packets == (3.0, 8.0, 6.0, 3.0, 3.0)  # longer clips loop over the twelve frames
@@ -600,7 +595,7 @@ def test_a_folder_that_turns_unwritable_stops_it(dataset, tmp_path):
 
 
 def test_two_runs_do_not_write_one_folder(dataset, tmp_path):
-    from vidload.file_tasks import _locked
+    from vidload.prepare.tasks import _locked
 
     with _locked(tmp_path / "out"), pytest.raises(DestinationError, match="another run is writing it"):
         prepare(dataset, tmp_path / "out", QUICK, root=dataset.parent)

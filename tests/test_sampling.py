@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidload.random import rekey, sample_rng
 from vidload.sampling import (
     SAMPLERS,
     ClipSpec,
@@ -26,6 +25,7 @@ from vidload.sampling import (
     slowfast,
     uniform,
 )
+from vidload.system.random import rekey, sample_rng
 
 PIPELINES = json.loads((Path(__file__).parent / "fixtures" / "pipelines.json").read_text())
 ALMOST_1 = 1 - 2**-53

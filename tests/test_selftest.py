@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import vidload
-from vidload import cuda, selftest
 from vidload.cli import main
+from vidload.system import cuda, selftest
 
 sys.path.insert(0, str(Path(__file__).parent / "stub_driver"))
 from stub import Stub, on_stub_gpu

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidload import transforms
-from vidload.random import sample_rng
+from vidload.system.random import sample_rng
 from vidload.transforms import (
     center_crop,
     multi_scale_crop,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from vidload import sampling, transforms
+from vidload import cuda, sampling, transforms
 from vidload.dataset import FrameFolderDataset, VideoDataset
 from vidload.errors import (
     DamagedVideoError,
@@ -19,10 +19,10 @@ from vidload.errors import (
 )
 from vidload.feature_dataset import FeatureDataset
 from vidload.index import DatasetIndex, build_index
-from vidload.info import info
 from vidload.limits import VideoLimits, get_limits, set_limits
-from vidload.loader import VideoLoader
+from vidload.loading.loader import VideoLoader
 from vidload.reader import ReadPlan, StreamSummary, VideoReader, streams
+from vidload.system.info import info
 
 __version__ = "0.1.0"
 
@@ -45,6 +45,7 @@ __all__ = [
     "VideoNotFoundError",
     "VideoReader",
     "build_index",
+    "cuda",
     "get_limits",
     "info",
     "sampling",

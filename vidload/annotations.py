@@ -251,6 +251,25 @@ def read_folder(
     return Annotations(_paths(paths, ""), np.array(labels, dtype=np.int64), classes=class_names)
 
 
+def read_videos(source: str, root: Path = "") -> Annotations:
+    """Reads a folder, a list, a Kinetics CSV or one video, whichever `source` is. Videos without a class have label -1. ValueError or
+    FileNotFoundError if there is nothing."""
+    if os.path.isdir(source):
+        # videos right in the folder mean that its subfolders are no classes
+        if any(
+            entry.is_file() and entry.name.lower().endswith(VIDEO_EXTENSIONS) for entry in os.scandir(source)
+        ):
+            return from_items((path, -1) for path in find_videos(source))
+        return read_folder(source)
+    if not os.path.exists(source):
+        raise FileNotFoundError(f"{source}: no such file or folder")
+    if source.lower().endswith(VIDEO_EXTENSIONS):
+        return from_items([(source, -1)])
+    with open(source, encoding="utf-8-sig", errors="replace") as file:
+        is_kinetics = "youtube_id" in file.readline(1000)
+    return read_kinetics_csv(source, root) if is_kinetics else read_list(source, root)
+
+
 def find_videos(root: Path, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> list[str]:
     """Paths of all videos at any depth below `root`, sorted folder by folder; links followed, but no folder
     twice."""

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from vidload import _core
 from vidload.annotations import path_array
-from vidload.cores import available_cores
+from vidload.system.cores import available_cores
+from vidload.system.files import written_aside
 
 _SCHEMA = pa.schema(
     [
@@ -171,7 +172,6 @@ def build_index(
     """
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     unique = list(map(os.fsdecode, dict.fromkeys(_absolute(paths, Path.cwd()))))
     names = path_array(unique)
     schema = _SCHEMA.set(0, pa.field("path", names.type))
@@ -181,28 +181,25 @@ def build_index(
     pool = _core.LoaderPool(available_cores() if num_workers is None else num_workers)
     folder = os.path.abspath(target.parent) + os.sep
     failures: list[tuple[str, str]] = []
-    try:
-        with (
-            pa.OSFile(os.fspath(aside), "wb") as file,
-            pa.ipc.new_file(file, schema) as writer,
-            tqdm(total=len(unique), unit="file", desc="indexing", disable=not progress) as bar,
-        ):
-            for start in range(0, len(unique), _FILES_A_STEP):
-                step = unique[start : start + _FILES_A_STEP]
-                rows_of_step = None if stored is None else stored[start : start + _FILES_A_STEP]
-                batch = _core.Batch(pool, step, rows_of_step, earlier_file)
-                batch.wait()
-                rows = []
-                for path, info, error in zip(step, batch.infos(), batch.errors(), strict=True):
-                    name = path.removeprefix(folder)
-                    rows.append(_row(name if pa.types.is_string(names.type) else os.fsencode(name), info, error))
-                    if error is not None:
-                        failures.append((path, error.reason))
-                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
-                bar.update(len(step))
-        os.replace(aside, target)
-    finally:
-        aside.unlink(missing_ok=True)
+    with (
+        written_aside(target) as part,
+        pa.OSFile(os.fspath(part), "wb") as file,
+        pa.ipc.new_file(file, schema) as writer,
+        tqdm(total=len(unique), unit="file", desc="indexing", disable=not progress) as bar,
+    ):
+        for start in range(0, len(unique), _FILES_A_STEP):
+            step = unique[start : start + _FILES_A_STEP]
+            rows_of_step = None if stored is None else stored[start : start + _FILES_A_STEP]
+            batch = _core.Batch(pool, step, rows_of_step, earlier_file)
+            batch.wait()
+            rows = []
+            for path, info, error in zip(step, batch.infos(), batch.errors(), strict=True):
+                name = path.removeprefix(folder)
+                rows.append(_row(name if pa.types.is_string(names.type) else os.fsencode(name), info, error))
+                if error is not None:
+                    failures.append((path, error.reason))
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+            bar.update(len(step))
     return IndexSummary(len(unique), pool.stats()["num_files_scanned"] + len(failures), tuple(failures))
 
 

@@ -18,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vidload import _core, cuda
-from vidload.cuda import cuda_device
+from vidload import _core
+from vidload.errors import FrameIndexError
+from vidload.system import cuda
+from vidload.system.cuda import cuda_device
 
 # H.273 numbers, as FFmpeg's AVCOL_* constants have them.
 _COLOR_MATRICES = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
@@ -323,8 +325,6 @@ class VideoReader:
         found = np.searchsorted(pts, times + 5e-7, side="right") - 1
         outside = (found < 0) | (times >= end + 5e-7) | ~np.isfinite(times)
         if outside.any():
-            from vidload.errors import FrameIndexError
-
             value = float(times[outside][0])
             raise FrameIndexError(
                 self.name, None, f"no frame is shown at {value:g} seconds; the video plays over [{pts[0]:g}, {end:g})"

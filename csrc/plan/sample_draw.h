@@ -1,6 +1,6 @@
 // sample_draw: which frames and boxes a sample has, for a whole batch in one call from Python.
 // In: the dataset's rules, the sample's random stream, what is known of its video. Out: frames, clip by clip, and views. Pure. The rules
-// are defined by vidload/sampling.py, vidload/transforms.py and ClipDataset.request; this is their twin for what these name themselves,
+// are defined by vidload/sampling.py, vidload/crops.py and ClipDataset.request; this is their twin for what these name themselves,
 // number by number and draw by draw, since a call of theirs costs the loading thread 100 us per clip. A user's own functions stay in
 // Python.
 #pragma once
@@ -12,7 +12,7 @@
 
 namespace vidload {
 
-// Where the random numbers of a sample begin; see vidload/random.py.
+// Where the random numbers of a sample begin; see vidload/system/random.py.
 struct SampleStream {
   uint64_t seed = 0;
   int64_t epoch = 0, index = 0, draw = 0, stands_for = -1;

@@ -24,7 +24,8 @@ import numpy as np
 import pytest
 import torch
 
-from vidload import _core, cuda
+from vidload import _core
+from vidload.system import cuda
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"

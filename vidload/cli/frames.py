@@ -7,7 +7,7 @@ import sys
 
 from vidload.cli import _videos
 from vidload.cli.prepare import add_run_arguments, print_failures
-from vidload.frames import extract_dataset
+from vidload.prepare.frames import extract_dataset
 
 _DESCRIPTION = """\
 Writes every frame of every video as a JPEG file, as MMAction2's tools do: one folder a video, img_00001.jpg and so on,

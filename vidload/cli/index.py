@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from vidload.annotations import read_videos
 from vidload.cli import _videos
 from vidload.index import build_index
 
@@ -38,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    videos = _videos.read_videos(args.list_or_dir, args.root)
+    videos = read_videos(args.list_or_dir, args.root)
     start = time.perf_counter()
     summary = build_index(
         videos.path_list(), args.output, num_workers=args.num_workers, progress=sys.stderr.isatty()

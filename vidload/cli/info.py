@@ -9,8 +9,8 @@ from importlib import metadata
 
 import vidload
 from vidload import _core
-from vidload.cores import affinity_cores, available_cores
-from vidload.info import cuda_summary
+from vidload.system.cores import affinity_cores, available_cores
+from vidload.system.info import cuda_summary
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

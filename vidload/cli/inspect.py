@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from vidload import sampling
 from vidload.errors import VideoError
-from vidload.random import sample_rng
 from vidload.reader import VideoReader, streams
-from vidload.sheet import figure_class
+from vidload.system.random import sample_rng
+from vidload.system.sheet import figure_class
 
 CLIPS = ("1x1x3", "1x1x8", "32x2x1", "4x16x1", "8x8x1")
 _DESCRIPTION = """\

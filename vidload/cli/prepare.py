@@ -8,9 +8,9 @@ import sys
 from fractions import Fraction
 
 from vidload.cli import _videos
-from vidload.encode import ENCODERS, PROFILES
-from vidload.file_tasks import FAILED_NAME
-from vidload.prepare import cost_table, describe, dry_run, prepare
+from vidload.prepare import PROFILES, cost_table, describe, dry_run, prepare
+from vidload.prepare.settings import ENCODERS
+from vidload.prepare.tasks import FAILED_NAME
 
 _DESCRIPTION = """\
 Re-encodes the videos of a dataset for loading: short side 256, a few frames from one keyframe to the next, cheap to

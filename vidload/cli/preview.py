@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vidload import sampling, sheet, transforms
+from vidload import sampling, transforms
+from vidload.annotations import read_videos
 from vidload.cli import _videos
+from vidload.system import sheet
 
 TRANSFORMS = (
     "random_resized_crop",
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--num-videos and --num-frames must be at least 1")
     sheet.figure_class()  # fail before the work, not after it
     dataset = VideoDataset(
-        _videos.read_videos(args.list_or_dir, args.root),
+        read_videos(args.list_or_dir, args.root),
         clip=args.clip,
         transform=getattr(transforms, args.transform)(args.size),
         sampling=args.sampling,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vidload.selftest import report, selftest
+from vidload.system.selftest import report, selftest
 
 _DESCRIPTION = """\
 Makes a few clips and checks that random access gives the frames of sequential decoding. With --gpu also that

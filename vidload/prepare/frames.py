@@ -2,7 +2,7 @@
 
 In: a folder or an annotation list. Out: for each video a folder img_00001.jpg, img_00002.jpg, ..., as MMAction2's
 tools leave them (short side 256, `-q:v 2`), and a list with lines "folder num_frames label". How the work is spread and
-resumed is said in vidload.file_tasks; turning, resizing and JPEG in vidload.encode.
+resumed is said in vidload.prepare.tasks; turning, resizing and JPEG in vidload.prepare.source_frames.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidload.encode import PART_PREFIX, PART_SUFFIX, EncodeSettings, JpegEncoder, SourceFrames, sync_folder
-from vidload.file_tasks import SourceList, remove, run_tasks, write_whole
+from vidload.prepare.settings import EncodeSettings
+from vidload.prepare.source_frames import JpegEncoder, SourceFrames
+from vidload.prepare.sources import SourceList
+from vidload.prepare.tasks import run_tasks
+from vidload.system.files import write_whole, written_aside
 
 LIST_NAME = "frames.txt"  # where the source has no list
 LOG_NAME = "frames.jsonl"
@@ -60,26 +63,15 @@ def extract_frames(
         OSError: `destination` cannot be written.
     """
     destination = Path(destination)
-    part = destination.with_name(f"{PART_PREFIX}{os.getpid()}-{destination.name}{PART_SUFFIX}")
     frames = SourceFrames(os.fspath(source), settings, full_range=True)
     encode = JpegEncoder(frames.width, frames.height)
     num_bytes = 0
-    try:
+    with written_aside(destination, is_durable=True) as part:
         part.mkdir()
         for number, frame in enumerate(frames, 1):
             data = encode(frame)
             num_bytes += len(data)
-            with open(part / NAME_FORMAT.format(number), "wb") as file:
-                file.write(data)
-        for name in os.listdir(part):
-            descriptor = os.open(part / name, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
-        remove(destination)
-        os.replace(part, destination)
-        sync_folder(destination.parent)
-    finally:
-        remove(part)
+            (part / NAME_FORMAT.format(number)).write_bytes(data)
     return ExtractedFrames(len(frames), num_bytes, frames.num_bytes, frames.mtime_ns)
 
 

@@ -2,38 +2,28 @@
 
 In: a folder or an annotation list, and `EncodeSettings`. Out: a folder that VideoDataset reads at once, and a table
 of what it costs on disk, in quality, and in packets and milliseconds a clip. How one video is encoded is said in
-vidload.encode; how the work is spread, resumed and survived, in vidload.file_tasks.
+vidload.prepare.encode; how the work is spread, resumed and survived, in vidload.prepare.tasks.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from vidload import transforms
-from vidload.dataset import VideoDataset
-from vidload.encode import PROFILES, EncodedVideo, EncodeSettings, encode_video
 from vidload.errors import VideoError
-from vidload.file_tasks import Results, SourceList, Task, run_tasks
 from vidload.index import build_index
-from vidload.loader import VideoLoader
-from vidload.random import sample_rng
-from vidload.reader import VideoReader
-from vidload.sampling import ClipSpec, segments
+from vidload.prepare.costs import Cost, clip_costs
+from vidload.prepare.encode import EncodedVideo, encode_video
+from vidload.prepare.settings import PROFILES, EncodeSettings
+from vidload.prepare.sources import SourceList, Task
+from vidload.prepare.tasks import Results, run_tasks
 
-__all__ = ["CLIP_SPECS", "PROFILES", "Cost", "EncodeSettings", "PrepareSummary", "cost_table", "dry_run", "prepare"]
-
-CLIP_SPECS = ("1x1x3", "1x1x8", "32x2x1", "4x16x1", "8x8x1")
 INDEX_NAME = "index.vidx"
 LOG_NAME = "prepared.jsonl"
 
@@ -60,27 +50,6 @@ class PrepareSummary:
     list_path: Path | None
     index_path: Path | None
     costs: tuple[Cost, ...]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """A row of the table: what some videos cost.
-
-    Attributes:
-        name: what they are.
-        num_bytes: on disk.
-        vs_source, vs_jpeg: the same, as a share of the source's and of JPEG frames' (`-q:v 2`) bytes.
-        psnr: luma PSNR of the worst video, dB; NaN for the source itself.
-        packets, milliseconds: a clip, for each of CLIP_SPECS; empty if not measured.
-    """
-
-    name: str
-    num_bytes: int
-    vs_source: float
-    vs_jpeg: float
-    psnr: float
-    packets: tuple[float, ...] = ()
-    milliseconds: tuple[float, ...] = ()
 
 
 def prepare(
@@ -152,7 +121,7 @@ def _costs(tasks: Sequence[Task], results: Results, destination: Path) -> Iterab
     )
     sample = _spread([task for task in tasks if os.path.exists(task.source)] or tasks, _SAMPLE_VIDEOS)
     if os.path.exists(sample[0].source):
-        measured = _clip_costs([task.source for task in sample])
+        measured = clip_costs([task.source for task in sample])
         yield Cost("source", source_bytes, 1.0, source_bytes / jpeg_bytes, math.nan, *measured)
     yield Cost(
         "prepared",
@@ -160,7 +129,7 @@ def _costs(tasks: Sequence[Task], results: Results, destination: Path) -> Iterab
         num_bytes / source_bytes,
         num_bytes / jpeg_bytes,
         min(entry["psnr"] for entry in entries),
-        *_clip_costs([os.fspath(destination / task.name) for task in sample]),
+        *clip_costs([os.fspath(destination / task.name) for task in sample]),
     )
 
 
@@ -208,7 +177,7 @@ def dry_run(
             raise failure
         source_bytes = sum(video.source_bytes for video in made[0])
         jpeg_bytes = sum(video.jpeg_bytes for video in made[0])
-        rows = [Cost("source", source_bytes, 1.0, source_bytes / jpeg_bytes, math.nan, *_clip_costs(used))]
+        rows = [Cost("source", source_bytes, 1.0, source_bytes / jpeg_bytes, math.nan, *clip_costs(used))]
         for choice, videos_made, new_paths in zip(choices, made, paths, strict=True):
             num_bytes = sum(video.num_bytes for video in videos_made)
             rows.append(
@@ -218,7 +187,7 @@ def dry_run(
                     num_bytes / source_bytes,
                     num_bytes / jpeg_bytes,
                     min(video.psnr for video in videos_made),
-                    *_clip_costs(new_paths),
+                    *clip_costs(new_paths),
                 )
             )
     return tuple(rows)
@@ -227,57 +196,3 @@ def dry_run(
 def _spread(tasks: Sequence[Task], num: int) -> list[Task]:
     """`num` of the tasks, evenly spread."""
     return [tasks[i * len(tasks) // num] for i in range(num)] if len(tasks) > num else list(tasks)
-
-
-def _clip_costs(paths: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Packets decoded and milliseconds for a training clip of each of CLIP_SPECS, on one core, means over `paths`."""
-    packets, milliseconds = [], []
-    for spec in CLIP_SPECS:
-        counts = []
-        for number, path in enumerate(paths):
-            with VideoReader(path) as reader:
-                frames = segments(reader.num_frames, reader.average_fps, ClipSpec.parse(spec), sample_rng(0, 0, number))
-                counts.append(reader.plan(np.unique(frames)).num_packets_decoded)
-        packets.append(statistics.fmean(counts))
-        dataset = VideoDataset(
-            [(path, 0) for path in paths], clip=spec, transform=transforms.random_resized_crop(224), seed=0
-        )
-        loader = VideoLoader(dataset, batch_size=1, num_workers=0, on_error="skip")
-        for _ in loader:  # scans the files, warms the cache
-            pass
-        loader.set_epoch(0)
-        start = time.perf_counter()
-        for _ in loader:
-            pass
-        milliseconds.append((time.perf_counter() - start) / len(paths) * 1e3)
-    return tuple(packets), tuple(milliseconds)
-
-
-def cost_table(costs: Sequence[Cost]) -> str:
-    """The rows as text for a terminal."""
-    specs = " ".join(f"{spec:>12}" for spec in CLIP_SPECS)
-    lines = [
-        f"{'':<14} {'MB':>9} {'vs source':>9} {'vs JPEG':>8} {'PSNR':>6}   packets and ms a clip, one core",
-        f"{'':<14} {'':>9} {'':>9} {'':>8} {'':>6} {specs}",
-    ]
-    for cost in costs:
-        psnr = "" if math.isnan(cost.psnr) else f"{cost.psnr:.1f}"
-        cells = " ".join(
-            f"{f'{packets:.0f}':>4} {f'{ms:.1f}':>7}" for packets, ms in zip(cost.packets, cost.milliseconds, strict=True)
-        )
-        lines.append(
-            f"{cost.name:<14} {cost.num_bytes / 1e6:>9.1f} {cost.vs_source:>8.2f}x {cost.vs_jpeg:>7.2f}x {psnr:>6} {cells}"
-        )
-    return "\n".join(lines)
-
-
-def describe(settings: EncodeSettings) -> str:
-    """The settings in one line, for people."""
-    parts: list[Any] = [settings.codec]
-    if settings.codec != "mjpeg":
-        parts.append("keyframes only" if settings.gop == 1 else f"GOP {settings.gop}")
-    parts.append(f"PSNR {settings.psnr:g} dB" if settings.crf is None else f"quality {settings.crf:g}")
-    parts.append(f"short side {settings.short_side}")
-    if settings.fps is not None:
-        parts.append(f"{float(settings.fps):g} fps")
-    return ", ".join(parts)

@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from vidload import _core
-from vidload.cores import affinity_cores, available_cores, cgroup_cores
+from vidload.system.cores import affinity_cores, available_cores, cgroup_cores
 
 PACKAGES = ("torch", "numpy", "pyarrow", "av", "nvidia-dali-cuda130", "nvidia-dali-cuda120")
 

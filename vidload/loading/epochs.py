@@ -23,8 +23,8 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
-from vidload.dataset import IndexBatch, base_dataset
-from vidload.random import sample_rng
+from vidload.clip_dataset import IndexBatch, base_dataset
+from vidload.system.random import sample_rng
 
 # Of each dataset that a loader has passed over: how often its set_epoch had been called then, and the epoch after the last pass.
 _passes: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()

@@ -21,8 +21,8 @@ import numpy.typing as npt
 import torch
 
 import vidload
-from vidload import cuda
-from vidload.info import cuda_summary
+from vidload.system import cuda
+from vidload.system.info import cuda_summary
 
 FRAMES = 60
 

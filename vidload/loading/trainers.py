@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vidload.dataset import SampleBatch
+import torch
 
-if TYPE_CHECKING:
-    from vidload.loader import VideoLoader
+from vidload.clip_dataset import SampleBatch
 
 _RECIPE = (
     "split the samples among the ranks yourself, before preparing: VideoLoader(dataset, batch_size, "
@@ -50,8 +49,10 @@ class Collate:
         return self.function(samples)
 
 
-def is_prepared(loader: VideoLoader, num_replicas: int) -> bool:
-    """Whether Accelerate may leave the loader as it is: it gives this rank's share, on this rank's device.
+def is_prepared(device: torch.device, num_replicas: int) -> bool:
+    """Whether Accelerate may leave a loader as it is: it gives this rank's share, on this rank's device.
+
+    device, num_replicas: the loader's.
 
     Raises:
         RuntimeError: it does not, and how to make it so.
@@ -65,7 +66,7 @@ def is_prepared(loader: VideoLoader, num_replicas: int) -> bool:
         raise RuntimeError(
             f"accelerate.prepare: this VideoLoader gives all samples to each of the {state.num_processes} processes; {_RECIPE}"
         )
-    if state.device.type == "cuda" and loader.device.type != "cuda":
+    if state.device.type == "cuda" and device.type != "cuda":
         raise RuntimeError(
             "accelerate.prepare: this VideoLoader's clips are on the CPU and the model on a GPU; VideoLoader(..., device=accelerator.device) "
             "puts them there. See docs/migrating.md, 'Trainers'"
@@ -76,14 +77,18 @@ def is_prepared(loader: VideoLoader, num_replicas: int) -> bool:
 class AccelerateState:
     """Tells Accelerate of a pass: its gradient accumulation takes a step with the last batch (`loader.end_of_dataloader`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, loader: Any) -> None:
         from accelerate.state import GradientState
 
+        self._loader = loader
         self._state = GradientState()
 
-    def begin(self, loader: VideoLoader) -> None:
-        loader.end_of_dataloader = False
-        self._state._add_dataloader(loader)
+    def begin(self) -> None:
+        self._loader.end_of_dataloader = False
+        self._state._add_dataloader(self._loader)
 
-    def end(self, loader: VideoLoader) -> None:
-        self._state._remove_dataloader(loader)
+    def say_whether_last(self, is_last: bool) -> None:
+        self._loader.end_of_dataloader = is_last
+
+    def end(self) -> None:
+        self._state._remove_dataloader(self._loader)

@@ -3,7 +3,7 @@ index, how often that index was drawn before in the epoch).
 
 In: a few integers. Out: a numpy Generator on Philox at the start of that sample's own stream, so the same
 clip comes out for any number of threads, any rank layout, resume point or device. Which draws a sample makes,
-and in which order, is the business of sampling.py and transforms.py; they draw float64 uniforms only, whose
+and in which order, is the business of sampling.py and crops.py; they draw float64 uniforms only, whose
 stream NumPy keeps stable.
 """
 

@@ -2,8 +2,8 @@
 
 In: a recognizer of vidload.models and a video file. Out: one row of numbers a snippet, what FeatureDataset
 reads. A video is decoded once, however many snippets overlap: whole GOPs in order, some at a time in
-parallel, only the frames that a snippet shows. Files, resuming and the list of failures are `vidload
-features`' business.
+parallel, only the frames that a snippet shows. Files, resuming and the list of failures are the business of
+vidload.prepare.feature_files.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from vidload import _core
-from vidload.cores import available_cores
 from vidload.reader import VideoReader
+from vidload.system.cores import available_cores
 
 _FRAMES_A_RUN = 32  # at least; a run is whole GOPs
 

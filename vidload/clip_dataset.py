@@ -1,0 +1,422 @@
+"""ClipDataset: what the datasets of clips share, and the request behind a sample.
+
+In: annotations, a clip spec, a spatial transform. Out: ``dataset[i]`` = (clip, label), and for the loader the request behind it: which
+frames, which boxes. Everything random about sample i is a pure function of (seed, epoch, i), and of how often i was drawn before in the
+epoch (``dataset[i]`` is the first draw). Where the pixels come from is said by the classes of vidload.dataset; how samples become batches
+is vidload.loading's business; decoding is the core's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset, Subset, default_collate
+
+from vidload import _core, sampling
+from vidload.annotations import Annotations, missing_files
+from vidload.batch import Batch
+from vidload.crops import SpatialTransform
+from vidload.draw_rules import draw_rules
+from vidload.errors import FrameIndexError, IndexMismatchError, VideoError
+from vidload.sampling import ClipSpec, Sampler, clips_per_video
+from vidload.system.random import rekey, sample_rng
+
+_DTYPES = {
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.uint8: "uint8",
+}
+_LAYOUTS = ("NCTHW", "NVCTHW", "NTHWC", "NVTHWC")
+
+_this_thread = threading.local()  # a core pool without threads, for dataset[i], and a random generator
+
+
+class Request(NamedTuple):
+    """The pixels of one sample.
+
+    frames: int64 [num_clips * clip_len], clip by clip.
+    views: float64 [V, 6]: clip number, top, left, height, width, flip; boxes in pixels of the upright picture.
+    """
+
+    frames: npt.NDArray[np.int64]
+    views: npt.NDArray[np.float64]
+
+
+class IndexBatch(list[int]):
+    """The indices of a batch, with what their random numbers depend on beside them; `__getitems__` heeds it."""
+
+    epoch: int
+    draws: Sequence[int]  # how often each index was drawn before in the epoch
+
+
+class SampleBatch(list[tuple[torch.Tensor, Any]]):
+    """What `__getitems__` makes of an IndexBatch."""
+
+
+class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
+    """What VideoDataset and FrameFolderDataset share: sampling, shapes, and one sample at a time.
+
+    Attributes:
+        annotations: paths and labels.
+        clip, transform, sampling, training, out_of_bound, num_repeats, dtype, layout, seed: as given to the constructor.
+        num_views: V = num_repeats x num_crops x clips; a view is one clip with one crop, the repeat the slowest and the clip the fastest.
+        sample_shape, sample_bytes: of one sample, in `layout` without N.
+    """
+
+    def __init__(
+        self,
+        items: Annotations,
+        *,
+        clip: str | ClipSpec,
+        transform: SpatialTransform,
+        sampling: str | Sampler = "segments",
+        training: bool | None = None,
+        out_of_bound: str = "loop",
+        num_repeats: int = 1,
+        dtype: torch.dtype = torch.float32,
+        layout: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(transform, SpatialTransform):
+            raise TypeError(
+                f"transform must be one of vidload.transforms, such as random_resized_crop(224), got {transform!r}"
+            )
+        if dtype not in _DTYPES:
+            raise ValueError(f"dtype {dtype} is not one of {', '.join(map(str, _DTYPES))}")
+        if num_repeats < 1:
+            raise ValueError(f"num_repeats is {num_repeats}, must be at least 1")
+        self.annotations = items
+        self.clip = ClipSpec.parse(clip)
+        self.transform = transform
+        self.sampling = sampling
+        self.training = transform.is_random if training is None else training
+        self.out_of_bound = out_of_bound
+        self.num_repeats = num_repeats
+        self.dtype = dtype
+        self.seed = seed
+        self._sampler, takes_bound = _sampler(sampling)
+        self._sampler_options = {"out_of_bound": out_of_bound} if takes_bound else {}
+        # A shared tensor: worker processes of an ordinary DataLoader that persist over epochs see set_epoch too.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._told_epoch = (0, 0)  # how often set_epoch was called, and with what: loaders hear it (see vidload.loading.epochs)
+
+        self._num_clips = clips_per_video(self._sampler, self.clip, self.training)
+        self.num_views = num_repeats * transform.num_crops * self._num_clips
+        if layout is None:
+            layout = "NCTHW" if self.num_views == 1 else "NVCTHW"
+        if layout not in _LAYOUTS:
+            raise ValueError(f"layout {layout!r} is not one of {', '.join(_LAYOUTS)}")
+        if "V" not in layout and self.num_views > 1:
+            raise ValueError(
+                f"layout {layout!r} has no place for the {self.num_views} views of a sample (repeats x crops x clips); "
+                f"use 'NV{layout[1:]}'"
+            )
+        self.layout = layout
+        height, width = transform.size
+        sizes = {"V": self.num_views, "C": 3, "T": self.clip.clip_len, "H": height, "W": width}
+        self.sample_shape = tuple(sizes[axis] for axis in layout[1:])
+        self._fps = 0.0  # of all videos; 0: each its own
+        self.sample_bytes = math.prod(self.sample_shape) * dtype.itemsize
+        self._strides = _strides(layout[1:], sizes)
+        self._make_core_parts()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_spec"], state["_rules"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_core_parts()
+
+    def _make_core_parts(self) -> None:
+        self._rules: _core.DrawRules | None = None
+        # Python alone knows a request of the user's own, and segments in seconds.
+        if type(self).request is ClipDataset.request and self.annotations.start_seconds is None:
+            self._rules = draw_rules(
+                self.sampling,
+                self.clip,
+                self.transform,
+                num_repeats=self.num_repeats,
+                is_training=self.training,
+                out_of_bound=self.out_of_bound,
+            )
+        self._spec = _core.TransformSpec(
+            *self.transform.size,
+            _DTYPES[self.dtype],
+            self.transform.antialias,
+            None if self.transform.mean is None else list(self.transform.mean),
+            None if self.transform.std is None else list(self.transform.std),
+        )
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({len(self)} videos, clip={str(self.clip)!r}, transform={self.transform!r}, "
+            f"sampling={self.sampling!r}, training={self.training}, layout={self.layout!r}, seed={self.seed})"
+        )
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the random numbers of all samples; call it before each epoch of an ordinary DataLoader.
+
+        A VideoLoader counts epochs itself, and goes on from this one if it is told.
+        """
+        self._told_epoch = (self._told_epoch[0] + 1, int(epoch))
+        self._epoch.fill_(epoch)
+
+    def label(self, index: int) -> Any:
+        """The label of sample `index`: an int, or a list of ints. Override it for labels of another kind, whatever default_collate takes."""
+        return self.annotations.label(index)
+
+    def _labels(self, indices: Sequence[int]) -> Any:
+        """As default_collate of `label` gives them."""
+        labels = self.annotations.labels
+        if type(self).label is ClipDataset.label and isinstance(labels, np.ndarray):
+            return torch.from_numpy(labels[indices])
+        return default_collate([self.label(index) for index in indices])
+
+    def missing_files(self) -> list[str]:
+        """Paths that do not exist, in the list's order. Asks the file system once a path, so it takes a while for a large dataset."""
+        return [self.annotations.path(int(row)) for row in missing_files(self.annotations)]
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
+        """(clip, label): clip of `dtype` and `sample_shape`. In one epoch it is the same clip however often it is asked for.
+
+        Raises:
+            IndexError: no such sample.
+            VideoError: the video is missing, damaged or not supported.
+        """
+        return self._sample(index, self.epoch, 0)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, Any]]:
+        if isinstance(indices, IndexBatch):
+            return SampleBatch(map(self._sample, indices, (indices.epoch,) * len(indices), indices.draws))
+        return [self[index] for index in indices]
+
+    def _sample(self, index: int, epoch: int, draw: int) -> tuple[torch.Tensor, Any]:
+        try:
+            index = operator.index(index)
+        except TypeError:
+            raise TypeError(
+                f"a dataset is indexed by one number, got {index!r}; for a part of it: torch.utils.data.Subset(dataset, range(0, 2))"
+            ) from None
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} is out of range [0, {len(self)})")
+        index %= len(self)
+        clip = torch.empty(self.sample_shape, dtype=self.dtype)
+        if not hasattr(_this_thread, "pool"):
+            _this_thread.pool = _core.LoaderPool(0)
+        self.load_one(lambda: self.core_batch(_this_thread.pool, [index]), index, epoch, clip, draw)
+        return clip, self.label(index)
+
+    # --- for the loader
+
+    def load_one(
+        self,
+        new_batch: Callable[[], Batch],
+        index: int,
+        epoch: int,
+        out: torch.Tensor,
+        draw: int = 0,
+        stands_for: int = -1,
+    ) -> None:
+        """Decodes sample `index` of `epoch`, the only one of the batch that `new_batch` makes, into `out`, contiguous, of `dtype` and
+        `sample_shape`.
+
+        draw, stands_for: as of vidload.system.random.sample_rng. Raises VideoError.
+        """
+        for is_last in (False, True):
+            batch = new_batch()
+            batch.wait()
+            sampling_errors = self.decode(batch, [index], epoch, out.unsqueeze(0), [draw], stands_for)
+            batch.wait()
+            error = next((error for error in (*sampling_errors, *batch.errors()) if error is not None), None)
+            if error is None:
+                return
+            # The file has other frames than its headers said. The core knows them now: the sample is drawn again from these.
+            if is_last or not isinstance(error, IndexMismatchError):
+                raise error
+
+    def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
+        """Starts finding the videos' packet indexes."""
+        raise NotImplementedError
+
+    def decode(
+        self,
+        batch: Batch,
+        indices: Sequence[int],
+        epoch: int,
+        out: torch.Tensor,
+        draws: Sequence[int],
+        stands_for: int = -1,
+    ) -> list[VideoError | None]:
+        """Samples each video of an indexed `batch` and starts decoding into `out` [N, *sample_shape].
+
+        draws: how often each index was drawn before in the epoch. Returns an error for each sample that cannot be sampled; errors found
+        while decoding are in batch.errors().
+        """
+        if self._rules is not None and isinstance(batch, _core.Batch):
+            seed = self.seed & 0xFFFF_FFFF_FFFF_FFFF
+            batch.draw(
+                self._spec, self._rules, seed, epoch, indices, draws, stands_for, self._fps, out.data_ptr(), self._strides, out
+            )
+            return [None] * len(indices)
+        frames: list[npt.NDArray[np.int64] | None] = []
+        views: list[npt.NDArray[np.float64] | None] = []
+        errors: list[VideoError | None] = []
+        for index, draw, info in zip(indices, draws, batch.infos(), strict=True):
+            error = None
+            request = None
+            if info is not None:
+                try:
+                    request = self.request(index, epoch, info, draw, stands_for)
+                except VideoError as raised:
+                    error = raised
+            frames.append(None if request is None else request.frames)
+            views.append(None if request is None else request.views)
+            errors.append(error)
+        batch.decode(self._spec, self.clip.clip_len, frames, views, out.data_ptr(), self._strides, out)
+        return errors
+
+    def request(
+        self, index: int, epoch: int, info: _core.SampleInfo, draw: int = 0, stands_for: int = -1
+    ) -> Request:
+        """Which frames and boxes sample `index` has in `epoch`; `info` is what the core knows of the video.
+
+        draw, stands_for: as of vidload.system.random.sample_rng.
+
+        Raises:
+            FrameIndexError: the annotated segment holds no frame.
+        """
+        num_frames, average_fps, height, width, packet_index = self._known(info)
+        first = 0
+        if self.annotations.start_seconds is not None:
+            first, num_frames = self._segment(index, packet_index)
+        rng = self._rng(epoch, index, draw, stands_for) if self.training or self.transform.is_random else None
+        temporal_rng = rng if self.training else None
+        aspect_ratio = 1.0
+        if self.transform.square_pixels and packet_index is not None:
+            horizontal, vertical = packet_index.sample_aspect_ratio
+            aspect_ratio = horizontal / vertical
+        repeats = [
+            (
+                self._checked_frames(
+                    self._sampler(num_frames, average_fps, self.clip, temporal_rng, **self._sampler_options), index
+                ),
+                self.transform.boxes(height, width, rng, aspect_ratio),
+            )
+            for _ in range(self.num_repeats)
+        ]
+        if self.num_views == 1:  # nothing to order
+            frames, boxes = repeats[0]
+            views = np.zeros((1, 6))
+            views[0, 1:] = boxes[0]
+            return Request(frames.reshape(-1) + first if first else frames.reshape(-1), views)
+        views = np.empty((self.num_repeats, self.transform.num_crops, self._num_clips, 6))
+        for repeat, (_, boxes) in enumerate(repeats):
+            views[repeat, :, :, 0] = np.arange(self._num_clips) + repeat * self._num_clips
+            views[repeat, :, :, 1:] = boxes[:, None, :]
+        all_frames = np.concatenate([frames.reshape(-1) for frames, _ in repeats])
+        return Request(all_frames + first, views.reshape(-1, 6))
+
+    def _known(self, info: _core.SampleInfo) -> _core.SampleInfo:
+        """`info` with what the dataset itself knows better."""
+        return info
+
+    def _checked_frames(self, frames: Any, index: int) -> npt.NDArray[np.int64]:
+        """What a sampler gave: a function of the user's own may give anything."""
+        shape = (self._num_clips, self.clip.clip_len)
+        if not isinstance(frames, np.ndarray) or frames.shape != shape or frames.dtype.kind not in "iu":
+            found = f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__
+            raise ValueError(
+                f"sampling {self.sampling!r} gave {found} for {self.annotations.path(index)}, must be an integer array {list(shape)}"
+            )
+        return frames
+
+    def _rng(self, epoch: int, index: int, draw: int, stands_for: int) -> np.random.Generator:
+        """This thread's generator at the start of the sample's stream; a new one for each sample would cost as much as the sampling."""
+        if not hasattr(_this_thread, "rng"):
+            _this_thread.rng = sample_rng(0, 0, 0)
+        rekey(_this_thread.rng, self.seed, epoch, index, draw, stands_for)
+        rng: np.random.Generator = _this_thread.rng
+        return rng
+
+    def _segment(self, index: int, packet_index: _core.PacketIndex | None) -> tuple[int, int]:
+        """(first frame, number of frames) shown within [start_seconds, end_seconds), counted from the first frame's pts."""
+        assert self.annotations.start_seconds is not None and self.annotations.end_seconds is not None
+        assert packet_index is not None
+        start, end = float(self.annotations.start_seconds[index]), float(self.annotations.end_seconds[index])
+        num, den = packet_index.time_base
+        pts = packet_index.frame_pts
+        seconds = (pts - pts[0]) * (num / den) + 5e-7  # times that went through a float once must still find their frame
+        first = 0 if np.isnan(start) else int(np.searchsorted(seconds, start))
+        stop = len(seconds) if np.isnan(end) else int(np.searchsorted(seconds, end))
+        if first >= stop:
+            raise FrameIndexError(
+                self.annotations.path(index),
+                None,
+                f"no frame is shown within [{start:g}, {end:g}) seconds; the video lasts {packet_index.duration_seconds:g}",
+            )
+        return first, stop - first
+
+
+def base_dataset(dataset: Dataset[Any]) -> tuple[ClipDataset, Callable[[int], int]]:
+    """The ClipDataset under any Subsets, and the map from outer to its own indices.
+
+    Raises:
+        TypeError: there is none, or a subclass makes its samples in a way of its own, which no loader of this package would call.
+    """
+    if not isinstance(dataset, ClipDataset | Subset):
+        raise TypeError(
+            f"VideoLoader loads a VideoDataset, a FrameFolderDataset or a Subset of one, got {type(dataset).__name__}; "
+            "for other datasets use torch.utils.data.DataLoader"
+        )
+    original: type = ClipDataset if isinstance(dataset, ClipDataset) else Subset
+    for name in ("__getitem__", "__getitems__"):
+        if getattr(type(dataset), name, None) is not getattr(original, name, None):
+            raise TypeError(
+                f"{type(dataset).__name__} has a {name} of its own, which VideoLoader would not call: it decodes whole batches by itself. "
+                "Override label(index), which may return whatever default_collate takes, for more than a class number; give VideoLoader "
+                "a collate_fn for another kind of batch; or use torch.utils.data.DataLoader"
+            )
+    if isinstance(dataset, ClipDataset):
+        return dataset, int
+    base, inner = base_dataset(dataset.dataset)
+    indices = dataset.indices
+    return base, lambda index: inner(indices[index])
+
+
+def _sampler(name_or_function: str | Sampler) -> tuple[Sampler, bool]:
+    """The function, and whether it takes out_of_bound (a user's own need not)."""
+    if callable(name_or_function):
+        return name_or_function, "out_of_bound" in inspect.signature(name_or_function).parameters
+    if name_or_function not in sampling.SAMPLERS:
+        raise ValueError(
+            f"sampling {name_or_function!r} is not one of {', '.join(sampling.SAMPLERS)}, nor a function"
+        )
+    return sampling.SAMPLERS[name_or_function], True
+
+
+def _strides(axes: str, sizes: dict[str, int]) -> tuple[int, int, int, int, int, int]:
+    """(sample, view, frame, channel, row, column) strides in elements of contiguous samples with these axes."""
+    stride = 1
+    strides = {"V": 0}
+    for axis in reversed(axes):
+        strides[axis] = stride
+        stride *= sizes[axis]
+    return stride, strides["V"], strides["T"], strides["C"], strides["H"], strides["W"]

@@ -1,0 +1,349 @@
+"""One pass over an epoch: batches in order, while as many more are on their way as keep every thread busy.
+
+In: the parts of a loader that a pass needs. Out: the batches. Each takes three steps: its videos' packet indexes are found (by threads), its
+frames and boxes are drawn (here, from counter-based random numbers), its samples are decoded (by threads).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from vidload import _core
+from vidload.batch import Batch
+from vidload.clip_dataset import ClipDataset
+from vidload.errors import IndexMismatchError, TooManyFailuresError, VideoError
+from vidload.loading.epochs import Epochs
+from vidload.loading.exit import cancel_at_exit, ends_before_exit
+from vidload.loading.memory import Memory
+from vidload.loading.order import Order, Place
+from vidload.loading.tally import Tally
+from vidload.loading.trainers import AccelerateState, Collate
+from vidload.system import cuda
+from vidload.system.random import sample_rng
+
+_MAX_SUBSTITUTES = 10
+_ALWAYS_ALLOWED_FAILURES = 20  # where max_failures is a share: a few bad files at the start of an epoch are no sign of anything
+# What is on its way if prefetch_factor is None: at least so many batches, and so many samples per thread as fit into so much memory,
+# whichever of the two is more. Where samples are small, a slow one in front of many does not leave the threads without work.
+_MIN_BATCHES_AHEAD = 2
+_SAMPLES_AHEAD = ((4, 2 << 30), (16, 256 << 20))
+_SAMPLES_AHEAD_ON_GPU = ((4, 1 << 30), (16, 128 << 20))
+
+
+@dataclass(frozen=True)
+class PassParts:
+    """What a pass needs of its loader. It changes `place` and `tally`, and nothing else of the loader's.
+
+    new_batch: starts to find the videos of these samples.
+    accelerate: what is to be told when the pass ends; None where nobody asks.
+    num_batches: len() of the loader; a batch sampler may not know it.
+    others: as the loader's arguments of these names.
+    """
+
+    dataset: ClipDataset
+    order: Order
+    epochs: Epochs
+    place: Place
+    pool: _core.LoaderPool
+    new_batch: Callable[[Sequence[int]], Batch]
+    memory: Memory
+    tally: Tally
+    accelerate: AccelerateState | None
+    num_batches: Callable[[], int]
+    device: torch.device
+    num_workers: int
+    prefetch_factor: int | None
+    pin_memory: bool
+    timeout: float
+    on_error: str
+    max_failures: float | None
+    collate_fn: Callable[[list[Any]], Any]
+
+
+class _Pending:
+    """A batch on its way."""
+
+    def __init__(
+        self,
+        indices: list[int],
+        draws: list[int],
+        batch: Batch,
+        next_sample: int,
+        next_batch: int,
+    ) -> None:
+        self.indices = indices
+        self.draws = draws
+        self.batch = batch
+        self.next_sample = next_sample  # samples and batches of the epoch handed out once this one is
+        self.next_batch = next_batch
+        self.clips: torch.Tensor | None = None  # set once decoding has started
+        self.errors: list[VideoError | None] = []
+
+
+class EpochPass:
+    """The iterator of a loader. It begins with the first batch asked for: until then the epoch can be set."""
+
+    def __init__(self, parts: PassParts) -> None:
+        self._parts = parts
+        self._process = os.getpid()
+        self._dataset = parts.dataset
+        num_threads = parts.num_workers
+        self._batches_ahead = 0 if num_threads == 0 else parts.prefetch_factor
+        self._samples_ahead = _samples_ahead(num_threads, self._dataset.sample_bytes, parts.device)
+        self._samples_indexing = max(num_threads, 1)
+        self._indexing: deque[_Pending] = deque()
+        self._decoding: deque[_Pending] = deque()
+        self._is_on_gpu = parts.device.type == "cuda"
+        self._num_indexing = self._num_decoding = 0  # samples
+        self._has_begun = self._is_ended = False
+        self._accelerate: AccelerateState | None = None
+        self._num_seen = self._num_failed = 0  # samples of this pass
+        cancel_at_exit(self)
+
+    def __iter__(self) -> EpochPass:
+        return self
+
+    def __len__(self) -> int:
+        return self._parts.num_batches()
+
+    @ends_before_exit
+    def __next__(self) -> Any:
+        if os.getpid() != self._process:
+            raise RuntimeError("this iterator was forked with its process; call iter(loader) in the child")
+        started = time.perf_counter()
+        try:
+            if not self._has_begun:
+                self._begin()
+            while True:
+                self._fill()
+                if not self._decoding:
+                    self._check_that_something_came()
+                    self._note_end()
+                    raise StopIteration
+                pending = self._decoding[0]
+                timeout = self._parts.timeout
+                self._name_consumer()
+                if not pending.batch.wait(timeout if timeout > 0 else -1.0):
+                    raise RuntimeError(f"VideoLoader timed out: a batch was not ready after {timeout} seconds")
+                self._decoding.popleft()
+                self._num_decoding -= len(pending.indices)
+                if self._batches_ahead != 0:
+                    self._fill()  # keep the threads busy while the caller works
+                result = self._finish(pending)
+                self._note_position(pending.next_sample, pending.next_batch)
+                if result is not None:
+                    self._parts.tally.num_batches += 1
+                    if self._accelerate is not None:
+                        self._accelerate.say_whether_last(self._is_last())
+                    return result
+        except BaseException as error:
+            if not isinstance(error, StopIteration):
+                self.close()
+            raise
+        finally:
+            self._parts.tally.wait_seconds += time.perf_counter() - started
+
+    def close(self) -> None:
+        """Gives up what is on its way; the threads stop decoding it at the next packet."""
+        self.cancel()
+        self._indexing.clear()
+        self._decoding.clear()
+        if self._accelerate is not None:
+            self._accelerate.end()
+            self._accelerate = None
+
+    def cancel(self) -> None:
+        """As close, for another thread than the one that is in __next__."""
+        self._is_ended = True
+        for pending in (*self._indexing, *self._decoding):
+            pending.batch.cancel()
+
+    def __del__(self) -> None:
+        if os.getpid() == self._process:
+            self.close()
+
+    # --- the three steps
+
+    def _begin(self) -> None:
+        order, place = self._parts.order, self._parts.place
+        self._has_begun = True
+        self._epoch = self._parts.epochs.begin()
+        state, place.resume = place.resume, None
+        if state is not None and state["epoch"] != self._epoch:
+            state = None  # somebody has chosen another epoch since
+        if state is not None:
+            order.restore(state["of_samplers"])
+        self._state_of_samplers = order.state()
+        if order.generator is not None:
+            torch.empty((), dtype=torch.int64).random_(generator=order.generator)  # DataLoader draws a seed for its workers first
+        self._next_sample = 0 if state is None else state["next_sample"]
+        self._next_batch = 0 if state is None else state["next_batch"]
+        self._index_batches = order.batches(self._next_sample, self._next_batch)
+        self._note_position(self._next_sample, self._next_batch)
+        self._accelerate = self._parts.accelerate
+        if self._accelerate is not None:
+            self._accelerate.begin()
+
+    def _fill(self) -> None:
+        """Starts what may be on its way by now; if nothing is, waits until one batch is."""
+        while not self._is_ended:
+            while self._num_indexing < (self._samples_indexing if self._batches_ahead != 0 else 1) and self._start_indexing():
+                pass
+            if not self._indexing or self._is_far_ahead():
+                return
+            pending = self._indexing[0]
+            timeout = self._parts.timeout if self._parts.timeout > 0 else -1.0
+            if not pending.batch.wait(0.0 if self._decoding else timeout):
+                if self._decoding:
+                    return
+                raise RuntimeError(
+                    f"VideoLoader timed out: videos were not indexed after {self._parts.timeout} seconds"
+                )
+            self._indexing.popleft()
+            self._num_indexing -= len(pending.indices)
+            self._start_decoding(pending)
+            self._decoding.append(pending)
+            self._num_decoding += len(pending.indices)
+
+    def _is_far_ahead(self) -> bool:
+        if self._batches_ahead is not None:
+            return len(self._decoding) >= max(self._batches_ahead, 1)
+        return len(self._decoding) >= _MIN_BATCHES_AHEAD and self._num_decoding >= self._samples_ahead
+
+    def _is_last(self) -> bool:
+        """Whether no batch follows the one just taken."""
+        return not self._decoding and not self._indexing and not self._start_indexing()
+
+    def _start_indexing(self) -> bool:
+        drawn = next(self._index_batches, None)
+        if drawn is None:
+            return False
+        indices, draws = [index for index, _ in drawn], [draw for _, draw in drawn]
+        self._num_indexing += len(indices)
+        self._next_sample += len(indices)
+        self._next_batch += 1
+        batch = self._parts.new_batch(indices)
+        self._indexing.append(_Pending(indices, draws, batch, self._next_sample, self._next_batch))
+        return True
+
+    def _name_consumer(self) -> None:
+        """Tells the core which stream's work batches are ordered with."""
+        if self._is_on_gpu:
+            self._parts.pool.set_consumer(cuda.current_stream(self._parts.device))
+
+    def _start_decoding(self, pending: _Pending) -> None:
+        dataset = self._dataset
+        self._name_consumer()
+        shape = (len(pending.indices), *dataset.sample_shape)
+        pending.clips = self._parts.memory.take(shape, dataset.dtype, self._parts.pin_memory)
+        pending.errors = dataset.decode(pending.batch, pending.indices, self._epoch, pending.clips, pending.draws)
+
+    def _finish(self, pending: _Pending) -> Any:
+        clips = pending.clips
+        assert clips is not None
+        indices = list(pending.indices)
+        kept = list(range(len(indices)))
+        self._num_seen += len(indices)
+        errors = zip(pending.errors, pending.batch.errors(), strict=True)
+        for place, (sampling, decoding) in enumerate(errors):
+            error = decoding if sampling is None else sampling
+            if isinstance(error, IndexMismatchError):
+                error = self._draw_again(indices[place], pending.draws[place], clips[place])
+            if error is None:
+                continue
+            self._parts.tally.note_failure(indices[place], error, self._parts.on_error)
+            if self._parts.on_error == "raise":
+                raise error
+            self._num_failed += 1
+            self._check_failures(error)
+            if self._parts.on_error == "skip":
+                kept.remove(place)
+            else:
+                indices[place] = self._substitute(indices[place], pending.draws[place], clips[place], error)
+        if not kept:
+            return None  # every sample was skipped, and with them the batch
+        if len(kept) < len(indices):
+            clips = clips[kept]
+            indices = [indices[place] for place in kept]
+        collate = self._parts.collate_fn
+        is_default = isinstance(collate, Collate) and collate.is_default
+        if is_default and self._parts.order.batch_sampler is not None:
+            return [clips, self._dataset._labels(indices)]
+        function = collate.function if isinstance(collate, Collate) else collate
+        labels = [self._dataset.label(index) for index in indices]
+        if self._parts.order.batch_sampler is None:  # batch_size=None: samples as they are
+            sample = (clips[0], labels[0])
+            return sample if is_default else function(sample)  # type: ignore[arg-type]
+        return function(list(zip(clips, labels, strict=True)))
+
+    def _draw_again(self, index: int, draw: int, out: torch.Tensor) -> VideoError | None:
+        """Loads a sample whose file turned out to have other frames than those it was drawn from; returns an error if it cannot be."""
+        try:
+            self._dataset.load_one(partial(self._parts.new_batch, [index]), index, self._epoch, out, draw)
+        except VideoError as error:
+            return error
+        return None
+
+    def _check_failures(self, last: VideoError) -> None:
+        limit = self._parts.max_failures
+        if limit is None:
+            return
+        allowed = max(limit * self._num_seen, _ALWAYS_ALLOWED_FAILURES) if isinstance(limit, float) else limit
+        if self._num_failed > allowed:
+            raise TooManyFailuresError(
+                f"{self._num_failed} of the first {self._num_seen} samples of epoch {self._epoch} failed, more than "
+                f"max_failures={limit} allows; is a folder not mounted, or the list's root another? The last one: {last}"
+            ) from last
+
+    def _check_that_something_came(self) -> None:
+        if not self._is_ended and 0 < self._num_seen == self._num_failed and self._parts.on_error == "skip":
+            raise TooManyFailuresError(
+                f"nothing came of epoch {self._epoch}: all {self._num_seen} samples failed; is a folder not mounted, or the "
+                f"list's root another? The last one: {self._parts.tally.failures[-1]}"
+            )
+
+    def _substitute(self, index: int, draw: int, out: torch.Tensor, error: VideoError) -> int:
+        """Loads another sample, a pure function of (seed, epoch, index, draw), into `out`; returns its index."""
+        dataset = self._dataset
+        rng = sample_rng(dataset.seed, self._epoch, -2 - index, draw)
+        for _ in range(_MAX_SUBSTITUTES):
+            other = int(rng.random() * len(dataset))
+            try:
+                # Its clip is its own too: the epoch may hold the other video beside it.
+                dataset.load_one(partial(self._parts.new_batch, [other]), other, self._epoch, out, draw, stands_for=index)
+                return other
+            except VideoError as failed:
+                self._parts.tally.note_failure(other, failed, self._parts.on_error)
+        raise VideoError(
+            error.path, error.frame, f"{error.reason} (and {_MAX_SUBSTITUTES} substitutes failed too)"
+        ) from error
+
+    # --- where this pass is
+
+    def _note_position(self, next_sample: int, next_batch: int) -> None:
+        self._parts.place.position = {
+            "epoch": self._epoch,
+            "next_sample": next_sample,
+            "next_batch": next_batch,
+            "of_samplers": self._state_of_samplers,
+        }
+
+    def _note_end(self) -> None:
+        if not self._is_ended:
+            self._parts.tally.tell_of_refused_entries(self._parts.pool, self._dataset)
+            self.close()
+            self._parts.place.position = {"epoch": self._epoch + 1}
+
+
+def _samples_ahead(num_threads: int, sample_bytes: int, device: torch.device) -> int:
+    """Samples on their way at once: enough that a slow one does not leave the threads without work, in so much memory."""
+    limits = _SAMPLES_AHEAD if device.type == "cpu" else _SAMPLES_AHEAD_ON_GPU
+    return max(min(per_thread * num_threads, most_bytes // sample_bytes) for per_thread, most_bytes in limits)

@@ -1,0 +1,327 @@
+"""VideoLoader: how batches are made. A torch.utils.data.DataLoader by class, signature and behavior; inside, threads of the core decode
+each sample straight into its place in the batch.
+
+In: a dataset and DataLoader's arguments. Out: an iterator over an epoch (vidload.loading.epoch_pass), what has been done so far, and a
+state to go on from. What a sample is, is the dataset's business; which epoch it is, that of vidload.loading.epochs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from vidload import _core
+from vidload.clip_dataset import ClipDataset, base_dataset
+from vidload.loading.epoch_pass import EpochPass, PassParts
+from vidload.loading.epochs import EpochBatchSampler, Epochs, EpochSampler, samplers_of
+from vidload.loading.exit import ends_before_exit
+from vidload.loading.memory import Memory
+from vidload.loading.order import STATE_VERSION, Order, Place
+from vidload.loading.tally import Tally
+from vidload.loading.trainers import AccelerateState, Collate, is_prepared
+from vidload.system.cores import available_cores
+from vidload.system.cuda import cuda_device
+
+if TYPE_CHECKING:
+    from vidload.dali import DaliDecoder  # nvidia-dali is an extra
+
+_ON_ERROR = ("raise", "skip", "substitute")
+_DECODERS = ("auto", "cpu", "nvdec", "dali")
+
+
+class VideoLoader(DataLoader[Any]):
+    """Loads batches of clips; a drop-in for ``torch.utils.data.DataLoader``.
+
+    Args:
+        dataset: a VideoDataset or FrameFolderDataset, or a torch Subset of one.
+        batch_size, shuffle, sampler, batch_sampler, collate_fn, pin_memory, drop_last, timeout, generator: as DataLoader's. Without a
+            `generator`, shuffle=True orders an epoch by the dataset's seed and the epoch's number alone.
+        num_workers: decoding threads. None = the cores this process may use (affinity, cgroup quota, divided by LOCAL_WORLD_SIZE);
+            0 = the calling thread decodes, nothing runs ahead.
+        prefetch_factor: batches on their way, in all (not for each worker). None: as many as hold 4 samples per thread within 2 GiB of
+            memory, or 16 per thread within 256 MiB if that is more (half as much memory on a GPU), and 2 batches at least.
+        worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device, in_order: accepted for compatibility. There are no
+            worker processes, threads always persist, and batches always come in order.
+        on_error: what a video that cannot be decoded does. "raise": its VideoError is raised when its batch is due. "skip": the batch is
+            smaller by it (not for several ranks: they would get out of step). "substitute": another video, chosen by (seed, epoch, index)
+            alone, takes its place. Either way it is counted, listed in stats(), and logged (logger "vidload"), each file once. What no
+            video is to blame for (no memory, a read error, a lost GPU, a thread that cannot start) is never skipped: it raises
+            MemoryError, OSError or RuntimeError.
+        max_failures: how many samples of one pass over the epoch may fail under "skip" and "substitute": a share of those seen so far (a
+            float below 1; 20 always may), a number (an int), or None for all of them. More, or a pass of which nothing comes, raise
+            TooManyFailuresError.
+        device: where the clips shall be: "cpu" (or None), or a GPU such as "cuda" or "cuda:1". On a GPU, batches are ordered with the
+            work of the caller's current stream, before and after; the host does not wait.
+        strict: for a GPU, and for decoder="dali": a video that `decoder` cannot decode there fails, in place of being decoded on the CPU.
+            stats() counts such videos by reason.
+        decoder: what makes the pixels. "cpu": libavcodec and the core's transform. "dali": NVIDIA DALI, of the same frames, boxes and
+            flips; videos that it cannot decode are decoded by libavcodec and resized by DALI (see vidload.dali). "nvdec", for a
+            GPU: its decoding engines. "auto": "cpu"; for a GPU "nvdec" from 1280x720 pixels on, else "cpu". See docs/gpu.md.
+        augment: for decoder="dali": the caller's own DALI operators on the cropped clips; see vidload.dali.dali_pipeline.
+
+    Yields:
+        (clips, labels) as default_collate would give them: clips [N, *dataset.sample_shape] of dataset.dtype, labels int64 [N].
+
+    Each iteration is one epoch and draws new random numbers. Epochs count on from the last pass over the dataset, from 0 at first; whoever
+    sets one (the loader, the dataset, a sampler or batch sampler that has a set_epoch) before the first batch is drawn is heard. A video
+    that is drawn again in an epoch gives another clip. `stats()` tells where the time went, `state_dict()` and `load_state_dict()` go on in
+    the middle of an epoch. See docs/migrating.md for Lightning, Fabric, Accelerate, Transformers and Ray.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Any = None,
+        batch_sampler: Any = None,
+        num_workers: int | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: Any = None,
+        generator: torch.Generator | None = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
+        on_error: str = "raise",
+        max_failures: float | None = 0.05,
+        device: str | int | torch.device | None = None,
+        decoder: str = "auto",
+        strict: bool = False,
+        augment: Callable[[Any], Any] | None = None,
+    ) -> None:
+        base_dataset(dataset)
+        if on_error not in _ON_ERROR:
+            raise ValueError(f"on_error {on_error!r} is not one of {', '.join(_ON_ERROR)}")
+        if max_failures is not None and not (
+            0 <= max_failures < 1 if isinstance(max_failures, float) else max_failures >= 0
+        ):
+            raise ValueError(
+                f"max_failures is {max_failures}, must be a share in [0, 1), a number of samples as an int, or None"
+            )
+        if decoder not in _DECODERS:
+            raise ValueError(f"decoder {decoder!r} is not one of {', '.join(_DECODERS)}")
+        gpu = cuda_device(device)
+        if decoder == "nvdec" and gpu is None:
+            raise ValueError("decoder 'nvdec' leaves its frames on the GPU, which needs device='cuda'")
+        if decoder == "dali":
+            import vidload.dali  # noqa: F401  tells what to install before any batch is wanted
+        elif augment is not None:
+            raise ValueError(f"augment holds DALI operators, which need decoder='dali', not {decoder!r}")
+        if worker_init_fn is not None:
+            warnings.warn("worker_init_fn is not called: VideoLoader decodes in threads", stacklevel=2)
+        self.on_error = on_error
+        self.max_failures = max_failures
+        self.device = torch.device("cpu") if gpu is None else gpu
+        self.decoder = decoder
+        self.strict = strict
+        self.augment = augment
+        self._dali: DaliDecoder | None = None
+        self.shuffle = shuffle
+        if shuffle and sampler is None and batch_sampler is None and generator is None:
+            sampler, shuffle = EpochSampler(dataset), None
+        if isinstance(batch_sampler, EpochBatchSampler) and sampler is None:  # another loader's: Lightning rebuilds with it
+            sampler, batch_size, drop_last = batch_sampler.sampler, batch_sampler.batch_size, batch_sampler.drop_last
+            batch_sampler = None
+        if isinstance(collate_fn, Collate):
+            collate_fn = None if collate_fn.is_default else collate_fn.function
+        self.end_of_dataloader, self.remainder = False, -1  # as Accelerate's own loaders have them
+        self._is_of_accelerate = False
+        self._pool: _core.LoaderPool | None = None
+        self._place = Place()
+        self._tally = Tally()
+        self._memory = Memory(gpu)
+        options: dict[str, Any] = {
+            "prefetch_factor": prefetch_factor,
+            "persistent_workers": persistent_workers,
+            "pin_memory_device": pin_memory_device,
+            "in_order": in_order,
+        }
+        known = inspect.signature(DataLoader.__init__).parameters  # in_order came with torch 2.6
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="This DataLoader will create")  # threads, and as many as were asked for
+            super().__init__(
+                dataset,
+                batch_size,
+                shuffle,
+                sampler,
+                batch_sampler,
+                available_cores() if num_workers is None else num_workers,
+                collate_fn,
+                pin_memory,
+                drop_last,
+                timeout,
+                worker_init_fn,
+                multiprocessing_context,
+                generator,
+                **{name: value for name, value in options.items() if name in known},
+            )
+        self.prefetch_factor = prefetch_factor
+        self._epochs = Epochs(dataset, samplers_of(self.sampler, self.batch_sampler))
+        if self.batch_size is not None:
+            own = EpochBatchSampler(self.sampler, self.batch_size, self.drop_last)
+            own.epochs = self._epochs
+            self.__dict__["batch_sampler"] = own  # DataLoader lets nobody set it
+        keeps = on_error == "raise" and self.device.type == "cpu" and decoder in ("auto", "cpu")
+        self.collate_fn = Collate(self.collate_fn, collate_fn is None, keeps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {"_place": replace(self._place), "_tally": replace(self._tally)}  # a copy goes its own way from here
+        return {**self.__dict__, **own, "_pool": None, "_dali": None, "_memory": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._memory = Memory(self.device if self.device.type == "cuda" else None)
+
+    @ends_before_exit
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        base, _ = base_dataset(self.dataset)
+        if self._pool is None or not self._pool.is_usable:
+            ordinal = self.device.index if self.device.type == "cuda" and self.decoder != "dali" else -1
+            decoder = self.decoder if ordinal >= 0 else "cpu"
+            self._pool = _core.LoaderPool(self.num_workers, ordinal, decoder, self.strict)
+            self._dali = self._dali_decoder(base, self._pool) if self.decoder == "dali" else None
+        parts = PassParts(
+            dataset=base,
+            order=self._order,
+            epochs=self._epochs,
+            place=self._place,
+            pool=self._pool,
+            new_batch=partial(base.core_batch, self._pool) if self._dali is None else self._dali.batch,
+            memory=self._memory,
+            tally=self._tally,
+            accelerate=AccelerateState(self) if self._is_of_accelerate else None,
+            num_batches=self.__len__,
+            device=self.device,
+            num_workers=self.num_workers,
+            prefetch_factor=self.prefetch_factor,
+            pin_memory=self.pin_memory,
+            timeout=self.timeout,
+            on_error=self.on_error,
+            max_failures=self.max_failures,
+            collate_fn=self.collate_fn,
+        )
+        return EpochPass(parts)
+
+    def _get_iterator(self) -> Iterator[Any]:  # type: ignore[override]
+        return iter(self)
+
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        """Accelerate asks this of what it is to prepare. Raises RuntimeError if the loader does not fit its processes."""
+        self._is_of_accelerate = is_prepared(self.device, self._order.num_replicas)
+        return self._is_of_accelerate
+
+    @_is_accelerate_prepared.setter
+    def _is_accelerate_prepared(self, value: bool) -> None:
+        pass  # what it says, the loader has said
+
+    def _dali_decoder(self, dataset: ClipDataset, pool: _core.LoaderPool) -> DaliDecoder:
+        from vidload.dali import DaliDecoder
+
+        return DaliDecoder(
+            dataset,
+            pool,
+            batch_size=self.batch_size or 1,
+            num_threads=self.num_workers,
+            device=self.device,
+            augment=self.augment,
+            is_strict=self.strict,
+        )
+
+    @property
+    def _order(self) -> Order:
+        return Order(
+            self.dataset, self.sampler, self.batch_sampler, self.batch_size, self.drop_last, self.generator
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next iteration's epoch: sets the random numbers, and the order where the sampler has a set_epoch.
+
+        In the epoch of a state that was loaded, the next iteration goes on where the state was taken.
+        """
+        self._epochs.set(epoch)
+        self._place.position = {}
+        if self._place.resume is not None and self._place.resume["epoch"] != epoch:
+            self._place.resume = None
+
+    # --- where the time went
+
+    def stats(self) -> dict[str, Any]:
+        """What has been done since the loader was made, over all epochs.
+
+        Counts: num_batches, num_samples, num_frames (pictures written), num_failed, num_files_scanned, num_entries_refused (of an index
+        file: damaged, or of another file or version, so that the video was scanned), num_packets_decoded,
+        num_packets_dropped (within what was decoded, by the plan), num_packets_skipped, num_decoders_opened, bytes_read.
+        Seconds summed over threads: index_seconds, read_seconds, decode_seconds, transform_seconds. wait_seconds: how long the caller
+        waited for batches. memory_bytes: held for batches. failures: a vidload.errors.Failure
+        (sample, path, reason, frame, kind) for each of the first 1000 samples that failed.
+        For a GPU: num_nvdec_samples (decoded by NVDEC), num_nvdec_creations (NVDEC decoders made), fallbacks (samples that the CPU
+        decoded though "nvdec" or "auto" was asked for, by reason; see docs/gpu.md), staging_bytes: (device, pinned) bytes of the process.
+        dali_fallbacks: with decoder="dali", samples that libavcodec decoded for it, by reason.
+        """
+        stats = dict(_core.LoaderPool(0).stats() if self._pool is None else self._pool.stats())
+        stats["num_batches"] = self._tally.num_batches
+        stats["num_failed"] = self._tally.num_failures
+        stats["wait_seconds"] = self._tally.wait_seconds
+        stats["memory_bytes"] = self._memory.num_bytes
+        stats["failures"] = list(self._tally.failures)
+        stats["staging_bytes"] = _core.cuda_memory_held()
+        if self.decoder == "dali":
+            stats["dali_fallbacks"] = {} if self._dali is None else dict(self._dali.fallbacks)
+        return stats
+
+    # --- going on where one stopped
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the newest iteration is, as plain numbers: what `load_state_dict` needs to go on with the next batch.
+
+        With it go the states of the loader's and the samplers' own generators, and of samplers that have a state_dict, as they were when the
+        epoch began. (A sampler that draws from torch's global generator repeats its order only where that is restored too.)
+
+        Counts what was handed out, not what was prefetched. After the last batch of an epoch it is the start of the next epoch.
+        """
+        base, _ = base_dataset(self.dataset)
+        position = self._place.resume or self._place.position or {"epoch": self._epochs.peek()}
+        return {
+            "version": STATE_VERSION,
+            "epoch": position["epoch"],
+            "next_sample": position.get("next_sample", 0),
+            "next_batch": position.get("next_batch", 0),
+            "num_replicas": self._order.num_replicas,
+            "num_samples": len(self.dataset),  # type: ignore[arg-type]
+            "seed": base.seed,
+            **position.get("of_samplers", {"generators": [], "samplers": []}),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The next iteration goes on where `state` was taken: same epoch, same random numbers, next batch.
+
+        The number of threads may differ, the batch size too (samples are counted, unless a batch_sampler was given), and so may the number
+        of ranks: what all ranks had used together is split anew, rounded down, so that at most one sample a rank comes twice.
+
+        Raises:
+            ValueError: the state is of another dataset (length or seed), or of another version.
+        """
+        base, _ = base_dataset(self.dataset)
+        self._order.check_state(state)
+        for name, here in (("num_samples", len(self.dataset)), ("seed", base.seed)):  # type: ignore[arg-type]
+            if state[name] != here:
+                raise ValueError(f"loader state: {name} is {state[name]} there and {here} here; it is of another dataset")
+        next_sample = state["next_sample"] * state["num_replicas"] // self._order.num_replicas
+        of_samplers = {name: state[name] for name in ("generators", "samplers")}
+        self._place.resume = {**state, "next_sample": next_sample, "of_samplers": of_samplers}
+        self._epochs.set(state["epoch"])
+        self._place.position = {}

@@ -1,0 +1,111 @@
+"""The order of an epoch's samples, and where in it a loader is.
+
+In: a loader's samplers and generator. Out: the batches of an epoch as indices, from any place on; and the state that samplers and
+generators had when the epoch began, as plain numbers. Which epoch it is, is vidload.loading.epochs' business.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from vidload.loading.epochs import DrawCounter, EpochBatchSampler, samplers_of
+
+STATE_VERSION = 1
+
+
+@dataclass
+class Place:
+    """Where a loader is, as its `state_dict` tells it.
+
+    resume: the state that the next pass goes on from, None if none was loaded.
+    position: of the newest pass; empty where the next one has been chosen since.
+    """
+
+    resume: dict[str, Any] | None = None
+    position: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What decides which samples come, and in which batches; the attributes are the loader's own."""
+
+    dataset: Dataset[Any]
+    sampler: Any
+    batch_sampler: Any
+    batch_size: int | None
+    drop_last: bool
+    generator: torch.Generator | None
+
+    @property
+    def num_replicas(self) -> int:
+        """Ranks that share the epoch."""
+        samplers = (self.sampler, self.batch_sampler)
+        return next((int(sampler.num_replicas) for sampler in samplers if hasattr(sampler, "num_replicas")), 1)
+
+    @property
+    def samplers(self) -> list[Any]:
+        return samplers_of(self.sampler, self.batch_sampler)
+
+    def batches(self, first_sample: int, first_batch: int) -> Iterator[list[tuple[int, int]]]:
+        """The batches from there on, each a list of (index, number of the draw); what comes before is drawn too, and counted."""
+        counter = DrawCounter(self.dataset, self.sampler if self.batch_size is not None else self.batch_sampler)
+        if self.batch_sampler is None:
+            yield from ([sample] for sample in islice(map(counter.draw, self.sampler), first_sample, None))
+        elif isinstance(self.batch_sampler, EpochBatchSampler) and self.batch_size is not None:
+            drawn = islice(map(counter.draw, self.sampler), first_sample, None)
+            while batch := list(islice(drawn, self.batch_size)):
+                if len(batch) == self.batch_size or not self.drop_last:
+                    yield batch
+        else:
+            batches = ([counter.draw(index) for index in indices] for indices in self.batch_sampler)
+            yield from islice(batches, first_batch, None)
+
+    def state(self) -> dict[str, Any]:
+        """As plain numbers where the samplers' own states are; to be taken at the start of a pass."""
+        return {
+            "generators": [one.get_state().tolist() for one in self._generators()],
+            "samplers": [copy.deepcopy(one.state_dict()) for one in self._with_state()],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for generator, numbers in zip(self._generators(), state["generators"], strict=False):
+            generator.set_state(torch.tensor(numbers, dtype=torch.uint8))
+        for sampler, its_state in zip(self._with_state(), state["samplers"], strict=False):
+            sampler.load_state_dict(copy.deepcopy(its_state))
+
+    def check_state(self, state: Any) -> None:
+        """A loader's state may come from a file; ValueError says what makes no sense in it."""
+        if not isinstance(state, Mapping):
+            raise ValueError(f"loader state: a {type(state).__name__}, not what state_dict() gave")
+        if state.get("version") != STATE_VERSION:
+            raise ValueError(f"loader state: version {state.get('version')}, this vidload reads {STATE_VERSION}")
+        least = {"epoch": 0, "next_sample": 0, "next_batch": 0, "num_replicas": 1, "num_samples": 0, "seed": -(2**63)}
+        for name, minimum in least.items():
+            if name not in state:
+                raise ValueError(f"loader state: {name} is missing")
+            value = state[name]
+            if type(value) is not int or not minimum <= value < 2**63:
+                raise ValueError(f"loader state: {name} is {value!r}, must be an integer of at least {minimum}")
+        for name in ("generators", "samplers"):
+            if not isinstance(state.get(name), list):
+                raise ValueError(f"loader state: {name} is {state.get(name)!r}, must be a list")
+        for generator, numbers in zip(self._generators(), state["generators"], strict=False):
+            try:
+                torch.Generator(generator.device).set_state(torch.tensor(numbers, dtype=torch.uint8))
+            except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+                raise ValueError(f"loader state: generators hold one that is no state of the loader's ({error})") from None
+
+    def _generators(self) -> list[torch.Generator]:
+        """The loader's and the samplers' own, each once."""
+        found = [self.generator, *(getattr(sampler, "generator", None) for sampler in self.samplers)]
+        return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
+
+    def _with_state(self) -> list[Any]:
+        return [one for one in self.samplers if hasattr(one, "state_dict") and hasattr(one, "load_state_dict")]

@@ -1,0 +1,148 @@
+"""Engines: who does the work of many tasks, the processes of this machine or a Ray cluster.
+
+In: tasks and a function `work(source, destination, settings)`. Out: (task, dict of the result | exception), in any order. A failure, even
+the death of a process, is its task's alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from vidload.errors import VideoError
+from vidload.prepare.sources import Task
+from vidload.system.cores import available_cores
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+# (source, destination, settings) -> a dataclass of JSON values, among them num_bytes, source_bytes and source_mtime_ns.
+# It raises VideoError for what is wrong with the source, OSError for what is wrong with the destination.
+Work = Callable[[str, str, Any], Any]
+
+
+def _attempt(work: Work, task: Task, folder: str, settings: Any) -> dict[str, Any] | BaseException:
+    """One task in a worker. A VideoError, or whatever else a strange video provokes, is its failure; other OSErrors concern
+    the destination."""
+    try:
+        return dataclasses.asdict(work(task.source, os.path.join(folder, task.name), settings))
+    except VideoError as error:
+        return error
+    except OSError as error:
+        return OSError(error.errno, error.strerror or str(error))  # without what cannot be pickled
+    except Exception as error:
+        return RuntimeError(f"{type(error).__name__}: {error}; please report this")
+
+
+def _serve(connection: Connection) -> None:
+    """A worker process: answers tasks until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    if sys.platform == "linux":  # a killed parent takes its workers with it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:
+        while True:
+            work, task, folder, settings = connection.recv()
+            connection.send(_attempt(work, task, folder, settings))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+class _Worker:
+    def __init__(self, context: multiprocessing.context.BaseContext) -> None:
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)  # type: ignore[attr-defined]
+        self.process.start()
+        theirs.close()
+        self.task: Task | None = None
+
+    def stop(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.join()
+
+
+def _run_local(
+    tasks: Sequence[Task], work: Work, settings: Any, folder: Path, jobs: int | None
+) -> Iterator[tuple[Task, Any]]:
+    """Processes of this machine. One that dies (a decoder can crash on a broken file) costs its video alone."""
+    # A server forked before any thread exists, with the imports done once, forks the workers.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])
+    waiting = list(reversed(tasks))
+    workers: list[_Worker] = []
+
+    def give(worker: _Worker) -> None:
+        if waiting:
+            worker.task = waiting.pop()
+            worker.connection.send((work, worker.task, os.fspath(folder), settings))
+
+    try:
+        for _ in range(min(jobs or available_cores(), len(tasks))):
+            workers.append(_Worker(context))
+            give(workers[-1])
+        while busy := {worker.connection: worker for worker in workers if worker.task is not None}:
+            for connection in wait(list(busy)):
+                worker = busy[connection]  # type: ignore[index]
+                assert worker.task is not None
+                task, worker.task = worker.task, None
+                try:
+                    outcome = worker.connection.recv()
+                except (EOFError, OSError):
+                    worker.process.join()
+                    outcome = RuntimeError(f"the process at work on it died (exit code {worker.process.exitcode})")
+                    workers.remove(worker)
+                    worker.stop()
+                    worker = _Worker(context)
+                    workers.append(worker)
+                give(worker)
+                yield task, outcome
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def _run_ray(
+    tasks: Sequence[Task], work: Work, settings: Any, folder: Path, jobs: int | None
+) -> Iterator[tuple[Task, Any]]:
+    """A Ray cluster: the one named by RAY_ADDRESS or already connected to, else this machine. All nodes need vidload and
+    the same paths."""
+    try:
+        ray: Any = importlib.import_module("ray")
+    except ImportError:
+        raise ModuleNotFoundError("engine 'ray' needs Ray; install it with: pip install 'vidload[ray]'") from None
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        is_local = "RAY_ADDRESS" not in os.environ
+        ray.init(log_to_driver=False, **({"num_cpus": jobs, "include_dashboard": False} if is_local else {}))
+    try:
+        attempt = ray.remote(num_cpus=1)(_attempt)
+        # Without a limit of the user's, one task at work and one on its way for every core of the cluster.
+        limit = jobs or 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        waiting = list(reversed(tasks))
+        running: dict[Any, Task] = {}
+        while waiting or running:
+            while waiting and len(running) < limit:
+                task = waiting.pop()
+                there = Task(os.path.abspath(task.source), task.name)
+                running[attempt.remote(work, there, os.path.abspath(folder), settings)] = task
+            (reference,), _ = ray.wait(list(running))
+            task = running.pop(reference)
+            try:
+                outcome = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                outcome = RuntimeError(f"the Ray task at work on it failed ({type(error).__name__})")
+            yield task, outcome
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+ENGINES: dict[str, Callable[..., Iterator[tuple[Task, Any]]]] = {"local": _run_local, "ray": _run_ray}

@@ -1,0 +1,103 @@
+"""The videos of a dataset, each with the name of what is made of it.
+
+In: a folder, an annotation list, a Kinetics CSV or one video. Out: tasks, and the list again with the new names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidload.annotations import VIDEO_EXTENSIONS, Annotations, read_videos
+from vidload.system.files import write_whole
+
+
+@dataclass(frozen=True)
+class Task:
+    source: str
+    name: str  # of the output, relative to the destination
+
+
+@dataclass(frozen=True, eq=False)
+class SourceList:
+    """The videos of a dataset.
+
+    Attributes:
+        annotations: paths and labels, as they are listed.
+        tasks: one for each video, in order, each once.
+        rows: the task number of each row of `annotations`.
+        list_name: file name of the annotation list; None for a folder or a single video.
+        lines: (line, path as written in it) for each row of the list; no path in a Kinetics CSV.
+        header: of a Kinetics CSV.
+    """
+
+    annotations: Annotations
+    tasks: tuple[Task, ...]
+    rows: tuple[int, ...]
+    list_name: str | None = None
+    lines: tuple[tuple[str, str], ...] = ()
+    header: str | None = None
+
+    @classmethod
+    def read(cls, source: str | os.PathLike[str], root: str = "", suffix: str = "") -> SourceList:
+        """Reads a folder (all videos at any depth), a list ("path label" lines, or "path" alone), a Kinetics CSV or
+        one video. Outputs are named as the videos are under `root`, with `suffix` for their ending.
+
+        Raises:
+            FileNotFoundError, ValueError: there is nothing there, or nothing that can be read.
+        """
+        source = os.fspath(source)
+        annotations = read_videos(source, root)
+        is_list = os.path.isfile(source) and not source.lower().endswith(VIDEO_EXTENSIONS)
+        if not is_list:
+            root = source if os.path.isdir(source) else os.path.dirname(source)
+        paths = annotations.path_list()
+        tasks = _tasks(paths, root, suffix)
+        number = {task.source: i for i, task in enumerate(tasks)}
+        rows = tuple(number[path] for path in paths)
+        if not is_list:
+            return cls(annotations, tasks, rows)
+        with open(source, encoding="utf-8-sig") as file:
+            lines = [line.strip() for line in file if line.strip()]
+        header = None
+        if "youtube_id" in lines[0]:
+            header, *lines = lines
+        prefix = os.path.join(root, "")
+        written = [
+            "" if header else path if line.startswith(path) else path.removeprefix(prefix)
+            for line, path in zip(lines, paths, strict=True)
+        ]
+        pairs = tuple(zip(lines, written, strict=True))
+        return cls(annotations, tasks, rows, os.path.basename(source), pairs, header)
+
+    def write_list(self, folder: Path, failed: Collection[str]) -> Path:
+        """Writes the list into `folder` with the outputs' names for paths, without the videos that `failed` names."""
+        assert self.list_name is not None
+        kept = [] if self.header is None else [self.header]
+        for (line, written), row in zip(self.lines, self.rows, strict=True):
+            task = self.tasks[row]
+            if task.source not in failed:
+                kept.append(line if self.header else task.name + line[len(written) :])
+        path = folder / self.list_name
+        write_whole(path, "".join(f"{line}\n" for line in kept))
+        return path
+
+
+def _tasks(paths: Sequence[str], root: str, suffix: str) -> tuple[Task, ...]:
+    """Names keep the folders below `root`. Where two videos differ in their ending alone, both keep it, before the new one."""
+    unique = list(dict.fromkeys(paths))
+    relative = [_relative(path, root) for path in unique]
+    stems = [os.path.splitext(name)[0] for name in relative]
+    uses = Counter(stems)
+    names = [(stem if uses[stem] == 1 else name) + suffix for stem, name in zip(stems, relative, strict=True)]
+    return tuple(Task(path, name) for path, name in zip(unique, names, strict=True))
+
+
+def _relative(path: str, root: str) -> str:
+    name = os.path.relpath(path, root or os.curdir)
+    if name.startswith(os.pardir + os.sep):  # not below root: the whole path below the destination
+        name = os.path.abspath(path).lstrip(os.sep)
+    return name

@@ -1,0 +1,299 @@
+"""One piece of work for each video of a dataset: resumable, and no failure stops the rest.
+
+In: tasks (vidload.prepare.sources) and a function `work(source, destination, settings)` that makes one output from one
+video, whole or not at all; or, for `resume`, whatever does the work of tasks. Out: the outputs under their names, `<log>.jsonl`
+with what is known of each, and `failed.jsonl` with the reasons of those that failed. Who does the work is said in
+vidload.prepare.engines; what it is, in the other files of vidload.prepare.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import logging
+import math
+import os
+import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from vidload.errors import VideoError
+from vidload.prepare.engines import ENGINES, Work
+from vidload.prepare.sources import Task
+from vidload.system.files import PART_PREFIX, PART_SUFFIX, remove, write_whole
+
+FAILED_NAME = "failed.jsonl"
+_LOCK_NAME = ".vidload-lock"
+_log = logging.getLogger("vidload")
+
+
+class DestinationError(OSError):
+    """The output folder cannot be written; what is finished stays."""
+
+    def __str__(self) -> str:
+        return str(self.args[-1])  # the message says it; no "[Errno 28]" in front
+
+
+class Record(Protocol):
+    """What is known of the outputs, from one run to the next: a .jsonl file, a line an output."""
+
+    path: Path
+
+    def is_done(self, task: Task) -> bool:
+        """Whether its output is there, made of the same file with the same settings."""
+        ...
+
+    def add(self, task: Task, outcome: dict[str, Any]) -> dict[str, Any]:
+        """Takes note of an output that was made now; returns its line."""
+        ...
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        """All lines, as they belong into the file: what was cut off or superseded is left out."""
+        ...
+
+
+def resume(
+    tasks: Sequence[Task],
+    record: Record,
+    outcomes: Callable[[Sequence[Task]], Iterator[tuple[Task, Any]]],
+    *,
+    progress: bool = False,
+) -> tuple[int, list[tuple[Task, BaseException]]]:
+    """Goes on where an earlier run stopped, and keeps the record, so that a run that is killed at any moment costs the work in hand alone.
+
+    outcomes: does the work of tasks and yields (task, dict of the result | exception). An OSError that is no VideoError ends the run.
+    Returns how many outputs were made now, and the tasks that failed with their reasons.
+    """
+    todo = [task for task in tasks if not record.is_done(task)]
+    failures: list[tuple[Task, BaseException]] = []
+    write_rows(record.path, record.rows())
+    with (
+        open(record.path, "a", encoding="utf-8") as log,
+        tqdm(total=len(todo), unit="video", disable=not progress, smoothing=0.05) as bar,
+    ):
+        for task, outcome in outcomes(todo):
+            if isinstance(outcome, OSError) and not isinstance(outcome, VideoError):
+                raise outcome
+            if isinstance(outcome, BaseException):
+                failures.append((task, outcome))
+            else:
+                log.write(json.dumps(record.add(task, outcome)) + "\n")
+                log.flush()
+            bar.set_postfix(failed=len(failures), refresh=False)
+            bar.update()
+    write_rows(record.path, record.rows())
+    return len(todo) - len(failures), failures
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_failures(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """failed.jsonl; no file if there are none."""
+    if rows:
+        write_rows(folder / FAILED_NAME, rows)
+    else:
+        (folder / FAILED_NAME).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What `run_tasks` did.
+
+    Attributes:
+        entries: what is known of each finished output, by name (those of earlier runs too).
+        failures: (source, reason) of the videos that failed now.
+        num_done: outputs made now.
+        num_kept: outputs that were there already.
+    """
+
+    entries: dict[str, dict[str, Any]]
+    failures: tuple[tuple[str, str], ...]
+    num_done: int
+    num_kept: int
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    work: Work,
+    settings: Any,
+    destination: str | os.PathLike[str],
+    *,
+    log_name: str,
+    jobs: int | None = None,
+    engine: str = "local",
+    progress: bool = False,
+) -> Results:
+    """Makes the output of every task under `destination`, except those that an earlier run has made of the same file
+    with the same settings.
+
+    Args:
+        tasks: what to do.
+        work: the function that does it, importable by name.
+        settings: a dataclass, the same for all.
+        destination: the output folder.
+        log_name: file name of the record of what is done.
+        jobs: processes; None = the cores this process may use (for "ray": as many as the cluster has).
+        engine: "local" or "ray".
+        progress: whether to show a progress bar on stderr.
+
+    Raises:
+        DestinationError: `destination` cannot be written, or another run is writing it.
+        ValueError: an argument makes no sense.
+        ModuleNotFoundError: `engine` is "ray", which is not installed.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs is {jobs}, must be at least 1")
+    folder = Path(destination)
+    sources = {os.path.realpath(task.source) for task in tasks}
+    for task in tasks:
+        if os.path.realpath(folder / task.name) in sources:
+            raise ValueError(f"{folder / task.name} is itself one of the videos; choose another destination")
+
+    def outcomes(todo: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
+        for parent in {(folder / task.name).parent for task in todo}:
+            parent.mkdir(parents=True, exist_ok=True)
+        return ENGINES[engine](todo, work, settings, folder, jobs)
+
+    with _locked(folder):
+        record = _Entries(folder, log_name, work, settings)
+        _sweep(folder, tasks)
+        try:
+            num_done, failed = resume(tasks, record, outcomes, progress=progress)
+            failures = [(task.source, _reason(error)) for task, error in failed]
+            _write_failures(folder, tasks, failures)
+        except OSError as error:
+            raise DestinationError(
+                error.errno,
+                f"{folder}: cannot be written ({error.strerror or error}); what is finished stays there: "
+                "make room or choose another folder, and run the same command again",
+            ) from error
+        finally:
+            _sweep(folder, tasks)
+    num_kept = len(tasks) - num_done - len(failures)
+    return Results(record.entries, tuple(failures), num_done, num_kept)
+
+
+class _Entries:
+    """The record of `run_tasks`.
+
+    entries: by the name of the output.
+    """
+
+    def __init__(self, folder: Path, log_name: str, work: Work, settings: Any) -> None:
+        self.path = folder / log_name
+        self.entries = {entry["name"]: entry for entry in _read_entries(self.path, work)}
+        self._folder = folder
+        self._settings = _settings_text(settings)
+
+    def is_done(self, task: Task) -> bool:
+        entry = self.entries.get(task.name)
+        if entry is None or entry["settings"] != self._settings:
+            return False
+        output = self._folder / task.name
+        if not output.exists() or (output.is_file() and output.stat().st_size != entry["num_bytes"]):
+            return False
+        try:
+            source = os.stat(task.source)
+        except OSError:
+            return True  # it is gone, but was there when the output was made
+        return (entry["source_bytes"], entry["source_mtime_ns"]) == (source.st_size, source.st_mtime_ns)
+
+    def add(self, task: Task, outcome: dict[str, Any]) -> dict[str, Any]:
+        entry = {"name": task.name, "source": task.source, "settings": self._settings, **outcome}
+        self.entries[task.name] = entry
+        return entry
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        return [self.entries[name] for name in sorted(self.entries)]
+
+
+def _settings_text(settings: Any) -> str:
+    fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return json.dumps({name: str(value) if isinstance(value, Fraction) else value for name, value in fields.items()})
+
+
+def _reason(error: BaseException) -> str:
+    if not isinstance(error, VideoError):
+        return str(error)
+    return error.reason if error.frame is None else f"frame {error.frame}: {error.reason}"
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a .jsonl file; a line that a killed run has left unfinished is none."""
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(entry, dict):
+                yield entry
+
+
+def _read_entries(path: Path, work: Work) -> Iterator[dict[str, Any]]:
+    """The lines that `run_tasks` has written for this work. Any other is passed over, and what it told of is made again."""
+    result = typing.get_type_hints(work).get("return")
+    numbers = [field.name for field in dataclasses.fields(result)] if dataclasses.is_dataclass(result) else []
+    num_passed_over = 0
+    for entry in _read_lines(path):
+        name = entry.get("name")
+        texts = (name, entry.get("source"), entry.get("settings"))
+        values: list[Any] = [entry.get(key) for key in {*numbers, "num_bytes", "source_bytes", "source_mtime_ns"}]
+        if (
+            all(isinstance(text, str) for text in texts)
+            and not os.path.isabs(name or "")
+            and os.pardir not in Path(name or "").parts
+            and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+        ):
+            yield entry
+        else:
+            num_passed_over += 1
+    if num_passed_over:
+        _log.warning("%s: %d lines make no sense and are passed over", path, num_passed_over)
+
+
+def _write_failures(folder: Path, tasks: Sequence[Task], failures: Sequence[tuple[str, str]]) -> None:
+    """The failures of this run, and earlier ones of videos that were not in it."""
+    path = folder / FAILED_NAME
+    now = {task.source for task in tasks}
+    rows = [entry for entry in _read_lines(path) if isinstance(entry.get("source"), str) and entry["source"] not in now]
+    rows += [{"source": source, "reason": reason} for source, reason in sorted(failures)]
+    write_failures(folder, rows)
+
+
+def _sweep(folder: Path, tasks: Sequence[Task]) -> None:
+    """Removes what killed runs have left half-written. Nobody else writes here: the folder is locked."""
+    for parent in {folder, *((folder / task.name).parent for task in tasks)}:
+        for path in parent.glob(f"{PART_PREFIX}*{PART_SUFFIX}"):
+            remove(path)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the only right to write into `folder`; the system takes it back from a killed process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / _LOCK_NAME, "w")  # noqa: SIM115
+    except OSError as error:
+        raise DestinationError(
+            error.errno, f"{folder}: cannot be written ({error.strerror}); choose another folder or its permissions"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DestinationError(f"{folder}: another run is writing it; wait for it to end or stop it") from None
+        yield  # the file stays: another process may have opened it already

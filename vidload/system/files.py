@@ -1,0 +1,60 @@
+"""Files that come under their name only when they are whole.
+
+In: a path. Out: another path beside it to write to, a file or a folder of files, which takes that name at the end of the block. A run that
+is killed leaves litter: names that begin with PART_PREFIX and end in PART_SUFFIX.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PART_PREFIX, PART_SUFFIX = ".vidload-", ".part"
+
+
+@contextmanager
+def written_aside(path: Path, *, is_durable: bool = False) -> Iterator[Path]:
+    """The path to write to. It is renamed to `path`, in place of what is there, if the block ends well, and removed if it raises.
+
+    is_durable: whether what was written, and the rename, must outlast a power cut.
+    """
+    part = path.with_name(f"{PART_PREFIX}{os.getpid()}-{path.name}{PART_SUFFIX}")
+    try:
+        yield part
+        is_folder = part.is_dir()
+        if is_durable:
+            for written in part.iterdir() if is_folder else (part,):
+                _sync(written)
+        if is_folder:
+            remove(path)
+        os.replace(part, path)
+        if is_durable:
+            _sync(path.parent)
+    finally:
+        remove(part)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file, to outlast a power cut."""
+    with written_aside(path, is_durable=True) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder of files; nothing if there is none."""
+    if path.is_dir():
+        for child in path.iterdir():
+            child.unlink(missing_ok=True)
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
