@@ -39,8 +39,7 @@ CLIPS = {
     "Theora": "theora",
     "ProRes": "prores",
     "DNxHD": "dnxhd",
-    "FFV1": "ffv1_inter_avi",
-    "FFV1 with checksums": "ffv1_checksums",
+    "FFV1": "ffv1_checksums",
 }
 DAMAGES = ("16 bytes", "middle third zeroed", "tail zeroed")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ settings.load_profile("vidload")
 
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(2)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background; child processes of the tests would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def has_dali() -> bool:

@@ -509,7 +509,6 @@ VIDEOS: dict[str, Video] = {
     "theora": Video(container="ogg", ffmpeg=("-c:v", "libtheora", "-q:v", "6", "-g", "8"), num_frames=25),
     "ffv1_checksums": old("ffv1", "avi", "g=8:level=3:slices=4:slicecrc=1"),
     "ffv1_inter": old("ffv1", "mkv", "g=8:context=1"),
-    "ffv1_inter_avi": old("ffv1", "avi", "g=8:context=1"),
     "snow": old("snow", "avi", "g=8:strict=experimental", pixel_format="yuv420p"),
     # --- pictures at the start that a decode does not give: cut at an open GOP
     "hevc_cut_at_cra": x265("keyint=12:open-gop=1:bframes=3:b-adapt=0", drop_packets=tuple(range(9))),
