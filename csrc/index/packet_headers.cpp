@@ -487,6 +487,8 @@ void PacketHeaderReader::read_av1_sequence(const uint8_t* data, int size) {
 PacketFacts PacketHeaderReader::read_av1(const uint8_t* data, int size) {
   PacketFacts facts;
   const uint8_t* const end = data + size;
+  // Sequence headers come with each keyframe. One that leaves its own out after others brought theirs is
+  // none: which of them holds nobody says.
   bool refreshes = false, understood = true, has_sequence = !extradata_.empty() && !is_differing_in_force_;
   int num_frames = 0, num_shown = 0;
   while (data < end && understood) {
@@ -511,7 +513,7 @@ PacketFacts PacketHeaderReader::read_av1(const uint8_t* data, int size) {
     if (length > uint64_t(end - data)) length = uint64_t(end - data);
     if (type == 1) {
       read_av1_sequence(data, int(length));
-      if (note_header(data, int(length))) is_differing_in_force_ = false;
+      is_differing_in_force_ = num_packets_ > 0;
       has_sequence = true;
     }
     if (type == 3 || type == 6) {  // frame header, frame
