@@ -190,8 +190,9 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
   const bool is_matroska = index.stream.container.rfind("matroska", 0) == 0;
   const std::vector<ByteRange> damaged = is_matroska ? damaged_clusters(source, cancel) : std::vector<ByteRange>();
   const auto is_damaged = [&](int64_t position) {
-    return std::any_of(damaged.begin(), damaged.end(),
-                       [&](const ByteRange& range) { return position >= range.begin && position < range.end; });
+    const auto after =
+        std::upper_bound(damaged.begin(), damaged.end(), position, [](int64_t at, const ByteRange& range) { return at < range.begin; });
+    return after != damaged.begin() && position < std::prev(after)->end;
   };
   std::vector<int64_t> dts;
   std::vector<PacketFacts> facts;
