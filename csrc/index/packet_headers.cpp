@@ -129,7 +129,6 @@ PacketHeaderReader::PacketHeaderReader(const AVCodecParameters& parameters)
   }
   if (codec_ == AV_CODEC_ID_AV1 && size > 4 && extradata[0] == 0x81) read_av1(extradata + 4, size - 4);
   if (codec_ == AV_CODEC_ID_MPEG4) read_mpeg4(extradata, size);  // its sequence is the one in force
-  inband_headers_ = InbandHeaders::none;
   if (order_rule_ == OrderRule::order_count) {
     parser_.reset(av_parser_init(codec_));
     context_.reset(avcodec_alloc_context3(nullptr));

@@ -141,12 +141,13 @@ void Container::open(int stream) {
     const AVCodecParameters* parameters = format_->streams[i]->codecpar;
     if (parameters->codec_type == AVMEDIA_TYPE_VIDEO) complete = parameters->width > 0;
   }
+  const auto is_video = [&](int number) {
+    return number >= 0 && number < int(format_->nb_streams) && format_->streams[number]->codecpar->codec_type == AVMEDIA_TYPE_VIDEO &&
+           !(format_->streams[number]->disposition & AV_DISPOSITION_ATTACHED_PIC);
+  };
   // To choose among several video streams libavformat wants to have seen some packets of each.
   int num_videos = 0;
-  for (unsigned i = 0; i < format_->nb_streams; ++i) {
-    const AVStream* candidate = format_->streams[i];
-    num_videos += candidate->codecpar->codec_type == AVMEDIA_TYPE_VIDEO && !(candidate->disposition & AV_DISPOSITION_ATTACHED_PIC);
-  }
+  for (int i = 0; i < int(format_->nb_streams); ++i) num_videos += is_video(i);
   if (!complete || num_videos > 1) {
     is_parsed_ = !states_its_streams(format_);
     code = avformat_find_stream_info(format_, nullptr);
@@ -158,10 +159,6 @@ void Container::open(int stream) {
   }
   check_limit(format_->nb_streams, limits.streams, "streams", "streams", name);
   best_stream_ = av_find_best_stream(format_, AVMEDIA_TYPE_VIDEO, -1, -1, nullptr, 0);
-  const auto is_video = [&](int number) {
-    return number >= 0 && number < int(format_->nb_streams) && format_->streams[number]->codecpar->codec_type == AVMEDIA_TYPE_VIDEO &&
-           !(format_->streams[number]->disposition & AV_DISPOSITION_ATTACHED_PIC);
-  };
   if (!is_video(best_stream_)) throw VideoError(VideoErrorKind::unsupported, name, -1, "holds no video stream");
   const int chosen = stream < 0 ? best_stream_ : stream;
   if (!is_video(chosen)) {
