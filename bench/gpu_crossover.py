@@ -35,7 +35,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 480, 720, 1080, 2160], help="heights; 16:9")
     parser.add_argument("--codecs", nargs="+", choices=list(CLIPS), default=["h264", "hevc", "vp9", "av1"])
-    parser.add_argument("--clips", nargs="+", default=["1x1x3", "8x8x1", "32x2x1"], help="clip_len x frame_interval x num_clips")
+    parser.add_argument(
+        "--clips", nargs="+", default=["1x1x3", "8x8x1", "32x2x1"], help="clip_len x frame_interval x num_clips"
+    )
     parser.add_argument("--num-workers", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=4, help="of 8 clips, a round")
@@ -129,7 +131,9 @@ def kernel_rows(gpu: torch.device, args: argparse.Namespace) -> list[str]:
         for _ in range(20):
             target.copy_(source)
         torch.cuda.synchronize(gpu)
-        lines.append(f"copy on the card: {20 * 2 * source.numel() / (time.perf_counter() - started) / 1e9:.0f} GB/s read and written")
+        lines.append(
+            f"copy on the card: {20 * 2 * source.numel() / (time.perf_counter() - started) / 1e9:.0f} GB/s read and written"
+        )
     return lines
 
 

@@ -108,9 +108,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 raise RuntimeError(f"these are not the same frames: {result['differences']}")
             result["seconds"] = measure(workers, cases, args, started)
             result["overhead_microseconds"] = {
-                case.clip: workers["vidload"].ask(do="overhead", jobs=case.jobs(0, 3 * CLIPS_A_ROUND))[
-                    "microseconds"
-                ]
+                case.clip: workers["vidload"].ask(do="overhead", jobs=case.jobs(0, 3 * CLIPS_A_ROUND))["microseconds"]
                 for case in cases
                 if case.set_name == cases[-1].set_name
             }
@@ -133,9 +131,7 @@ def video_sets(data: Path | None) -> dict[str, list[Item]]:
     return {name: [(path, 0) for path in build_data.videos_in(folder)] for name, folder in folders.items()}
 
 
-def measure(
-    workers: dict[str, Worker], cases: list[Case], args: argparse.Namespace, started: float
-) -> Seconds:
+def measure(workers: dict[str, Worker], cases: list[Case], args: argparse.Namespace, started: float) -> Seconds:
     """Seconds of each round; "floor" is one thread, "floor_together" as many as workers at once."""
     seconds: Seconds = {}
     minutes = args.minutes - (1 if args.dali else 0)  # which its rows will take
@@ -194,15 +190,11 @@ def report(result: dict[str, Any]) -> str:
         "",
         f"{about['cpu']}, {about['cores']} cores, {result['num_workers']} workers; load at start {about['load_at_start']}.",
         "Clips per second, median over rounds ± half the range; in brackets vidload's clips per second over theirs.",
-        "Versions: "
-        + ", ".join(f"{TITLES[name]} {version}" for name, version in result["versions"].items())
-        + ".",
+        "Versions: " + ", ".join(f"{TITLES[name]} {version}" for name, version in result["versions"].items()) + ".",
     ]
     if result["missing"]:
         lines.append(
-            "Missing: "
-            + ", ".join(f"{TITLES[name]} ({why})" for name, why in result["missing"].items())
-            + "."
+            "Missing: " + ", ".join(f"{TITLES[name]} ({why})" for name, why in result["missing"].items()) + "."
         )
     for set_name, of_set in result["seconds"].items():
         names = [name for name in TITLES if name in next(iter(of_set.values()))]
@@ -239,9 +231,7 @@ def report(result: dict[str, Any]) -> str:
         if others:
             # the strongest of the others for each clip, which no single loader is
             best = [min(ratios[name][i] for name in others) for i in range(len(of_set))]
-            lines.append(
-                f"Against the best of the others but decord, clip by clip: {geometric_mean(best):.2f}x."
-            )
+            lines.append(f"Against the best of the others but decord, clip by clip: {geometric_mean(best):.2f}x.")
         if peers:
             worst = [min(ratios[name][i] for name in peers) for i in range(len(of_set))]
             lines.append(f"Worst clip against the best of all: {min(worst):.2f}x.")
@@ -286,9 +276,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
     sets = result["seconds"]
     figure = Figure(figsize=(11, 3.6 * len(sets)), dpi=110, layout="constrained")
-    for axes, (set_name, of_set) in zip(
-        figure.subplots(len(sets), squeeze=False)[:, 0], sets.items(), strict=True
-    ):
+    for axes, (set_name, of_set) in zip(figure.subplots(len(sets), squeeze=False)[:, 0], sets.items(), strict=True):
         names = [name for name in TITLES if name in next(iter(of_set.values()))]
         width = 0.85 / len(names)
         for k, name in enumerate(names):
@@ -302,34 +290,23 @@ def draw(result: dict[str, Any], path: Path) -> None:
             axes.bar(places, medians, width, yerr=errors, capsize=2, color=COLORS[name], label=TITLES[name])
         axes.set_xticks(np.arange(len(of_set)), list(of_set))
         axes.set_ylabel("clips per second")
-        axes.set_title(
-            f"{set_name}: {result['num_workers']} workers on {result['machine']['cpu']}", fontsize=10
-        )
+        axes.set_title(f"{set_name}: {result['num_workers']} workers on {result['machine']['cpu']}", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(names))
     figure.savefig(path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data", type=Path, help="folder with videos of one's own (default: those of build_data.py)"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with videos of one's own (default: those of build_data.py)")
     parser.add_argument("--clips", nargs="+", default=list(CLIPS), help="default: %(default)s")
-    parser.add_argument(
-        "--peers", nargs="*", default=list(PEERS), choices=PEERS, help="default: all"
-    )
-    parser.add_argument(
-        "--num-workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores"
-    )
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS, help="default: all")
+    parser.add_argument("--num-workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores")
     parser.add_argument("--minutes", type=float, default=3.6, help="no round starts that would end later")
     parser.add_argument(
         "--dali",
         action=argparse.BooleanOptionalAction,
-        default=importlib.util.find_spec("nvidia") is not None
-        and importlib.util.find_spec("nvidia.dali") is not None,
+        default=importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None,
         help="add the rows of dali_rows.py, about a minute; default: where DALI is installed",
     )
     parser.add_argument(
@@ -337,9 +314,7 @@ def main() -> None:
         metavar="PATH",
         help="Python of an environment with a torch that TorchCodec fits",
     )
-    parser.add_argument(
-        "--output", type=Path, default=RESULTS / "loader_vs_decord", help="default: %(default)s.*"
-    )
+    parser.add_argument("--output", type=Path, default=RESULTS / "loader_vs_decord", help="default: %(default)s.*")
     args = parser.parse_args()
     result = run(args)
     text = report(result)

@@ -198,13 +198,8 @@ def proposal_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     scores = [random_scores(random) for _ in range(20)]
     proposals = [bsn.generate_proposals(start, end) for _, start, end in scores]
     maps = [random.random((2, 100, 100)) for _ in scores]
-    bmn_proposals = [
-        bmn.bmn_proposals(m, start, end) for m, (_, start, end) in zip(maps, scores, strict=True)
-    ]
-    results = {
-        f"v{v}": localization.detections(rows, 100.0, bmn.BMN_SOFT_NMS)
-        for v, rows in enumerate(bmn_proposals)
-    }
+    bmn_proposals = [bmn.bmn_proposals(m, start, end) for m, (_, start, end) in zip(maps, scores, strict=True)]
+    results = {f"v{v}": localization.detections(rows, 100.0, bmn.BMN_SOFT_NMS) for v, rows in enumerate(bmn_proposals)}
     truth = {v: [{"segment": s.tolist()} for s in 100 * random_segments(random)] for v in results}
     stages: list[tuple[str, list[np.ndarray], Callable[[int], Any]]] = [
         ("PGM: proposals, best 1000", proposals, lambda v: bsn.generate_proposals(*scores[v][1:])),
@@ -320,22 +315,16 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")
     parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
     parser.add_argument("--batch-size", type=int, help="default: the published one of each model")
-    parser.add_argument(
-        "--seconds", type=float, default=15.0, help="of measuring a row (default: %(default)s)"
-    )
+    parser.add_argument("--seconds", type=float, default=15.0, help="of measuring a row (default: %(default)s)")
     parser.add_argument("--max-steps", type=int, default=200)
     parser.add_argument("--warmup", type=int, default=3, help="steps before measuring")
     parser.add_argument("--models", nargs="+", default=list(PUBLISHED), choices=list(PUBLISHED))
-    parser.add_argument(
-        "--no-dense", action="store_true", help="leave out boundary matching as published (2 GB)"
-    )
+    parser.add_argument("--no-dense", action="store_true", help="leave out boundary matching as published (2 GB)")
     parser.add_argument("--output", type=Path, default=timing.RESULTS / "localization_step.json")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -358,9 +347,7 @@ def main() -> None:
         "published_on": PUBLISHED_ON,
         "published": PUBLISHED,
         "training": [in_own_process(name, arguments) for name in args.models],
-        "boundary_matching": []
-        if args.no_dense
-        else [in_own_process(form, arguments) for form in ("dense", "sparse")],
+        "boundary_matching": [] if args.no_dense else [in_own_process(form, arguments) for form in ("dense", "sparse")],
         "proposals": in_own_process("proposals", [*arguments, "--threads", "1"]),
     }
     print(markdown(report))

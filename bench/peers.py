@@ -236,8 +236,9 @@ def data_loader(name: str, jobs: list[dict[str, Any]], num_workers: int) -> Batc
     def batches(indices: Sequence[int], batch_size: int) -> Any:
         if batch_size not in loaders:
             chosen = Chosen()
-            loaders[batch_size] = chosen, DataLoader(
-                dataset, batch_size, sampler=chosen, num_workers=num_workers, persistent_workers=True
+            loaders[batch_size] = (
+                chosen,
+                DataLoader(dataset, batch_size, sampler=chosen, num_workers=num_workers, persistent_workers=True),
             )
         chosen, loader = loaders[batch_size]
         chosen.indices = indices
@@ -392,9 +393,7 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
         if num_clips != len(warm_up):  # SPDL goes on without what failed
             raise RuntimeError(f"{num_clips} of {len(warm_up)} clips could be loaded; BENCH_DEBUG=1 shows its messages")
     except Exception as error:  # whatever keeps a peer from working is told, and the others run
-        words = (
-            "not installed" if isinstance(error, metadata.PackageNotFoundError) else f"{error}".split("\n")[0]
-        )
+        words = "not installed" if isinstance(error, metadata.PackageNotFoundError) else f"{error}".split("\n")[0]
         answer(error=words)
         return
     answer(version=found)

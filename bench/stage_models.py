@@ -57,9 +57,7 @@ def stepper(name: str, variant: str, args: argparse.Namespace) -> Callable[[], N
     recipe = model.recipe
     clips = torch.randn(recipe.sample_shape(args.batch_size, args.size))
     if channels_last:
-        model = model.to(
-            memory_format=torch.channels_last if recipe.layout == "NVCTHW" else torch.channels_last_3d
-        )
+        model = model.to(memory_format=torch.channels_last if recipe.layout == "NVCTHW" else torch.channels_last_3d)
         clips = clips.movedim(-4, -1).contiguous().movedim(-1, -4)
     model, clips = model.to(args.device), clips.to(args.device)
     labels = torch.arange(args.batch_size, device=args.device)
@@ -84,8 +82,7 @@ def concatenations(args: argparse.Namespace) -> Callable[[], None]:
     maps = [(64, 16, size), (256, 64, size), (512, 128, size // 2), (1024, 256, size // 4)]
     pairs = [
         tuple(
-            torch.randn(n, channels, 4, side, side, device=args.device, requires_grad=True)
-            for channels in (slow, fast)
+            torch.randn(n, channels, 4, side, side, device=args.device, requires_grad=True) for channels in (slow, fast)
         )
         for slow, fast, side in maps
     ]
@@ -101,9 +98,7 @@ def concatenations(args: argparse.Namespace) -> Callable[[], None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=models.list_models(), metavar="NAME")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")
@@ -142,9 +137,7 @@ def main() -> None:
         rows = []
         for variant in steppers:
             clock, cpu = statistics.median(seconds[variant]), statistics.median(cpu_seconds[variant])
-            rows.append(
-                (variant, f"{clock:.3f}", f"{cpu:.3f}", f"{clock / usual[0]:.2f}", f"{cpu / usual[1]:.2f}")
-            )
+            rows.append((variant, f"{clock:.3f}", f"{cpu:.3f}", f"{clock / usual[0]:.2f}", f"{cpu / usual[1]:.2f}"))
         print(timing.markdown_table((name, "s/iter", "CPU s/iter", "relative", "relative, CPU"), rows), "\n")
     timing.write_json(args.output, result)
     print(f"wrote {args.output}")

@@ -136,13 +136,9 @@ def text(figure: Rounds) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="rounds of which the median is printed")
-    parser.add_argument(
-        "--levels", nargs="+", default=_core.supported_cpu_levels(), help="vector levels to time"
-    )
+    parser.add_argument("--levels", nargs="+", default=_core.supported_cpu_levels(), help="vector levels to time")
     arguments = parser.parse_args()
 
     environment = machine()
@@ -156,9 +152,7 @@ def main() -> None:
         *(f"{level}, in cache" for level in arguments.levels),
         f"{arguments.levels[-1]}, to a batch",
     ]
-    print(
-        f"ms a picture, one core of {environment['cpu']}, load {environment['load_at_start']} at the start\n"
-    )
+    print(f"ms a picture, one core of {environment['cpu']}, load {environment['load_at_start']} at the start\n")
     print(markdown_table(header, rows))
     write_json(RESULTS / "stage_transform.json", {"machine": environment, "ms": result})
 

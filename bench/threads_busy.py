@@ -124,7 +124,10 @@ def main() -> None:
                 rate = clips_a_second(files, index, batch_size, args.threads, args.seconds)
                 shares[f"{name}, batch {batch_size}"] = share = rate / (args.threads * single)
                 rows.append([name, str(batch_size), f"{single:.1f}", f"{rate:.0f}", f"{share:.2f}"])
-                print(f"{name}, batch {batch_size}: {rate:.0f} clips/s, {share:.2f} of {args.threads} x {single:.1f}", flush=True)
+                print(
+                    f"{name}, batch {batch_size}: {rate:.0f} clips/s, {share:.2f} of {args.threads} x {single:.1f}",
+                    flush=True,
+                )
     header = ["reads", "batch", "1 thread, clips/s", f"{args.threads} threads, clips/s", "of linear"]
     write_json(args.output, {"machine": machine(), "threads": args.threads, "of_linear": shares})
     print(markdown_table(header, rows))

@@ -32,7 +32,9 @@ import torch.nn.functional as F
 from vidload import FrameFolderDataset, VideoDataset, VideoLoader, models
 from vidload.prepare.frames import extract_dataset
 
-PUBLISHED_ON = "8 V100 32 GB, Xeon Gold 6146/6148, PyTorch 1.4, CUDA 10.1; frames from Memcached, videos from disk: other hardware"
+PUBLISHED_ON = (
+    "8 V100 32 GB, Xeon Gold 6146/6148, PyTorch 1.4, CUDA 10.1; frames from Memcached, videos from disk: other hardware"
+)
 AMP = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -75,9 +77,7 @@ ROWS = (
         {"MMAction2": 0.43, "MMAction": 0.56},
     ),
     Row("I3D 32x2x1, video", "i3d_r50_32x2x1", "video", {"mmaction-lite": (0.4795, 5169)}),
-    Row(
-        "I3D 32x2x1, frames, fused", "i3d_r50_32x2x1", "frames", {"mmaction-lite": (0.3886, 5169)}, note=FUSED
-    ),
+    Row("I3D 32x2x1, frames, fused", "i3d_r50_32x2x1", "frames", {"mmaction-lite": (0.3886, 5169)}, note=FUSED),
     Row(
         "TSM 1x1x8, frames",
         "tsm_r50_1x1x8",
@@ -204,9 +204,7 @@ def measure_model(args: argparse.Namespace) -> dict[str, Any]:
             clips, labels = clips.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             step(clips.movedim(-1, -4) if args.channels_last else clips, labels)
 
-        result[source] = measure(
-            load_and_step, device, args, lambda loader=loader: loader.stats()["wait_seconds"]
-        )
+        result[source] = measure(load_and_step, device, args, lambda loader=loader: loader.stats()["wait_seconds"])
     return result
 
 
@@ -285,9 +283,7 @@ def published(row: Row) -> tuple[str, str]:
 
 def markdown(report: dict[str, Any]) -> str:
     machine, settings = report["machine"], report["settings"]
-    where = (
-        f"{machine['cpu']}, {machine['threads']} threads" if machine["device"] == "cpu" else machine["device"]
-    )
+    where = f"{machine['cpu']}, {machine['threads']} threads" if machine["device"] == "cpu" else machine["device"]
     lines = [
         f"Training iterations on {where}, PyTorch {machine['torch']}, load {machine['load_at_start']} at the start.",
         f"Settings: {settings}. Medians of what follows the warm-up; in brackets the quartiles.",
@@ -362,9 +358,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--model", action="append", choices=models.list_models(), metavar="NAME", help="again for more (all)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -67,7 +67,9 @@ def main() -> None:
         started = time.perf_counter()
         for number, (clips, labels) in enumerate(loader, start=1):
             dtype = str(clips.dtype).removeprefix("torch.")
-            print(f"batch {number}: clips {dtype} {list(clips.shape)} mean {clips.mean():.1f}, labels {labels.tolist()}")
+            print(
+                f"batch {number}: clips {dtype} {list(clips.shape)} mean {clips.mean():.1f}, labels {labels.tolist()}"
+            )
         print(f"{len(dataset) / (time.perf_counter() - started):.0f} clips per second, the pipeline's start included")
         print("decoded by vidload for DALI:", loader.stats()["dali_fallbacks"])
 

@@ -28,12 +28,8 @@ from vidload.models.localization_metrics import average_recall, mean_average_pre
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--annotations", help="JSON with subsets 'training' and 'validation' (default: synthetic)"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--annotations", help="JSON with subsets 'training' and 'validation' (default: synthetic)")
     parser.add_argument("--features", help="folder of feature files")
     parser.add_argument("--num-videos", type=int, default=240, help="of synthetic features")
     parser.add_argument("--out", type=Path, default=Path("runs/bmn"))
@@ -123,9 +119,7 @@ def plot(path: Path, dataset: vidload.FeatureDataset, results: dict, num_videos:
             axes.barh(row + 0.2, end - start, left=start, height=0.3, color="tab:blue", alpha=0.6)
     axes.set_yticks(range(len(videos)), [video.name for video in videos])
     axes.invert_yaxis()
-    axes.set(
-        xlim=(0, 1), xlabel="share of the video", title="annotated (green) and predicted (blue) segments"
-    )
+    axes.set(xlim=(0, 1), xlabel="share of the video", title="annotated (green) and predicted (blue) segments")
     figure.savefig(path, dpi=100)
 
 
@@ -138,9 +132,7 @@ def main() -> None:
         args.annotations = write_synthetic(args.features, args.feat_dim, args.seed, args.num_videos)
     options = {"temporal_dim": args.temporal_dim, "feat_dim": args.feat_dim}
     train_set, val_set = (
-        vidload.FeatureDataset(
-            args.annotations, args.features, subset=subset, on_error="substitute", **options
-        )
+        vidload.FeatureDataset(args.annotations, args.features, subset=subset, on_error="substitute", **options)
         for subset in ("training", "validation")
     )
     loader = DataLoader(
@@ -187,9 +179,7 @@ def main() -> None:
         "  ".join(f"AR@{k} {chance.at(k):.3f}" for k in (1, 5, 10, 100)),
         f" AUC {chance.auc:.1f} by random guesses",
     )
-    print(
-        f"mAP at tIoU 0.5 {precision.mean[0]:.3f}, 0.75 {precision.mean[5]:.3f}, average {precision.average:.3f}"
-    )
+    print(f"mAP at tIoU 0.5 {precision.mean[0]:.3f}, 0.75 {precision.mean[5]:.3f}, average {precision.average:.3f}")
     print(f"wrote results.json, bmn.pth and segments.png to {args.out}")
 
 

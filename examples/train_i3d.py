@@ -64,8 +64,19 @@ def parse_args(argv):
     args = parser.parse_args(argv)
     if args.demo:
         epochs, clips = 40 if args.budget == "full" else 20, args.out / "clips"
-        parser.set_defaults(model="i3d_r50_heavy_8x8x1", tiny=True, clip="8x2x1", size=48, flip=0.0, batch_size=16,
-                            lr=0.02, schedule="cosine", epochs=epochs, train=clips / "train", val=clips / "val")
+        parser.set_defaults(
+            model="i3d_r50_heavy_8x8x1",
+            tiny=True,
+            clip="8x2x1",
+            size=48,
+            flip=0.0,
+            batch_size=16,
+            lr=0.02,
+            schedule="cosine",
+            epochs=epochs,
+            train=clips / "train",
+            val=clips / "val",
+        )
         args = parser.parse_args(argv)
     elif not (args.train and args.val):
         parser.error("--train and --val are needed (or --demo)")

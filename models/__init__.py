@@ -1,6 +1,6 @@
 """Reference models of action recognition in plain PyTorch, with the names and weights of MMAction2.
 
-    model = vidload.models.create("slowfast_r50_4x16x1", num_classes=400)
+model = vidload.models.create("slowfast_r50_4x16x1", num_classes=400)
 """
 
 from .recipe import Recipe, Training

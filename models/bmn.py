@@ -33,9 +33,7 @@ from .localization import (
 BMN_SOFT_NMS = SoftNMS(alpha=0.4, low=0.5, high=0.9)
 
 
-def boundary_matching_mask(
-    temporal_dim: int = 100, num_samples: int = 32, num_samples_per_bin: int = 3
-) -> Tensor:
+def boundary_matching_mask(temporal_dim: int = 100, num_samples: int = 32, num_samples_per_bin: int = 3) -> Tensor:
     """Weights of the positions t in every sample n of every segment (d, s): float32 [T, num_samples, D, S]
     with D = S = T.
 
@@ -186,9 +184,7 @@ class BMN(nn.Module):
             last = nn.Conv1d(hidden_1d, 1, kernel_size=1)
             return nn.Sequential(conv1d(hidden_1d, hidden_1d), nn.ReLU(), last, nn.Sigmoid())
 
-        self.x_1d_b = nn.Sequential(
-            conv1d(feat_dim, hidden_1d), nn.ReLU(), conv1d(hidden_1d, hidden_1d), nn.ReLU()
-        )
+        self.x_1d_b = nn.Sequential(conv1d(feat_dim, hidden_1d), nn.ReLU(), conv1d(hidden_1d, hidden_1d), nn.ReLU())
         self.x_1d_s = boundary_branch()
         self.x_1d_e = boundary_branch()
         self.x_1d_p = nn.Sequential(conv1d(hidden_1d, hidden_1d, groups=1), nn.ReLU())

@@ -70,9 +70,7 @@ class TEMLoss(NamedTuple):
     end: Tensor
 
 
-def tem_labels(
-    segments: Sequence[ArrayLike], temporal_dim: int = 100, boundary_ratio: float = 0.1
-) -> TEMLabels:
+def tem_labels(segments: Sequence[ArrayLike], temporal_dim: int = 100, boundary_ratio: float = 0.1) -> TEMLabels:
     """Labels of N videos from their segments [G_i, 2], in units of the video (0..1); zeros without segments.
 
     Position t stands for [t/T, (t+1)/T]; its label is the largest share of it inside any segment (action), or
@@ -120,9 +118,7 @@ def generate_proposals(start_scores: ArrayLike, end_scores: ArrayLike, *, top_k:
     """
     start_scores, end_scores = np.asarray(start_scores, np.float64), np.asarray(end_scores, np.float64)
     if start_scores.shape != end_scores.shape:
-        raise ValueError(
-            f"start and end scores have shapes {start_scores.shape}, {end_scores.shape}; need [T]"
-        )
+        raise ValueError(f"start and end scores have shapes {start_scores.shape}, {end_scores.shape}; need [T]")
     starts, ends = boundary_candidates(start_scores), boundary_candidates(end_scores)
     for candidates in (starts, ends):
         candidates[[0, -1]] = True

@@ -61,9 +61,7 @@ def as_segments(segments: ArrayLike) -> Floats:
     if array.size == 0:
         return np.zeros((0, 2))
     if array.ndim != 2 or array.shape[1] != 2:
-        raise ValueError(
-            f"segments have shape {array.shape}; need [number of segments, 2] with columns start, end"
-        )
+        raise ValueError(f"segments have shape {array.shape}; need [number of segments, 2] with columns start, end")
     return array
 
 
@@ -171,9 +169,7 @@ def covered_seconds(num_frames: int, duration_seconds: float, *, feature_interva
     return (whole / num_frames if whole else 1.0) * duration_seconds
 
 
-def detections(
-    proposals: ArrayLike, seconds: float, settings: SoftNMS, *, top_k: int = 100
-) -> list[Detection]:
+def detections(proposals: ArrayLike, seconds: float, settings: SoftNMS, *, top_k: int = 100) -> list[Detection]:
     """Result entries of one video: the best `top_k` of proposals [P, 3] (start, end, score) by `soft_nms`.
 
     Segments are clipped to 0..1 and multiplied by `seconds`, what 1.0 stands for (`covered_seconds`).

@@ -126,9 +126,7 @@ def mean_average_precision(
         raise ValueError("mean average precision: no video has a ground-truth segment")
     found = _by_label(detections, per_class, "detections")
     labels = sorted(truth, key=str) if per_class else [None]
-    precision = np.stack(
-        [_average_precision(truth[label], found.get(label, {}), thresholds) for label in labels]
-    )
+    precision = np.stack([_average_precision(truth[label], found.get(label, {}), thresholds) for label in labels])
     mean = precision.mean(axis=0)
     return MeanAveragePrecision(labels, precision, mean, float(mean.mean()))
 
@@ -150,9 +148,7 @@ def _by_label(entries: Entries, per_class: bool, what: str) -> dict[Any, dict[st
     for video, rows in entries.items():
         for row in rows:
             if per_class and "label" not in row:
-                raise ValueError(
-                    f"{what}: {video} has an entry without a label; give labels or per_class=False"
-                )
+                raise ValueError(f"{what}: {video} has an entry without a label; give labels or per_class=False")
             groups.setdefault(row["label"] if per_class else None, {}).setdefault(video, []).append(row)
     return groups
 

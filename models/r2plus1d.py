@@ -24,9 +24,7 @@ from .variant import Variant
 class FactorizedConv(nn.Module):
     """`kernel` and `stride` are (temporal, spatial)."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: tuple[int, int], stride: tuple[int, int]
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: tuple[int, int], stride: tuple[int, int]) -> None:
         super().__init__()
         area = kernel[1] ** 2
         # of a whole convolution with 3 frames; the reference keeps the 3 in the 1x1x1 shortcuts too
@@ -87,7 +85,5 @@ class R2Plus1D(Recognizer):
 
 
 VARIANTS = {
-    "r2plus1d_r34_8x8x1": Variant(
-        R2Plus1D, clip_recipe("8x8x1", Training(lr=0.01, batch_size=8, epochs=180))
-    ),
+    "r2plus1d_r34_8x8x1": Variant(R2Plus1D, clip_recipe("8x8x1", Training(lr=0.01, batch_size=8, epochs=180))),
 }

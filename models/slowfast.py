@@ -29,9 +29,7 @@ class SlowPath(ResNet):
     `layer1_lateral.*`, ...
     """
 
-    def __init__(
-        self, depths: Sequence[int], width: int, fast_width: int, alpha: int, kernel: int, norm: bool
-    ) -> None:
+    def __init__(self, depths: Sequence[int], width: int, fast_width: int, alpha: int, kernel: int, norm: bool) -> None:
         fast_channels = [fast_width] + [fast_width * 4 * 2**stage for stage in range(3)]
         super().__init__(
             depths,
@@ -51,9 +49,7 @@ class SlowPath(ResNet):
 
 
 class SlowFastBackbone(nn.Module):
-    def __init__(
-        self, depths: Sequence[int], width: int, alpha: int, lateral_kernel: int, lateral_norm: bool
-    ) -> None:
+    def __init__(self, depths: Sequence[int], width: int, alpha: int, lateral_kernel: int, lateral_norm: bool) -> None:
         super().__init__()
         self.alpha = alpha
         fast_width = width // 8

@@ -84,17 +84,13 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str], strict: bool
         if source == "torchvision" and key.startswith("fc."):
             unused.append(f"{key}: the classes of ImageNet")
         elif target is None:
-            misfits.append(
-                f"{key}: the model has no {name}" if name != key else f"{key}: the model has no such weight"
-            )
+            misfits.append(f"{key}: the model has no {name}" if name != key else f"{key}: the model has no such weight")
         else:
             value = _fitted(value, own[target], source, target, model)
             if value.shape == own[target].shape:
                 fitting[target] = value
             else:
-                misfits.append(
-                    f"{key}: {list(value.shape)}, but the model's {target} is {list(own[target].shape)}"
-                )
+                misfits.append(f"{key}: {list(value.shape)}, but the model's {target} is {list(own[target].shape)}")
     missing = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
     if source == "torchvision":
         missing = [name for name in missing if not name.startswith("cls_head.")]
@@ -114,9 +110,7 @@ def _state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f'torch.save({{"state_dict": checkpoint["state_dict"]}}, "weights.pth") ({_first_line(error)})'
         ) from error
     except (RuntimeError, EOFError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as a PyTorch checkpoint ({_first_line(error)})"
-        ) from error
+        raise CheckpointError(f"{path}: cannot be read as a PyTorch checkpoint ({_first_line(error)})") from error
     for wrapper in ("state_dict", "model_state", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -180,9 +174,7 @@ def _fitted(value: Tensor, own: Tensor, source: str, target: str, model: nn.Modu
 def _complaint(
     model: nn.Module, path: str | os.PathLike[str], source: str, misfits: list[str], missing: list[str]
 ) -> str:
-    lines = [
-        f"{path}: does not fit {type(model).__name__} (read as a checkpoint of {source}); nothing was loaded"
-    ]
+    lines = [f"{path}: does not fit {type(model).__name__} (read as a checkpoint of {source}); nothing was loaded"]
     for title, entries in (
         ("in the file, without a place", misfits),
         ("in the model, without a value", missing),
@@ -194,9 +186,7 @@ def _complaint(
     if any("_fuse.bn" in entry for entry in misfits):
         lines.append("  PySlowFast normalizes after its laterals: create the model with lateral_norm=True")
     elif any("cls_head.fc_cls" in entry for entry in misfits):
-        lines.append(
-            "  for other classes: create it with the file's num_classes, load, then reset_classifier(n)"
-        )
+        lines.append("  for other classes: create it with the file's num_classes, load, then reset_classifier(n)")
     lines.append("  strict=False loads what fits")
     return "\n".join(lines)
 

@@ -24,7 +24,8 @@ settings.load_profile("vidload")
 
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(2)
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background; child processes of the tests would inherit it
+    # In the background; child processes of the tests would inherit it.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -112,9 +112,16 @@ def main() -> int:
                 continue  # no video at all
             row = check(reference, path)
             rows.append(row)
-            facts = {key: value for key, value in row.items() if key not in ("path", "verdict") and value not in ("", [], None)}
+            facts = {
+                key: value
+                for key, value in row.items()
+                if key not in ("path", "verdict") and value not in ("", [], None)
+            }
             print(f"{row['verdict']:<8} {path.relative_to(arguments.folder)}  {facts}", flush=True)
-    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ("right", "damaged", "refused", "DIFFERS")}
+    counts = {
+        verdict: sum(row["verdict"] == verdict for row in rows)
+        for verdict in ("right", "damaged", "refused", "DIFFERS")
+    }
     print(f"{len(rows)} files: {counts}")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")

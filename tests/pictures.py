@@ -25,9 +25,7 @@ FORMATS: dict[str, Format] = {
     "yuv444p16": Format(bit_depth=16, color_matrix="fcc"),
     "nv12": Format(chroma_scale=(2, 2), chroma_offset=MPEG_SITING, color_matrix="bt709"),
     "nv16": Format(chroma_scale=(1, 2)),
-    "p010": Format(
-        chroma_scale=(2, 2), chroma_offset=MPEG_SITING, bit_depth=10, shift=6, color_matrix="bt2020"
-    ),
+    "p010": Format(chroma_scale=(2, 2), chroma_offset=MPEG_SITING, bit_depth=10, shift=6, color_matrix="bt2020"),
     "p016": Format(chroma_scale=(2, 2), chroma_offset=MPEG_SITING, bit_depth=16),
 }
 

@@ -57,7 +57,9 @@ def dataset(folder: Path) -> VideoDataset:
 def abandon(data: VideoDataset, number: int) -> int:
     """One loader left in mid-epoch, in one of several ways; returns how many clips it gave."""
     num_workers, on_error = number % 4, ("skip", "substitute")[number % 2]
-    loader = VideoLoader(data, batch_size=8, shuffle=True, num_workers=num_workers, on_error=on_error, max_failures=None)
+    loader = VideoLoader(
+        data, batch_size=8, shuffle=True, num_workers=num_workers, on_error=on_error, max_failures=None
+    )
     iterator = iter(loader)
     num_clips = sum(len(next(iterator)[1]) for _ in range(number % 5))
     if number % 3 == 1:

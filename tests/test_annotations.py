@@ -45,9 +45,7 @@ def rows(annotations):
         pytest.param("a.mp4,0\nb.mp4,1\n", [("a.mp4", 0), ("b.mp4", 1)], id="comma"),
         pytest.param("a.mp4, 0\nb.mp4, 1\n", [("a.mp4", 0), ("b.mp4", 1)], id="comma and space"),
         pytest.param("a.mp4   7 \n", [("a.mp4", 7)], id="several spaces"),
-        pytest.param(
-            "my clip 1.mp4 0\nx 2 y.mp4 1\n", [("my clip 1.mp4", 0), ("x 2 y.mp4", 1)], id="spaces in paths"
-        ),
+        pytest.param("my clip 1.mp4 0\nx 2 y.mp4 1\n", [("my clip 1.mp4", 0), ("x 2 y.mp4", 1)], id="spaces in paths"),
         pytest.param("a, b.mp4 0\nc.mp4 1\n", [("a, b.mp4", 0), ("c.mp4", 1)], id="comma in a path"),
         pytest.param("my clip.mp4\t3\n", [("my clip.mp4", 3)], id="tab after a space"),
         pytest.param("my clip.mp4,3\n", [("my clip.mp4", 3)], id="comma after a space"),

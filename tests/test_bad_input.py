@@ -45,7 +45,9 @@ def test_a_kinetics_row_without_sense_is_named_by_file_and_line(rows, message: s
 
 
 @pytest.mark.parametrize("read", [read_list, read_frame_list])
-@pytest.mark.parametrize(("text", "message"), [(b"a 1 0\nb\0c 1 0\n", "2: a NUL"), (b"a 1 0\n\n\xff 1 0\n", "3: not UTF-8")])
+@pytest.mark.parametrize(
+    ("text", "message"), [(b"a 1 0\nb\0c 1 0\n", "2: a NUL"), (b"a 1 0\n\n\xff 1 0\n", "3: not UTF-8")]
+)
 def test_a_list_with_nul_or_bad_utf8_is_named_by_file_and_line(read, text: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(text)
     with pytest.raises(ValueError, match=rf"list\.txt:{message}"):
@@ -108,7 +110,10 @@ def test_a_sampler_that_gives_anything_but_the_clips_is_an_error_and_no_bad_vide
         load(video("h264"), sampling=sample)
 
 
-@pytest.mark.parametrize("box", [(0, 0, math.nan, 16, 0), (0, 0, 16, math.inf, 0), (math.nan, 0, 16, 16, 0), (0, 0, 0, 16, 0), (0, 0, 16, -1, 0)])
+@pytest.mark.parametrize(
+    "box",
+    [(0, 0, math.nan, 16, 0), (0, 0, 16, math.inf, 0), (math.nan, 0, 16, 16, 0), (0, 0, 0, 16, 0), (0, 0, 16, -1, 0)],
+)
 def test_a_transform_that_gives_no_box_is_an_error_and_no_bad_video(box, video) -> None:
     class Odd(type(center_crop(16))):
         def boxes(self, height, width, rng, aspect_ratio=1.0):
@@ -141,7 +146,9 @@ def test_what_is_no_state_is_refused(state) -> None:
 
 @pytest.mark.parametrize("generator", [(1, 2), "x", {"a": 1}, 5, None])
 def test_a_state_with_a_generator_that_is_none_is_refused(generator) -> None:
-    loader = VideoLoader(VideoDataset([("a.mp4", 0)], clip="1x1x1", transform=center_crop(16)), generator=torch.Generator())
+    loader = VideoLoader(
+        VideoDataset([("a.mp4", 0)], clip="1x1x1", transform=center_crop(16)), generator=torch.Generator()
+    )
     for generators in (generator, [generator]):
         with pytest.raises(ValueError, match="loader state: generators"):
             loader.load_state_dict({**loader.state_dict(), "generators": generators})
@@ -165,7 +172,9 @@ LINES = [
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_record_without_sense_is_passed_over_and_its_work_done_again(line: str, video, tmp_path: Path, caplog) -> None:
+def test_a_record_without_sense_is_passed_over_and_its_work_done_again(
+    line: str, video, tmp_path: Path, caplog
+) -> None:
     (tmp_path / "in").mkdir()
     shutil.copy(video("h264_one_frame"), tmp_path / "in" / "a.mp4")
     first = extract_dataset(tmp_path / "in", tmp_path / "out", jobs=1)

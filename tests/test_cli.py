@@ -50,9 +50,7 @@ def test_every_command_explains_itself_with_an_example(command, capsys):
 
 
 def test_python_m_vidload_is_the_command():
-    text = subprocess.run(
-        [sys.executable, "-m", "vidload", "--version"], capture_output=True, text=True, check=True
-    )
+    text = subprocess.run([sys.executable, "-m", "vidload", "--version"], capture_output=True, text=True, check=True)
     assert text.stdout == f"vidload {vidload.__version__}\n"
 
 
@@ -91,9 +89,7 @@ def test_ctrl_c_stops_with_a_message_and_status_130(folder):
     code = "import sys, time; from vidload.cli import main, info\n"
     code += "info.add_parser.__globals__['run'] = lambda args: print('ready', flush=True) or time.sleep(60)\n"
     code += "sys.exit(main(['info']))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
@@ -263,9 +259,7 @@ def test_pixels_undo_normalization_and_layout():
         sheet.pixels(images, plain, "NCTHW")
 
 
-@pytest.mark.parametrize(
-    "num_images, most, shown", [(3, 8, [0, 1, 2]), (32, 4, [0, 10, 21, 31]), (5, 1, [0])]
-)
+@pytest.mark.parametrize("num_images, most, shown", [(3, 8, [0, 1, 2]), (32, 4, [0, 10, 21, 31]), (5, 1, [0])])
 def test_images_are_shown_from_first_to_last(num_images, most, shown):
     assert sheet.evenly(num_images, most).tolist() == shown
 

@@ -175,7 +175,9 @@ def test_from_file_to_batch_by_nvdec_and_the_ptx_of_nvcc(video, name):
     path = video(name)
     Stub.add_videos([path])
     size = 20
-    data = dataset([path] * 2, clip="2x9x1", transform=vidload.transforms.random_resized_crop(size), dtype=torch.float16)
+    data = dataset(
+        [path] * 2, clip="2x9x1", transform=vidload.transforms.random_resized_crop(size), dtype=torch.float16
+    )
     expected, _ = batches(data)
     kernels = ptx.parse(_core.cuda_ptx().decode())
     names, problems = [], []
@@ -227,7 +229,12 @@ def test_200_clips_of_one_size_take_one_nvdec_decoder_a_thread(video):
 def test_a_reused_decoder_gives_no_frame_of_the_file_before(tmp_path, monkeypatch):
     """Pictures of the last file are still inside the decoder when the next one starts, under the same packet numbers."""
     picture = selftest._picture
-    options = {"g": "24", "bf": "3", "x264-params": "b-adapt=0:scenecut=0"}  # I0 P4 B2 b1 b3: frame 1 leaves P4 and B2 inside
+    # I0 P4 B2 b1 b3: frame 1 leaves P4 and B2 inside.
+    options = {
+        "g": "24",
+        "bf": "3",
+        "x264-params": "b-adapt=0:scenecut=0",
+    }
     monkeypatch.setitem(selftest.CLIPS, "h264", ("libx264", "yuv420p", options))
     readers = []
     for first in (0, 100):
@@ -332,7 +339,8 @@ def test_a_failing_decoder_costs_no_clip(h264_files, function, nth, reason):
 
 
 @pytest.mark.parametrize(
-    "function", ["cuMemAlloc_v2", "cuMemAllocHost_v2", "cuMemcpyHtoDAsync_v2", "cuLaunchKernel", "cuEventRecord", "cuStreamCreate"]
+    "function",
+    ["cuMemAlloc_v2", "cuMemAllocHost_v2", "cuMemcpyHtoDAsync_v2", "cuLaunchKernel", "cuEventRecord", "cuStreamCreate"],
 )
 @pytest.mark.parametrize("nth", [1, 2, 5])
 @pytest.mark.parametrize("decoder", ["cpu", "nvdec"])
@@ -356,7 +364,9 @@ def test_a_failing_driver_call_is_an_error_and_the_loader_recovers(h264_files, f
     assert Stub.context_depth() == 0
 
 
-@pytest.mark.parametrize("function", ["cuMemAlloc_v2", "cuMemAllocHost_v2", "cuMemcpyHtoDAsync_v2", "cuLaunchKernel", "cuEventRecord"])
+@pytest.mark.parametrize(
+    "function", ["cuMemAlloc_v2", "cuMemAllocHost_v2", "cuMemcpyHtoDAsync_v2", "cuLaunchKernel", "cuEventRecord"]
+)
 @pytest.mark.parametrize("on_error", ["skip", "substitute"])
 @on_stub_gpu
 def test_a_failing_gpu_is_no_bad_video(h264_files, function, on_error):
@@ -377,7 +387,13 @@ def test_a_failing_gpu_is_no_bad_video(h264_files, function, on_error):
 def test_where_only_nvdec_may_decode_its_failing_is_no_bad_video(h264_files, function, is_lost):
     Stub.add_videos(h264_files)
     loader = vidload.VideoLoader(
-        dataset(h264_files * 3), batch_size=2, num_workers=2, device="cuda", decoder="nvdec", strict=True, on_error="skip"
+        dataset(h264_files * 3),
+        batch_size=2,
+        num_workers=2,
+        device="cuda",
+        decoder="nvdec",
+        strict=True,
+        on_error="skip",
     )
     list(loader)
     cuda.set_max_decoders("cuda", 1)
@@ -592,7 +608,22 @@ def test_gpu_crossover_runs_end_to_end(monkeypatch, tmp_path):
         Stub.add_videos([path])
 
     monkeypatch.setattr(gpu_crossover, "encode_clip", encode_and_tell)
-    small = ["--sizes", "64", "--codecs", "h264", "--clips", "2x2x1", "--num-workers", "2", "--rounds", "2", "--batches", "1", "--crop", "16"]
+    small = [
+        "--sizes",
+        "64",
+        "--codecs",
+        "h264",
+        "--clips",
+        "2x2x1",
+        "--num-workers",
+        "2",
+        "--rounds",
+        "2",
+        "--batches",
+        "1",
+        "--crop",
+        "16",
+    ]
     (row,) = gpu_crossover.main([*small, "--out", str(tmp_path / "crossover")])
     assert row["fallbacks"] == {}
     assert 1 <= row["decoders made"] <= 2

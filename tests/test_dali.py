@@ -121,7 +121,9 @@ def test_clips_are_those_of_the_core_within_a_stated_difference(clip, transform,
             assert sample.mean() < allowed, f"{name}: {sample.mean():.2f} of 255"
 
 
-@pytest.mark.parametrize("name", ["vp9_444", "vp9_444_full_range", "mjpeg_444_odd", "mjpeg_avi", "h264", "h264_rotated_90", "vp9_bt709"])
+@pytest.mark.parametrize(
+    "name", ["vp9_444", "vp9_444_full_range", "mjpeg_444_odd", "mjpeg_avi", "h264", "h264_rotated_90", "vp9_bt709"]
+)
 def test_whole_pictures_are_within_one_step_where_chroma_is_full_size_or_centered(name: str, video) -> None:
     reader = vidload.VideoReader(video(name))
     whole = center_crop((reader.height, reader.width), min(reader.height, reader.width))
@@ -130,7 +132,9 @@ def test_whole_pictures_are_within_one_step_where_chroma_is_full_size_or_centere
     assert np.abs(pictures_of(dataset).astype(int) - expected).max() <= 1
 
 
-@pytest.mark.parametrize("name", ["vp9", "vp9_alt_ref", "vp9_temporal_layers", "vp9_odd", "vp9_mp4", "vp8", "mjpeg_avi", "mjpeg_422_mov"])
+@pytest.mark.parametrize(
+    "name", ["vp9", "vp9_alt_ref", "vp9_temporal_layers", "vp9_odd", "vp9_mp4", "vp8", "mjpeg_avi", "mjpeg_422_mov"]
+)
 def test_frames_are_exactly_those_asked_for_in_any_order_and_repeated(name: str, video) -> None:
     wanted = np.array([[47, 0, 5, 5, 3, 24, 46, 17, 16, 1]])
     reader = vidload.VideoReader(video(name))
@@ -326,7 +330,9 @@ def test_skip_and_substitute_happen_before_dali_and_choose_what_the_core_path_ch
         loader = VideoLoader(dataset, 5, on_error=on_error, decoder="dali", num_workers=2)
         labels = [batch_labels.tolist() for _, batch_labels in loader]
         dataset.set_epoch(0)
-        core_labels = [batch_labels.tolist() for _, batch_labels in VideoLoader(dataset, 5, on_error=on_error, num_workers=2)]
+        core_labels = [
+            batch_labels.tolist() for _, batch_labels in VideoLoader(dataset, 5, on_error=on_error, num_workers=2)
+        ]
         assert labels == core_labels
         assert sum(map(len, labels)) == num_labels
         assert loader.stats()["num_failed"] >= 2

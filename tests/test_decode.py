@@ -173,10 +173,33 @@ def test_rgb_is_what_pyav_converts_within_its_rounding(video) -> None:
 
 # Codecs of every kind, and files that lack data: a decoder fills in what is missing, and must not do it from another file.
 AFTER_OTHERS = [
-    *("h264", "h264_open_gop", "h264_cut_at_open_gop", "h264_lost_packets", "h264_no_keyframe_at_start", "h264_intra_refresh"),
+    *(
+        "h264",
+        "h264_open_gop",
+        "h264_cut_at_open_gop",
+        "h264_lost_packets",
+        "h264_no_keyframe_at_start",
+        "h264_intra_refresh",
+    ),
     *("hevc", "hevc_cut_at_cra", "hevc_no_keyframe_at_start", "vp8", "vp9", "av1", "mpeg4", "mpeg4_packed_avi"),
-    *("mpeg4_no_keyframe_at_start", "mpeg2_ts", "mpeg2_cut_at_open_gop", "mjpeg_avi", "flv1", "flv1_no_keyframe_at_start"),
-    *("h263_no_stss", "msmpeg4_all_flagged_avi", "svq1_no_stss", "cinepak_all_flagged_avi", "theora", "smc_pal8", "gif", "prores"),
+    *(
+        "mpeg4_no_keyframe_at_start",
+        "mpeg2_ts",
+        "mpeg2_cut_at_open_gop",
+        "mjpeg_avi",
+        "flv1",
+        "flv1_no_keyframe_at_start",
+    ),
+    *(
+        "h263_no_stss",
+        "msmpeg4_all_flagged_avi",
+        "svq1_no_stss",
+        "cinepak_all_flagged_avi",
+        "theora",
+        "smc_pal8",
+        "gif",
+        "prores",
+    ),
 ]
 
 
@@ -199,7 +222,9 @@ def clips_after(path: str, before: str) -> list[torch.Tensor | str]:
 
 @pytest.mark.parametrize("damaged", [False, True], ids=["intact", "damaged"])
 @pytest.mark.parametrize("name", AFTER_OTHERS)
-def test_a_clip_is_the_same_whatever_was_decoded_before(name: str, damaged: bool, video, video_cache, tmp_path: Path) -> None:
+def test_a_clip_is_the_same_whatever_was_decoded_before(
+    name: str, damaged: bool, video, video_cache, tmp_path: Path
+) -> None:
     path = Path(video(name))
     if damaged:
         index = vidload.VideoReader(path)._index
@@ -232,7 +257,9 @@ def zeroed(path: str, packet: int, tmp_path: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize("name", ["h264", "h264_chain_16", "h264_flv", "hevc", "hevc_mkv", "mjpeg_avi", "mpeg4", "mpeg2_closed_gop"])
+@pytest.mark.parametrize(
+    "name", ["h264", "h264_chain_16", "h264_flv", "hevc", "hevc_mkv", "mjpeg_avi", "mpeg4", "mpeg2_closed_gop"]
+)
 def test_a_hole_in_a_picture_is_noticed(name: str, video, tmp_path: Path) -> None:
     reader = vidload.VideoReader(zeroed(video(name), 0, tmp_path))
     with pytest.raises(vidload.DamagedVideoError, match="frame 0"):
@@ -289,7 +316,9 @@ def test_a_file_that_decodes_to_other_frames_than_its_headers_say_is_indexed_ane
 
     crop = vidload.transforms.center_crop(96, 96)
     last = {"clip": "1x1x1", "transform": crop, "sampling": lambda n, fps, spec, rng: np.array([[n - 1]])}
-    intact = vidload.VideoDataset([(video("av1_low_delay"), 0)], **(last | {"sampling": lambda *_: np.array([[46]])}))[0][0]
+    intact = vidload.VideoDataset([(video("av1_low_delay"), 0)], **(last | {"sampling": lambda *_: np.array([[46]])}))[
+        0
+    ][0]
     for num_workers in (0, 2):
         vidload._core.clear_index_cache()
         loader = vidload.VideoLoader(vidload.VideoDataset([(str(path), 0)] * 3, **last), num_workers=num_workers)
@@ -300,8 +329,12 @@ def test_a_file_that_decodes_to_other_frames_than_its_headers_say_is_indexed_ane
     assert torch.equal(vidload.VideoDataset([(str(path), 0)], **last)[0][0], intact)
 
 
-@pytest.mark.parametrize("name", ["h264_lost_packets", "h264_no_keyframe_at_start", "h264_truncated_ts", "hevc_no_keyframe_at_start"])
-def test_what_a_decoder_makes_of_missing_packets_is_what_a_sequential_decode_makes_of_them(name: str, video, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["h264_lost_packets", "h264_no_keyframe_at_start", "h264_truncated_ts", "hevc_no_keyframe_at_start"]
+)
+def test_what_a_decoder_makes_of_missing_packets_is_what_a_sequential_decode_makes_of_them(
+    name: str, video, tmp_path: Path
+) -> None:
     reference = corpus_check.build_reference(tmp_path)
     if reference is None:
         pytest.skip("needs a C compiler and pkg-config")

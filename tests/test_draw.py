@@ -67,7 +67,20 @@ def drawn(data: VideoDataset, *what) -> tuple[list, list]:
     stands_for=st.sampled_from((-1, 0, 12)),
 )
 def test_the_core_draws_what_the_definition_draws(
-    sampling, clip, crop, training, out_of_bound, num_repeats, num_frames, fps, height, width, epoch, aspect, draw, stands_for
+    sampling,
+    clip,
+    crop,
+    training,
+    out_of_bound,
+    num_repeats,
+    num_frames,
+    fps,
+    height,
+    width,
+    epoch,
+    aspect,
+    draw,
+    stands_for,
 ) -> None:
     if sampling == "uniform" and "x1x" not in clip:
         clip = "8x1x2"
@@ -108,5 +121,7 @@ def test_what_only_python_can_draw_is_drawn_there(video) -> None:
 
 def test_a_picture_that_cannot_hold_the_crop_is_the_caller_s_error(video) -> None:
     data = VideoDataset([(video("h264"), 0)] * 2, clip="2x1x1", transform=transforms.center_crop((16, 400), 48))
-    with pytest.raises(ValueError, match=r"center_crop: a crop of 16x400 does not fit into a picture.*larger short_side"):
+    with pytest.raises(
+        ValueError, match=r"center_crop: a crop of 16x400 does not fit into a picture.*larger short_side"
+    ):
         next(iter(VideoLoader(data, 2, on_error="skip")))

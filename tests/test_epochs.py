@@ -129,7 +129,7 @@ def test_a_substitute_is_not_a_copy_of_the_video_s_own_sample(dataset, video, tm
     mixed = VideoDataset([(video("h264"), 0), (str(bad), 1)], clip="2x1x1", transform=random_resized_crop(16))
     for epoch in range(4):
         mixed.set_epoch(epoch)
-        ((own, substitute), labels), = VideoLoader(mixed, 2, on_error="substitute")
+        (((own, substitute), labels),) = VideoLoader(mixed, 2, on_error="substitute")
         assert labels.tolist() == [0, 0] and not torch.equal(own, substitute)
 
 
@@ -268,7 +268,9 @@ def test_the_state_brings_back_the_order_of_a_sampler_with_a_generator_of_its_ow
     def loader(seed: int) -> VideoLoader:
         generator = torch.Generator().manual_seed(seed)
         weighted = WeightedRandomSampler([1.0] * 8, 8, generator=generator)
-        return VideoLoader(dataset, 2, sampler=weighted if kind == "weighted" else RandomSampler(dataset, generator=generator))
+        return VideoLoader(
+            dataset, 2, sampler=weighted if kind == "weighted" else RandomSampler(dataset, generator=generator)
+        )
 
     first = loader(1)
     passed(first)
@@ -397,7 +399,9 @@ def test_a_used_loader_goes_to_a_process_started_by(method: str, video, tmp_path
         "    process = multiprocessing.get_context(sys.argv[2]).Process(target=child, args=(loader,))\n"
         "    process.start(); process.join(); sys.exit(process.exitcode)\n"
     )
-    done = subprocess.run([sys.executable, str(script), video("h264"), method], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, str(script), video("h264"), method], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
 
 

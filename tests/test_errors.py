@@ -82,7 +82,9 @@ def damaged(video, tmp_path: Path) -> Path:
 
 
 def test_a_damaged_frame_is_an_error_that_names_file_frame_and_remedy(damaged: Path) -> None:
-    with pytest.raises(DamagedVideoError, match=r"damaged\.mp4: frame 30: cannot be decoded.*leave the file out") as caught:
+    with pytest.raises(
+        DamagedVideoError, match=r"damaged\.mp4: frame 30: cannot be decoded.*leave the file out"
+    ) as caught:
         vidload.VideoReader(damaged).get_frames_at([30])
     assert caught.value.frame == 30 and caught.value.av_error is not None
 
@@ -211,13 +213,15 @@ def test_raise_names_the_file_and_the_frame_when_its_batch_is_due(mixed) -> None
 
 def test_skip_leaves_out_the_bad_ones_and_harms_no_other(mixed, video) -> None:
     loader = VideoLoader(mixed, batch_size=5, num_workers=2, on_error="skip")
-    (clips, labels), = loader
+    ((clips, labels),) = loader
     assert labels.tolist() == [0, 2, 4]
     for clip, name in zip(clips, ("h264", "vp9", "hevc"), strict=True):
         assert torch.equal(clip, intact_clip(video(name)))
     stats = loader.stats()
     assert stats["num_failed"] == 2
-    assert [(failure.sample, Path(failure.path).name, failure.frame, failure.kind) for failure in stats["failures"]] == [
+    assert [
+        (failure.sample, Path(failure.path).name, failure.frame, failure.kind) for failure in stats["failures"]
+    ] == [
         (1, "damaged.mp4", 41, "damaged"),
         (3, "missing.mp4", None, "not_found"),
     ]

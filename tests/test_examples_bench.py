@@ -108,6 +108,8 @@ def test_encoding_study_reports_candidates_beside_jpeg_frames(clips, tmp_path):
 
 def test_threads_have_work_whatever_the_batch_size(tmp_path):
     """Two batches were on their way in all, so with batch 1 two threads worked. Reads that sleep stand in for cores."""
-    out = run("threads_busy.py", "--threads", 16, "--seconds", 1, "--batch-sizes", 1, 8, "--output", tmp_path / "busy.json")
+    out = run(
+        "threads_busy.py", "--threads", 16, "--seconds", 1, "--batch-sizes", 1, 8, "--output", tmp_path / "busy.json"
+    )
     shares = json.loads((tmp_path / "busy.json").read_text())["of_linear"]
     assert all(shares[f"even reads, batch {size}"] > 0.75 for size in (1, 8)), out

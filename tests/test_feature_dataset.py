@@ -73,8 +73,7 @@ def test_a_csv_of_whole_numbers_and_one_row_reads_too(tmp_path):
 def test_annotations_may_be_a_file_in_the_layout_of_mmaction2_or_of_activitynet(folder):
     (folder / "mmaction.json").write_text(json.dumps(three()))
     database = {
-        n: {"duration": 10.0, "subset": "training", "annotations": entry([(1, 2)])["annotations"]}
-        for n in "abc"
+        n: {"duration": 10.0, "subset": "training", "annotations": entry([(1, 2)])["annotations"]} for n in "abc"
     }
     (folder / "activitynet.json").write_text(json.dumps({"version": "1.3", "database": database}))
     for name in ("mmaction.json", "activitynet.json"):
@@ -206,9 +205,7 @@ def test_annotations_that_make_no_sense_are_refused_by_video(folder, bad, messag
         FeatureDataset(path, folder, **SMALL)
 
 
-@pytest.mark.parametrize(
-    "text, message", [("{", "truth.json: not JSON"), ("[]", "truth.json: not understood")]
-)
+@pytest.mark.parametrize("text, message", [("{", "truth.json: not JSON"), ("[]", "truth.json: not understood")])
 def test_what_is_no_annotation_file_is_refused_by_name(folder, text, message):
     path = folder / "truth.json"
     path.write_text(text)
@@ -246,9 +243,7 @@ def test_a_damaged_file_raises_when_its_sample_is_asked_for_and_leaves_the_other
     assert [dataset[k].video_index for k in (0, 2)] == [0, 2]
 
 
-@pytest.mark.parametrize(
-    "text", ["f0,f1,f2\n1,2\n", "f0,f1,f2\n1,2,x\n", "f0,f1,f2\n1,,3\n", "f0,f1,f2\n", ""]
-)
+@pytest.mark.parametrize("text", ["f0,f1,f2\n1,2\n", "f0,f1,f2\n1,2,x\n", "f0,f1,f2\n1,,3\n", "f0,f1,f2\n", ""])
 def test_a_damaged_csv_is_refused_by_name(tmp_path, text):
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(UnreadableVideoError, match=r"x\.csv: "):

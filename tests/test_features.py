@@ -44,9 +44,7 @@ def small_create(name, num_classes=5):
     (1, 3, 16, 16, [[0, 0, 0]]),                                             # one frame
     (47, 2, 16, 16, [[4, 12], [20, 28]]),                                    # the rest at the end is no snippet
 ])  # fmt: skip
-def test_snippets_show_equally_spaced_frames_around_their_stride(
-    num_frames, clip_len, window, stride, expected
-):
+def test_snippets_show_equally_spaced_frames_around_their_stride(num_frames, clip_len, window, stride, expected):
     assert snippet_frames(num_frames, clip_len, window, stride).tolist() == expected
 
 
@@ -204,9 +202,7 @@ def test_the_written_folder_is_what_a_feature_dataset_reads(folder, capsys):
     dataset = FeatureDataset(truth, folder / "out", feat_dim=5, temporal_dim=3)
     np.testing.assert_allclose(dataset[0].segments, [[0.25, 0.5]])
     extracted = (
-        FeatureExtractor(small_create("tsn_r50_1x1x3"))
-        .extract(str(folder / "videos" / "h264_star.mp4"))
-        .features
+        FeatureExtractor(small_create("tsn_r50_1x1x3")).extract(str(folder / "videos" / "h264_star.mp4")).features
     )
     np.testing.assert_allclose(dataset[0].features, extracted.T, rtol=1e-5)
     assert len(FeatureDataset(None, folder / "out", feat_dim=5)) == 3

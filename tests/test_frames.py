@@ -33,7 +33,9 @@ def dataset(video, tmp_path: Path) -> Path:
 
 def contents(folder: Path) -> dict[Path, bytes]:
     """The pictures and the list."""
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.suffix in (".jpg", ".txt")}
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.suffix in (".jpg", ".txt")
+    }
 
 
 def test_each_video_gets_a_folder_and_a_line_in_the_list(dataset, tmp_path, capsys):
@@ -107,10 +109,21 @@ def test_a_second_run_extracts_only_what_is_missing(dataset, tmp_path):
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_files(dataset, tmp_path):
-    command = [sys.executable, "-m", "vidload", "frames", str(dataset), str(tmp_path / "out"), "--root", str(dataset.parent)]
+    command = [
+        sys.executable,
+        "-m",
+        "vidload",
+        "frames",
+        str(dataset),
+        str(tmp_path / "out"),
+        "--root",
+        str(dataset.parent),
+    ]
     extract_dataset(dataset, tmp_path / "undisturbed", root=dataset.parent, jobs=1)
     for seconds in (0.0, 0.1):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         deadline = time.monotonic() + 60
         while not (tmp_path / "out").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -22,7 +22,9 @@ def libraries() -> list[str]:
     if shutil.which("g++") is None or shutil.which("pkg-config") is None or not all(path.exists() for path in found):
         pytest.skip("needs g++, pkg-config and the libraries of a build from source")
     packages = ["libavformat", "libavcodec", "libavutil", "libswscale", "libturbojpeg"]
-    flags = subprocess.run(["pkg-config", "--cflags", "--libs", *packages], capture_output=True, text=True, check=True).stdout
+    flags = subprocess.run(
+        ["pkg-config", "--cflags", "--libs", *packages], capture_output=True, text=True, check=True
+    ).stdout
     return [*map(str, found), *flags.split(), "-ldl", "-pthread"]
 
 
@@ -31,7 +33,9 @@ def test_the_corpus_of_a_fuzzing_target_breaks_no_promise(target: str, libraries
     program = tmp_path / target
     sources = [FUZZ / f"{target}.cpp", FUZZ / "replay.cpp"]
     includes = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'tests'}"]
-    subprocess.run(["g++", "-std=c++17", "-O1", *includes, "-o", program, *sources, *libraries], check=True, timeout=300)
+    subprocess.run(
+        ["g++", "-std=c++17", "-O1", *includes, "-o", program, *sources, *libraries], check=True, timeout=300
+    )
     corpus = sorted((FUZZ / "corpus" / target).iterdir())
     assert corpus
     done = subprocess.run([program, *corpus], capture_output=True, text=True, timeout=120)

@@ -36,7 +36,11 @@ def paths_in(folder: Path) -> list[str]:
 def load(folder: Path, index: object) -> tuple[list[torch.Tensor], dict]:
     vidload._core.clear_index_cache()
     data = VideoDataset(
-        [(path, 0) for path in paths_in(folder)], clip="2x3x1", transform=center_crop(32), dtype=torch.uint8, index=index
+        [(path, 0) for path in paths_in(folder)],
+        clip="2x3x1",
+        transform=center_crop(32),
+        dtype=torch.uint8,
+        index=index,
     )
     loader = VideoLoader(data, num_workers=1, on_error="skip")
     return [clips.clone() for clips, _ in loader], loader.stats()
@@ -104,7 +108,11 @@ def test_an_entry_made_to_look_intact_gives_clips_or_errors_never_a_crash(folder
         changed = bytearray(entry)
         for _ in range(rng.integers(1, 4)):
             size = int(rng.choice([1, 4, 8]))
-            place = int(rng.integers(HEADER.size, min(len(entry), 400) if rng.random() < 0.5 else len(entry))) // size * size
+            place = (
+                int(rng.integers(HEADER.size, min(len(entry), 400) if rng.random() < 0.5 else len(entry)))
+                // size
+                * size
+            )
             number = numbers[rng.integers(len(numbers))] & ((1 << 8 * size) - 1)
             changed[place : place + size] = number.to_bytes(size, "little")
         packets = [sealed(bytes(changed[: len(entry)])), *table.column("packets").to_pylist()[1:]]
@@ -150,9 +158,15 @@ def test_building_again_mends_damaged_entries(folder: Path) -> None:
     [
         (lambda table: table.drop_columns(["packets"]), "column 'packets' is missing"),
         (lambda table: table.drop_columns(["mtime_ns"]), "column 'mtime_ns' is missing"),
-        (lambda table: table.set_column(1, "size", table.column("size").cast(pa.int32())), "column 'size' is int32, not int64"),
+        (
+            lambda table: table.set_column(1, "size", table.column("size").cast(pa.int32())),
+            "column 'size' is int32, not int64",
+        ),
         (lambda table: with_packets(table, [None, b"", b""]), "column 'packets' has empty places"),
-        (lambda table: table.set_column(2, "mtime_ns", pa.array([None, 1, 2], pa.int64())), "'mtime_ns' has empty places"),
+        (
+            lambda table: table.set_column(2, "mtime_ns", pa.array([None, 1, 2], pa.int64())),
+            "'mtime_ns' has empty places",
+        ),
         (lambda table: table.append_column("size", table.column("size")), "column 'size' is"),
         (lambda table: table.replace_schema_metadata({"vidload_index": "999"}), "an index of another version"),
         (lambda table: table.replace_schema_metadata(None), "no index of vidload's"),
@@ -164,7 +178,9 @@ def test_a_table_of_another_shape_is_refused_in_words(change, message: str, fold
         DatasetIndex(folder / "index.arrow")
 
 
-@pytest.mark.parametrize("ends", [[0, 1 << 40, (1 << 40) + 9], [-(1 << 20), 0, 9], [0, 64 << 20, 128 << 20], [9, 3, 0], [-1, -1, -1]])
+@pytest.mark.parametrize(
+    "ends", [[0, 1 << 40, (1 << 40) + 9], [-(1 << 20), 0, 9], [0, 64 << 20, 128 << 20], [9, 3, 0], [-1, -1, -1]]
+)
 def test_offsets_that_lead_out_of_the_file_are_refused(ends: list[int], folder: Path) -> None:
     table = read(folder / "index.arrow").slice(0, 2)
     write(folder / "index.arrow", table)

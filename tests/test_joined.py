@@ -65,14 +65,24 @@ def of_nals(parts: list[bytes]) -> bytes:
 
 
 H264 = ("-c:v", "libx264", "-g", "8", "-bf", "0", "-coder", "0")
-HEVC = ("-c:v", "libx265", "-x265-params", "log-level=none:pools=none:frame-threads=1:keyint=8:bframes=0:repeat-headers=1")
+HEVC = (
+    "-c:v",
+    "libx265",
+    "-x265-params",
+    "log-level=none:pools=none:frame-threads=1:keyint=8:bframes=0:repeat-headers=1",
+)
 MPEG2 = ("-c:v", "mpeg2video", "-bf", "2", "-g", "9", "-q:v", "4")
 MPEG4 = ("-c:v", "mpeg4", "-g", "9", "-q:v", "4")
 
 
-def headers_at_the_splice_alone(folder: Path, options: tuple[str, ...], quality: str, is_set: Callable[[bytes], bool]) -> Path:
+def headers_at_the_splice_alone(
+    folder: Path, options: tuple[str, ...], quality: str, is_set: Callable[[bytes], bool]
+) -> Path:
     """Two parts of different parameter sets; those of the second come once, with its first picture."""
-    parts = [encoded(folder / f"{q}.ts", *options, quality, q, scene=scene) for q, scene in (("24", "testsrc2"), ("32", "testsrc"))]
+    parts = [
+        encoded(folder / f"{q}.ts", *options, quality, q, scene=scene)
+        for q, scene in (("24", "testsrc2"), ("32", "testsrc"))
+    ]
     whole = joined(folder / "whole.ts", *parts)
 
     def edit(number: int, data: bytes) -> bytes:
@@ -91,7 +101,9 @@ def hevc_headers_at_the_splice_alone(folder: Path) -> Path:
 
 
 def hevc_pictures_dropped_at_an_idr(folder: Path) -> Path:
-    parameters = "log-level=none:pools=none:frame-threads=1:keyint=8:min-keyint=8:scenecut=0:bframes=4:open-gop=0:b-adapt=0"
+    parameters = (
+        "log-level=none:pools=none:frame-threads=1:keyint=8:min-keyint=8:scenecut=0:bframes=4:open-gop=0:b-adapt=0"
+    )
     source = encoded(folder / "plain.ts", "-c:v", "libx265", "-x265-params", parameters)
 
     def edit(number: int, data: bytes) -> bytes:
@@ -110,7 +122,9 @@ def h264_recovery_points_on_p_pictures(folder: Path) -> Path:
 
 
 def mpeg2_aspect_ratio_changes(folder: Path) -> Path:
-    parts = [encoded(folder / f"{name}.ts", *MPEG2, "-aspect", aspect) for name, aspect in (("a", "4:3"), ("b", "16:9"))]
+    parts = [
+        encoded(folder / f"{name}.ts", *MPEG2, "-aspect", aspect) for name, aspect in (("a", "4:3"), ("b", "16:9"))
+    ]
     return joined(folder / "aspect.ts", *parts)
 
 
@@ -195,13 +209,17 @@ def test_two_different_pictures_out_of_one_packet_are_refused(video, tmp_path: P
         vidload.VideoReader(path)
 
 
-@pytest.mark.parametrize("options, suffix", [(H264, "mp4"), ((*MPEG4, "-bf", "0"), "mp4"), (HEVC, "mkv")], ids=["h264", "mpeg4", "hevc"])
+@pytest.mark.parametrize(
+    "options, suffix", [(H264, "mp4"), ((*MPEG4, "-bf", "0"), "mp4"), (HEVC, "mkv")], ids=["h264", "mpeg4", "hevc"]
+)
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_file_is_decoded_as_if_none_had_been_before_it(
     options: tuple[str, ...], suffix: str, num_workers: int, tmp_path: Path
 ) -> None:
     """The second half of a joined file has other headers than the extradata, which another file has too."""
-    quality = {"libx264": ("-qp", "24", "-qp", "32"), "libx265": ("-crf", "20", "-crf", "34")}.get(options[1], ("-q:v", "3", "-q:v", "9"))
+    quality = {"libx264": ("-qp", "24", "-qp", "32"), "libx265": ("-crf", "20", "-crf", "34")}.get(
+        options[1], ("-q:v", "3", "-q:v", "9")
+    )
     first = encoded(tmp_path / f"first.{suffix}", *options, *quality[:2])
     second = encoded(tmp_path / f"second.{suffix}", *options, *quality[2:], scene="testsrc")
     both = joined(tmp_path / f"both.{suffix}", first, second)

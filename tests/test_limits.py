@@ -93,7 +93,16 @@ def test_a_video_that_grows_on_the_way_is_an_error(limit, video) -> None:
 
 def huge_jpeg(width: int, height: int) -> bytes:
     """The headers of a baseline JPEG of that size; no pixels."""
-    tables = b"\xff\xdb\0\x43\0" + bytes([1] * 64) + b"\xff\xc4\0\x14\0\1" + bytes(15) + b"\0" + b"\xff\xc4\0\x14\x10\1" + bytes(15) + b"\0"
+    tables = (
+        b"\xff\xdb\0\x43\0"
+        + bytes([1] * 64)
+        + b"\xff\xc4\0\x14\0\1"
+        + bytes(15)
+        + b"\0"
+        + b"\xff\xc4\0\x14\x10\1"
+        + bytes(15)
+        + b"\0"
+    )
     frame = b"\xff\xc0\0\x11\x08" + struct.pack(">HH", height, width) + b"\3\1\x22\0\2\x11\0\3\x11\0"
     scan = b"\xff\xda\0\x0c\3\1\0\2\0\3\0\0\x3f\0" + b"\0" * 40
     return b"\xff\xd8" + tables + frame + scan + b"\xff\xd9"
@@ -142,7 +151,9 @@ def test_a_sample_that_takes_too_long_is_given_up_and_told(limit, video, tmp_pat
     path = tmp_path / "long.ts"
     path.write_bytes(Path(video("h264_ts")).read_bytes() * 400)
     loader = VideoLoader(
-        VideoDataset([(str(path), 0), (video("h264"), 1)], clip="1x1x1", transform=center_crop(16)), num_workers=1, on_error="skip"
+        VideoDataset([(str(path), 0), (video("h264"), 1)], clip="1x1x1", transform=center_crop(16)),
+        num_workers=1,
+        on_error="skip",
     )
     start = time.process_time()
     assert [labels.tolist() for _, labels in loader] == [[1]]

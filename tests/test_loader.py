@@ -126,7 +126,7 @@ def test_ranks_together_give_what_one_process_gives(dataset) -> None:
 def test_every_layout_holds_the_same_pixels(layout: str, dtype: torch.dtype, items) -> None:
     def load(**options) -> torch.Tensor:
         dataset = VideoDataset(items[:2], clip="4x2x1", transform=center_crop(24), dtype=dtype, **options)
-        (clips, _), = VideoLoader(dataset, batch_size=2)
+        ((clips, _),) = VideoLoader(dataset, batch_size=2)
         assert clips.shape == (2, *dataset.sample_shape) and clips.dtype == dtype
         return clips
 
@@ -201,7 +201,9 @@ def test_a_segment_without_frames_is_an_error_that_names_it(video) -> None:
 
 
 def test_it_is_a_data_loader_and_keeps_every_argument_as_an_attribute(dataset) -> None:
-    loader = VideoLoader(dataset, 2, True, num_workers=2, drop_last=True, timeout=30, prefetch_factor=3, on_error="skip")
+    loader = VideoLoader(
+        dataset, 2, True, num_workers=2, drop_last=True, timeout=30, prefetch_factor=3, on_error="skip"
+    )
     assert isinstance(loader, DataLoader)
     assert (loader.batch_size, loader.num_workers, loader.drop_last) == (2, 2, True)
     assert (loader.timeout, loader.prefetch_factor, loader.on_error, loader.shuffle) == (30, 3, "skip", True)
@@ -242,13 +244,15 @@ def test_batch_size_none_gives_samples(dataset) -> None:
 
 
 def test_a_collate_function_gets_the_samples(dataset) -> None:
-    loader = VideoLoader(dataset, batch_size=2, collate_fn=lambda samples: [(clip.shape, label) for clip, label in samples])
+    loader = VideoLoader(
+        dataset, batch_size=2, collate_fn=lambda samples: [(clip.shape, label) for clip, label in samples]
+    )
     assert next(iter(loader)) == [(dataset.sample_shape, 0), (dataset.sample_shape, 1)]
 
 
 def test_a_subset_gives_its_own_samples_with_their_own_random_numbers(dataset) -> None:
     subset = Subset(Subset(dataset, [7, 5, 2, 1]), [2, 0])
-    (clips, labels), = VideoLoader(subset, batch_size=2)
+    ((clips, labels),) = VideoLoader(subset, batch_size=2)
     assert labels.tolist() == [2, 7]
     assert torch.equal(clips[0], dataset[2][0]) and torch.equal(clips[1], dataset[7][0])
 
@@ -422,9 +426,7 @@ def test_spawned_workers_can_use_a_dataset(video, tmp_path: Path) -> None:
         "    loader = DataLoader(dataset, batch_size=2, num_workers=1, multiprocessing_context='spawn')\n"
         "    print(len(list(loader)))\n"
     )
-    done = subprocess.run(
-        [sys.executable, str(script), video("h264")], capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, str(script), video("h264")], capture_output=True, text=True, timeout=120)
     assert done.stdout == "2\n", done.stderr
 
 
@@ -433,7 +435,9 @@ def test_spawned_workers_can_use_a_dataset(video, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num_done", [0, 1, 2, 3])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_resuming_gives_the_rest_of_the_epoch_with_another_number_of_threads(num_done: int, shuffle: bool, dataset) -> None:
+def test_resuming_gives_the_rest_of_the_epoch_with_another_number_of_threads(
+    num_done: int, shuffle: bool, dataset
+) -> None:
     def loader(num_workers: int) -> VideoLoader:
         return VideoLoader(dataset, batch_size=2, shuffle=shuffle, num_workers=num_workers)
 
@@ -520,10 +524,16 @@ def frame_folder(video, tmp_path: Path) -> Path:
 
 def test_frames_and_video_give_nearly_the_same_clip(frame_folder: Path, video) -> None:
     from_video = VideoDataset(
-        [(video("h264"), 0)], clip="4x2x1", transform=center_crop(48, mean=None, std=None), sampling=lambda *_: np.array([[0, 3, 9, 19]])
+        [(video("h264"), 0)],
+        clip="4x2x1",
+        transform=center_crop(48, mean=None, std=None),
+        sampling=lambda *_: np.array([[0, 3, 9, 19]]),
     )
     from_frames = FrameFolderDataset(
-        [(str(frame_folder), 20, 0)], clip="4x2x1", transform=center_crop(48, mean=None, std=None), sampling=lambda *_: np.array([[0, 3, 9, 19]])
+        [(str(frame_folder), 20, 0)],
+        clip="4x2x1",
+        transform=center_crop(48, mean=None, std=None),
+        sampling=lambda *_: np.array([[0, 3, 9, 19]]),
     )
     difference = (from_video[0][0] - from_frames[0][0]).abs()
     assert difference.mean() < 3

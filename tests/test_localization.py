@@ -169,9 +169,7 @@ def test_sample_mask_of_any_size_is_its_definition(num_positions, num_samples, p
 def published_form(layer, mask, features):
     """Dense product with the mask, then the 3D convolution."""
     num_samples, num_positions = mask.shape[1:3]
-    sampled = (features @ mask.view(num_positions, -1)).view(
-        *features.shape[:2], num_samples, *[num_positions] * 2
-    )
+    sampled = (features @ mask.view(num_positions, -1)).view(*features.shape[:2], num_samples, *[num_positions] * 2)
     return torch.nn.functional.conv3d(sampled, layer.weight, layer.bias).squeeze(2)
 
 
@@ -387,9 +385,7 @@ def loss_case(case, **options):
     )
     tensors = [torch.from_numpy(fixture[name]) for name in names]
     labels = bmn.BMNLabels(*tensors[3:6])
-    return bmn.bmn_loss(tuple(tensors[:3]), labels, draws=tuple(tensors[6:]), **options), fixture[
-        f"{case}_loss"
-    ]
+    return bmn.bmn_loss(tuple(tensors[:3]), labels, draws=tuple(tensors[6:]), **options), fixture[f"{case}_loss"]
 
 
 @pytest.mark.parametrize("case", ["typical", "more_high_than_mid", "no_high"])
@@ -447,9 +443,7 @@ def test_losses_draw_from_the_generator_they_are_given():
     output, best_iou = torch.rand(500, 1), torch.linspace(0, 0.7, 500)
 
     def losses(seed):
-        return [
-            bsn.pem_loss(output, best_iou, sampling="intended", generator=torch.Generator().manual_seed(seed))
-        ]
+        return [bsn.pem_loss(output, best_iou, sampling="intended", generator=torch.Generator().manual_seed(seed))]
 
     assert losses(1) == losses(1) != losses(2)
 

@@ -72,9 +72,7 @@ def test_bsn_learns_planted_actions_and_pem_ranks_its_proposals_better(one_threa
 
     made = proposals_of(tem, features)
     inputs = torch.from_numpy(np.concatenate([rows for _, rows in made]))
-    overlaps = [
-        bsn.proposal_overlaps(rows, truth)[:, 0] for (rows, _), truth in zip(made, segments, strict=True)
-    ]
+    overlaps = [bsn.proposal_overlaps(rows, truth)[:, 0] for (rows, _), truth in zip(made, segments, strict=True)]
     best_iou = torch.from_numpy(np.concatenate(overlaps))
     assert (best_iou > 0.6).sum() > len(segments)  # the proposals hold good ones to learn from
     pem = trained(

@@ -30,9 +30,7 @@ def random_case(seed, num_videos=12, num_results=60, labels=("run", "jump", "swi
     truth, results = {}, {}
     for v in range(num_videos):
         segments = np.sort(random.rand(random.randint(0, 5), 2) * 100, axis=1)
-        truth[f"v{v}"] = truth_of(
-            segments, [labels[k] for k in random.randint(len(labels), size=len(segments))]
-        )
+        truth[f"v{v}"] = truth_of(segments, [labels[k] for k in random.randint(len(labels), size=len(segments))])
         count = random.randint(0, num_results)
         spans = np.sort(random.rand(count, 2) * 100, axis=1)
         if len(segments):
@@ -57,9 +55,7 @@ def test_average_recall_agrees_with_mmaction2():
     measured = average_recall(truth, results)
     np.testing.assert_allclose(measured.recall, fixture["recall"], atol=1e-12)
     np.testing.assert_allclose(measured.average_recall, fixture["average_recall"], atol=1e-12)
-    np.testing.assert_allclose(
-        [measured.at(k) for k in (1, 5, 10, 100)], fixture["AR_at_1_5_10_100"], atol=1e-12
-    )
+    np.testing.assert_allclose([measured.at(k) for k in (1, 5, 10, 100)], fixture["AR_at_1_5_10_100"], atol=1e-12)
     assert measured.auc == pytest.approx(float(fixture["auc"]), abs=1e-9)
 
 
@@ -107,9 +103,7 @@ def test_average_recall_of_a_hand_computed_case():
 
 
 def perfect(truth):
-    return {
-        v: results_of([[*e["segment"], 1 - k / 10] for k, e in enumerate(rows)]) for v, rows in truth.items()
-    }
+    return {v: results_of([[*e["segment"], 1 - k / 10] for k, e in enumerate(rows)]) for v, rows in truth.items()}
 
 
 def test_perfect_proposals_have_full_recall_and_precision():

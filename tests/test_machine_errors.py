@@ -181,7 +181,10 @@ def test_a_daemon_thread_in_next_does_not_abort_the_interpreters_exit(paths) -> 
         """
     for num_workers in (0, 2):
         done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(code), str(num_workers), *paths], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", textwrap.dedent(code), str(num_workers), *paths],
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -285,7 +288,9 @@ def test_an_epoch_of_which_nothing_comes_is_an_error(tmp_path: Path, video) -> N
 
 
 def test_no_failures_of_which_nothing_comes_are_no_error() -> None:
-    loader = VideoLoader(VideoDataset([("x.mp4", 0)], clip="1x1x1", transform=center_crop(16)), batch_sampler=[], on_error="skip")
+    loader = VideoLoader(
+        VideoDataset([("x.mp4", 0)], clip="1x1x1", transform=center_crop(16)), batch_sampler=[], on_error="skip"
+    )
     assert list(loader) == []
 
 
@@ -342,7 +347,25 @@ def test_a_name_format_with_one_integer_is_read_as_printf_reads_it(name_format: 
 
 @pytest.mark.parametrize(
     "name_format",
-    ["img_%s.jpg", "%d_%d", "img.jpg", "%", "%%", "%n", "%*d", "%.5d", "%f", "%ld", "%1$d", "a/%d", "%999d", "%5", "%0", "\0%d", "x" * 260 + "%d"],
+    [
+        "img_%s.jpg",
+        "%d_%d",
+        "img.jpg",
+        "%",
+        "%%",
+        "%n",
+        "%*d",
+        "%.5d",
+        "%f",
+        "%ld",
+        "%1$d",
+        "a/%d",
+        "%999d",
+        "%5",
+        "%0",
+        "\0%d",
+        "x" * 260 + "%d",
+    ],
 )
 def test_any_other_name_format_is_refused(name_format: str) -> None:
     with pytest.raises(ValueError, match="must hold one integer, printf-style"):

@@ -45,7 +45,9 @@ def test_the_same_holds_in_every_other_interpreter_here(tmp_path: Path) -> None:
     """Python 3.14 borrows references where 3.13 took them: a pool that counted them handed out memory that was held."""
     if shutil.which("g++") is None or not CSRC.is_dir():
         pytest.skip("the module for another interpreter is compiled by g++ from a source checkout")
-    pybind11 = subprocess.run([sys.executable, "-m", "pybind11", "--includes"], capture_output=True, text=True, check=True)
+    pybind11 = subprocess.run(
+        [sys.executable, "-m", "pybind11", "--includes"], capture_output=True, text=True, check=True
+    )
     include = next(part for part in pybind11.stdout.split() if (Path(part[2:]) / "pybind11").is_dir())
     num_checked = 0
     for number, command in enumerate(map(str.split, other_pythons())):
@@ -59,7 +61,11 @@ def test_the_same_holds_in_every_other_interpreter_here(tmp_path: Path) -> None:
         sources = [HERE / "module.cpp", CSRC / "bindings/bind_memory.cpp", CSRC / "base/memory_pool.cpp"]
         flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", f"-I{CSRC}", include, f"-I{headers}"]
         # The headers of some distributions refer to a folder of the machine's kind beside them.
-        done = subprocess.run(["g++", *flags, f"-I{Path(headers).parent}", *map(str, sources), "-o", str(module)], capture_output=True, text=True)
+        done = subprocess.run(
+            ["g++", *flags, f"-I{Path(headers).parent}", *map(str, sources), "-o", str(module)],
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         check_in(command, str(module))
         num_checked += 1

@@ -100,9 +100,7 @@ def test_network_equals_mmaction2(name):
         model = models.create(name)
 
     state = model.state_dict()
-    entries = [
-        [key, list(value.shape), str(value.dtype).removeprefix("torch.")] for key, value in state.items()
-    ]
+    entries = [[key, list(value.shape), str(value.dtype).removeprefix("torch.")] for key, value in state.items()]
     assert entries == expected["state_dict"]
     assert sum(p.numel() for p in model.parameters()) == expected["parameters_total"]
 
@@ -121,9 +119,7 @@ def test_network_equals_mmaction2(name):
     for i, stage in enumerate(fixture["stage_names"].tolist()):
         assert str(list(stages[stage].shape)) == fixture["stage_shapes"][i], stage
         assert stages[stage].mean().item() == pytest.approx(fixture["stage_mean"][i], rel=1e-4), stage
-        assert stages[stage].std(correction=0).item() == pytest.approx(fixture["stage_std"][i], rel=1e-4), (
-            stage
-        )
+        assert stages[stage].std(correction=0).item() == pytest.approx(fixture["stage_std"][i], rel=1e-4), stage
     for hook in hooks:
         hook.remove()
 
@@ -317,9 +313,9 @@ def test_channels_last_memory_changes_only_rounding(name):
     channels_first = model(clips)
     stored_last = clips.movedim(-4, -1).contiguous().movedim(-1, -4)
     seen = []
-    model.backbone.get_submodule(
-        "slow_path.layer4" if hasattr(model, "alpha") else "layer4"
-    ).register_forward_hook(lambda _m, _i, output: seen.append(output))
+    model.backbone.get_submodule("slow_path.layer4" if hasattr(model, "alpha") else "layer4").register_forward_hook(
+        lambda _m, _i, output: seen.append(output)
+    )
     torch.testing.assert_close(model(stored_last), channels_first)
     assert want.shape == channels_first.shape
     assert seen[0].is_contiguous(memory_format=memory_format), "the format was lost on the way"

@@ -70,6 +70,4 @@ def test_two_processes_give_the_single_process_result(directory, wrapper):
     assert list(got) == list(want)
     assert not torch.equal(want["cls_head.fc_cls.weight"], build().state_dict()["cls_head.fc_cls.weight"])
     for key, value in want.items():
-        torch.testing.assert_close(
-            got[key], value, rtol=1e-4, atol=1e-5, msg=lambda m, key=key: f"{key}: {m}"
-        )
+        torch.testing.assert_close(got[key], value, rtol=1e-4, atol=1e-5, msg=lambda m, key=key: f"{key}: {m}")

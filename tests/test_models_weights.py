@@ -154,9 +154,7 @@ def test_torchvision_names_within_a_trained_tsm_come_with_its_classifier(tmp_pat
         state[head + key.removeprefix("fc.") if key.startswith("fc.") else prefix + key] = value
     report = models.load_checkpoint(model, saved(tmp_path, {"state_dict": state}))
     assert (report.source, report.num_loaded, report.unused) == (source, len(state), ())
-    assert torch.equal(
-        model.backbone.layer2[1].conv1.conv.net.weight, state[f"{prefix}layer2.1.conv1.net.weight"]
-    )
+    assert torch.equal(model.backbone.layer2[1].conv1.conv.net.weight, state[f"{prefix}layer2.1.conv1.net.weight"])
     assert torch.equal(model.cls_head.fc_cls.weight, state[head + "weight"])
 
 

@@ -90,7 +90,9 @@ def test_frames_keep_their_number_their_times_and_their_looks(name, video, tmp_p
 
 @pytest.mark.parametrize("name", sorted(UNTRUSTED))
 def test_broken_frames_before_the_first_keyframe_are_not_made_to_look_good(name, video, tmp_path):
-    with pytest.raises(DamagedVideoError, match=r"frame 0: .*predicted from pictures before the first keyframe.*cut the file"):
+    with pytest.raises(
+        DamagedVideoError, match=r"frame 0: .*predicted from pictures before the first keyframe.*cut the file"
+    ):
         encode_video(video(name), tmp_path / "out.mp4", QUICK)
     assert not list(tmp_path.iterdir())
 
@@ -199,7 +201,9 @@ def test_resizing_shifts_nothing(video, tmp_path):
     clips = []
     for path in (video("h264_444"), tmp_path / "out.mp4"):
         items = [(str(path), 0)]
-        dataset = VideoDataset(items, clip="4x2x1", transform=transforms.center_crop(48, short_side=48, mean=None, std=None))
+        dataset = VideoDataset(
+            items, clip="4x2x1", transform=transforms.center_crop(48, short_side=48, mean=None, std=None)
+        )
         clips.append(dataset[0][0].numpy()[..., 4:-4, 4:-4])
     here, left, right, up, down = (
         np.abs(clips[0] - np.roll(clips[1], shift, axis)).mean()
@@ -453,7 +457,9 @@ def test_a_bad_source_is_listed_and_the_rest_goes_on(dataset, video, tmp_path, c
     assert set(reasons) == {"empty.mp4", "folder.mp4", "cut.ts", "gone.mp4"}
     assert "is a directory" in reasons["folder.mp4"]
     assert "frame 32" in reasons["cut.ts"]
-    assert (tmp_path / "out" / "train.txt").read_text() == "a/one.mp4 0\na/two.mp4 0\nb/three four.mp4 1\nb/five.mp4 1\n"
+    assert (
+        tmp_path / "out" / "train.txt"
+    ).read_text() == "a/one.mp4 0\na/two.mp4 0\nb/three four.mp4 1\nb/five.mp4 1\n"
     assert "4 of 8 videos failed" in capsys.readouterr().out
 
     for name in ("empty.mp4", "cut.ts", "gone.mp4"):  # mended: the next run finishes, and there is no failure left
@@ -482,7 +488,12 @@ def test_a_video_that_crashes_the_decoder_costs_itself_alone(dataset, tmp_path):
 
 def test_a_dry_run_prints_the_choice_and_writes_nothing(dataset, tmp_path, capsys):
     before = tree(dataset.parent)
-    assert main(["prepare", str(dataset), str(tmp_path / "out"), "--root", str(dataset.parent), "--dry-run", "--crf", "30"]) == 0
+    assert (
+        main(
+            ["prepare", str(dataset), str(tmp_path / "out"), "--root", str(dataset.parent), "--dry-run", "--crf", "30"]
+        )
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "balanced: h264, GOP 4, quality 30, short side 256"
     assert [line.split("  ")[0] for line in lines[3:]] == ["source", "h264, GOP 1", "h264, GOP 4", "h264, GOP 16"]
@@ -503,7 +514,9 @@ def test_a_dry_run_encodes_beginnings_alone(video, monkeypatch):
 def run_cli(*arguments: str, **options) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "vidload", *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_files(dataset, video, tmp_path):

@@ -26,9 +26,7 @@ IMAGENET: dict[str, Any] = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 5
 DTYPES = {"uint8": np.uint8, "float16": np.float16, "bfloat16": np.uint16, "float32": np.float32}
 GUARD = 3  # elements around every row of an output
 
-needs_kernels = pytest.mark.skipif(
-    not _core.has_cuda_kernels(), reason="this build has no CUDA kernels (no nvcc)"
-)
+needs_kernels = pytest.mark.skipif(not _core.has_cuda_kernels(), reason="this build has no CUDA kernels (no nvcc)")
 
 
 @dataclass(frozen=True)
@@ -124,9 +122,7 @@ SIZES = [(17, 37), (9, 70), (1, 1), (8, 32)]
 def sampled_cases(count: int, seed: int) -> list[Case]:
     """Every pixel format, and of box, size, flip, layout, filter, normalization and samples as many mixtures as fit."""
     rng = np.random.default_rng(seed)
-    every = list(
-        product(range(len(BOXES)), range(len(SIZES)), (False, True), (False, True), (False, True), FILLS)
-    )
+    every = list(product(range(len(BOXES)), range(len(SIZES)), (False, True), (False, True), (False, True), FILLS))
     cases = []
     for i in range(count):
         box, size, flip, channels_last, antialias, fill = every[rng.integers(len(every))]
@@ -152,9 +148,7 @@ def test_the_ptx_equals_the_host_twin_bit_for_bit(kernels: dict[str, ptx.Kernel]
 def test_rotated_pictures_equal_the_cpu_transform(
     kernels: dict[str, ptx.Kernel], name: str, rotation: int, hflip: bool
 ) -> None:
-    case = Case(
-        make_picture(name, 31, 45), (2, 1.5, 27, 26), (17, 21), options={"rotation": rotation, "hflip": hflip}
-    )
+    case = Case(make_picture(name, 31, 45), (2, 1.5, 27, 26), (17, 21), options={"rotation": rotation, "hflip": hflip})
     (made,) = Launch([case], "uint8").run(kernels)
     expected = _core.transform_planes(
         case.picture.arrays,
@@ -207,9 +201,7 @@ def test_floating_point_is_fused_only_where_the_source_says(ptx_text: str) -> No
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"])
 def test_no_architecture_spills_registers(ptx_text: str, architecture: str, tmp_path: Path) -> None:
-    known = subprocess.run(
-        ["nvcc", "--list-gpu-code"], capture_output=True, text=True, check=True
-    ).stdout.split()
+    known = subprocess.run(["nvcc", "--list-gpu-code"], capture_output=True, text=True, check=True).stdout.split()
     if architecture not in known:
         pytest.skip(f"this nvcc does not know {architecture}")
     source = tmp_path / "kernels.ptx"
@@ -264,9 +256,7 @@ MISTAKES = {  # pattern, replacement, which match
 
 @needs_kernels
 @pytest.mark.parametrize("pattern, replacement, which", MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_in_the_ptx_is_caught(
-    ptx_text: str, pattern: str, replacement: str, which: int | None
-) -> None:
+def test_a_mistake_in_the_ptx_is_caught(ptx_text: str, pattern: str, replacement: str, which: int | None) -> None:
     begin = ptx_text.index(".visible .entry vidload_transform_uint8")
     end = ptx_text.index(".visible .entry", begin + 1)
     text = ptx_text[:begin] + replaced(ptx_text[begin:end], pattern, replacement, which)
@@ -293,17 +283,13 @@ def exactly_rounded(a: np.float32, b: np.float32, c: np.float32) -> np.float32:
     exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
     near = np.float32(float(exact))  # at most one step off: float() may have rounded before
     candidates = [np.nextafter(near, np.float32(side)) for side in (-np.inf, np.inf)] + [near]
-    return min(
-        candidates, key=lambda x: (abs(Fraction(float(x)) - exact), int(np.float32(x).view(np.uint32)) & 1)
-    )
+    return min(candidates, key=lambda x: (abs(Fraction(float(x)) - exact), int(np.float32(x).view(np.uint32)) & 1))
 
 
 def test_fma_is_rounded_once() -> None:
     rng = np.random.default_rng(3)
     a, b = (rng.integers(1, 2**24, 4000).astype(np.float32) * np.float32(2.0**-12) for _ in range(2))
-    c = (-(a.astype(np.float64) * b) * rng.choice([1, 1 + 2.0**-24, 2.0**-30, 2.0**26], 4000)).astype(
-        np.float32
-    )
+    c = (-(a.astype(np.float64) * b) * rng.choice([1, 1 + 2.0**-24, 2.0**-30, 2.0**26], 4000)).astype(np.float32)
     expected = [exactly_rounded(*each) for each in zip(a, b, c, strict=True)]
     np.testing.assert_array_equal(fused_multiply_add(a, b, c), np.array(expected, np.float32))
 
@@ -404,9 +390,7 @@ def test_a_store_to_a_read_only_buffer_is_an_error() -> None:
         ("xor.b32 %r3, {a}, {b}", 12, 10, 6),
     ],
 )
-def test_integer_instructions_wrap_and_saturate_as_ptx_says(
-    instruction: str, a: int, b: int, expected: int
-) -> None:
+def test_integer_instructions_wrap_and_saturate_as_ptx_says(instruction: str, a: int, b: int, expected: int) -> None:
     values = np.zeros(1, np.uint32)
     run_program(f"{instruction.format(a=a, b=b)}; {STORE}", values, 1)
     assert values[0] == expected

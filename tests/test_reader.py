@@ -28,7 +28,8 @@ TIMED = [
     name
     for name, entry in videos.VIDEOS.items()
     if entry.container in ("mp4", "mov", "mkv", "webm", "flv") and "damaged" not in name
-    if entry.retime is None  # those have times that no player could follow; tests/test_decode.py says what becomes of them
+    if entry.retime
+    is None  # those have times that no player could follow; tests/test_decode.py says what becomes of them
 ]
 
 

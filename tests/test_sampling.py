@@ -58,17 +58,13 @@ def test_clip_spec_reads_what_it_prints():
     assert pickle.loads(pickle.dumps(parsed)) == parsed
 
 
-@pytest.mark.parametrize(
-    "text", ["", "32", "32x2", "32x2x1x1", "32,2,1", "32x2x-1", "axbxc", "3.5x1x1", None, 8]
-)
+@pytest.mark.parametrize("text", ["", "32", "32x2", "32x2x1x1", "32,2,1", "32x2x-1", "axbxc", "3.5x1x1", None, 8])
 def test_a_clip_that_cannot_be_read_is_refused_with_an_example(text):
     with pytest.raises(ValueError, match="for example '32x2x1'"):
         ClipSpec.parse(text)
 
 
-@pytest.mark.parametrize(
-    "text, name", [("0x1x1", "clip_len"), ("1x0x1", "frame_interval"), ("1x1x0", "num_clips")]
-)
+@pytest.mark.parametrize("text, name", [("0x1x1", "clip_len"), ("1x0x1", "frame_interval"), ("1x1x0", "num_clips")])
 def test_a_count_of_zero_is_refused_by_name(text, name):
     with pytest.raises(ValueError, match=f"{name} is 0"):
         ClipSpec.parse(text)
@@ -235,9 +231,7 @@ def test_an_unknown_out_of_bound_is_refused():
     seed=st.none() | st.integers(0, 2**64 - 1),
     out_of_bound=st.sampled_from(["loop", "repeat_last"]),
 )
-def test_every_sampler_gives_whole_clips_of_frames_inside_the_video(
-    sampler, num_frames, fps, clip, seed, out_of_bound
-):
+def test_every_sampler_gives_whole_clips_of_frames_inside_the_video(sampler, num_frames, fps, clip, seed, out_of_bound):
     if sampler == "uniform":
         clip = ClipSpec(clip.clip_len, 1, clip.num_clips)
 
@@ -259,9 +253,7 @@ def test_clips_per_video_counts_what_a_sampler_returns():
     assert clips_per_video(segments, spec("8x8x3"), is_training=False) == 3
     assert clips_per_video(dense, spec("8x8x3"), is_training=True) == 3
     assert clips_per_video(dense, spec("8x8x3"), is_training=False) == 30
-    with pytest.raises(
-        ValueError, match=r"first_frames returned frame indices of shape \[8\] .* \[num_clips, 8\]"
-    ):
+    with pytest.raises(ValueError, match=r"first_frames returned frame indices of shape \[8\] .* \[num_clips, 8\]"):
 
         def first_frames(num_frames, fps, spec, rng):
             return np.arange(spec.clip_len)
@@ -303,9 +295,7 @@ def test_a_sample_keeps_its_numbers_forever():
 
 
 def test_seed_epoch_and_index_each_change_the_numbers():
-    streams = {
-        sample_rng(*key).random() for key in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (2**64 - 1, 0, 0)]
-    }
+    streams = {sample_rng(*key).random() for key in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (2**64 - 1, 0, 0)]}
     assert len(streams) == 5
 
 
@@ -315,10 +305,7 @@ def test_rekey_forgets_what_was_drawn_before():
     rng.integers(100, dtype=np.int32)  # leaves half a word behind
     rekey(rng, 5, 6, 7)
     fresh = sample_rng(5, 6, 7)
-    assert (
-        rng.integers(100, size=3, dtype=np.int32).tolist()
-        == fresh.integers(100, size=3, dtype=np.int32).tolist()
-    )
+    assert rng.integers(100, size=3, dtype=np.int32).tolist() == fresh.integers(100, size=3, dtype=np.int32).tolist()
     assert rng.random() == fresh.random()
 
 

@@ -111,7 +111,9 @@ def shared_library(tmp_path_factory) -> Callable[[str], Path]:
             pytest.skip("there is no C compiler")
         target = folder / f"{name}.so"
         if not target.exists():
-            subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", target, NATIVE / f"{name}.c", "-ldl"], check=True)
+            subprocess.run(
+                [compiler, "-shared", "-fPIC", "-O1", "-o", target, NATIVE / f"{name}.c", "-ldl"], check=True
+            )
         return target
 
     return build
@@ -137,7 +139,9 @@ print(attempt(lambda: vidload.build_index([path], index).num_files))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
-def test_a_mount_that_fails_ends_loading_and_indexing_with_its_error(share: float, video, shared_library, tmp_path: Path) -> None:
+def test_a_mount_that_fails_ends_loading_and_indexing_with_its_error(
+    share: float, video, shared_library, tmp_path: Path
+) -> None:
     path = tmp_path / "mounted.mkv"
     shutil.copy(video("h264_mkv"), path)
     at = str(int(path.stat().st_size * share))
@@ -179,7 +183,11 @@ def with_external_data(path: Path, target: bytes) -> bytes:
     out = data[:at] + dref + data[at + size :]
     for box in (b"dinf", b"minf", b"mdia", b"trak", b"moov"):
         start = out.index(box) - 4
-        out = out[:start] + (int.from_bytes(out[start : start + 4], "big") + len(dref) - size).to_bytes(4, "big") + out[start + 4 :]
+        out = (
+            out[:start]
+            + (int.from_bytes(out[start : start + 4], "big") + len(dref) - size).to_bytes(4, "big")
+            + out[start + 4 :]
+        )
     return out
 
 
@@ -225,7 +233,9 @@ def test_no_file_makes_vidload_open_another_or_the_network(video, shared_library
 def test_a_playlist_is_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(playlist("hls", "http://127.0.0.1:9/seg0.ts"))
-    with pytest.raises(vidload.UnsupportedVideoError, match=r"clip\.mp4: is of the format 'hls', which is no plain video"):
+    with pytest.raises(
+        vidload.UnsupportedVideoError, match=r"clip\.mp4: is of the format 'hls', which is no plain video"
+    ):
         vidload.VideoReader(path)
 
 

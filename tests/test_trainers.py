@@ -24,7 +24,14 @@ sys.path.insert(0, str(Path(__file__).parent / "trainers"))
 import recipe
 
 HERE = Path(recipe.__file__).parent
-PACKAGES = {"Lightning": "lightning", "Fabric": "lightning", "torchdata": "torchdata", "Accelerate": "accelerate", "Transformers": "transformers", "Ray": "ray"}
+PACKAGES = {
+    "Lightning": "lightning",
+    "Fabric": "lightning",
+    "torchdata": "torchdata",
+    "Accelerate": "accelerate",
+    "Transformers": "transformers",
+    "Ray": "ray",
+}
 
 pytestmark = pytest.mark.trainers
 
@@ -94,7 +101,9 @@ def assert_whole(ranks: list[dict[str, recipe.Seen]]) -> None:
 
 
 @pytest.mark.parametrize("trainer", ["Lightning", "Fabric", "Accelerate", "Transformers"])
-def test_two_ranks_that_went_on_in_mid_epoch_saw_what_an_undisturbed_run_sees(trainer: str, videos, tmp_path: Path) -> None:
+def test_two_ranks_that_went_on_in_mid_epoch_saw_what_an_undisturbed_run_sees(
+    trainer: str, videos, tmp_path: Path
+) -> None:
     needs(trainer)
     on_two_ranks(HERE / "recipe.py", trainer, str(tmp_path), *videos)
     assert_whole([json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)])
@@ -150,7 +159,11 @@ def test_two_workers_of_ray_that_went_on_in_mid_epoch_saw_what_an_undisturbed_ru
     )
     environment = {**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), *videos], capture_output=True, text=True, timeout=300, env=environment
+        [sys.executable, str(script), str(tmp_path), *videos],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert_whole([json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)])

@@ -65,9 +65,7 @@ BOXES: dict[str, Box] = {  # in a picture of 45 x 38
 @pytest.mark.parametrize("antialias", [True, False])
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
 @pytest.mark.parametrize("name", ["yuv420p", "yuv444p", "p010", "gray"])
-def test_every_box_gives_the_reference_within_a_fiftieth_of_a_step(
-    name: str, box: Box, antialias: bool
-) -> None:
+def test_every_box_gives_the_reference_within_a_fiftieth_of_a_step(name: str, box: Box, antialias: bool) -> None:
     picture = make_picture(name, 45, 38)
     expected = reference.transform(picture.planes, picture.form, box, (17, 11), antialias=antialias)
     np.testing.assert_allclose(run(picture, box, (17, 11), antialias=antialias), expected, atol=0.02, rtol=0)
@@ -87,9 +85,7 @@ def test_every_pixel_format_gives_the_reference(name: str, fill: str) -> None:
 @pytest.mark.parametrize("color_range", ["limited", "full"])
 @pytest.mark.parametrize("color_matrix", ["bt601", "bt709", "bt2020", "fcc", "smpte240m"])
 @pytest.mark.parametrize("bit_depth", [8, 9, 10, 12, 14, 16])
-def test_every_matrix_range_and_depth_gives_the_reference(
-    color_matrix: str, color_range: str, bit_depth: int
-) -> None:
+def test_every_matrix_range_and_depth_gives_the_reference(color_matrix: str, color_range: str, bit_depth: int) -> None:
     rng = np.random.default_rng(1)
     dtype = np.uint8 if bit_depth == 8 else np.uint16
     arrays = [rng.integers(0, 2**bit_depth, (1, 20, 30)).astype(dtype) for _ in range(3)]
@@ -200,9 +196,7 @@ def test_a_box_reads_the_pixels_beside_it() -> None:
 
 def test_weights_sum_to_one_inside_the_plane() -> None:
     for antialias in (True, False):
-        start, weight = _core.resample_taps(
-            50, first_center=-3.3, step=1.37, num_outputs=45, antialias=antialias
-        )
+        start, weight = _core.resample_taps(50, first_center=-3.3, step=1.37, num_outputs=45, antialias=antialias)
         np.testing.assert_allclose(weight.sum(axis=1), 1, atol=1e-6)
         assert (weight >= 0).all()
         assert start.min() >= 0
@@ -210,9 +204,7 @@ def test_weights_sum_to_one_inside_the_plane() -> None:
 
 
 def test_a_ratio_of_one_needs_one_tap() -> None:
-    start, weight = _core.resample_taps(
-        20, first_center=3.5 + 1e-12, step=1.0, num_outputs=10, antialias=True
-    )
+    start, weight = _core.resample_taps(20, first_center=3.5 + 1e-12, step=1.0, num_outputs=10, antialias=True)
     np.testing.assert_array_equal(start, np.arange(3, 13))
     np.testing.assert_array_equal(weight, np.ones((10, 1)))
 
@@ -233,13 +225,9 @@ def test_left_sited_chroma_is_cosited_with_even_columns_and_between_rows() -> No
         return (blue - 128) / 1.772 + 128
 
     columns = chroma_seen(np.broadcast_to(gradient, (20, 20)))[20]
-    np.testing.assert_allclose(
-        columns[24:28], [120, 125, 130, 135], atol=1e-3
-    )  # column 24 is chroma column 12
+    np.testing.assert_allclose(columns[24:28], [120, 125, 130, 135], atol=1e-3)  # column 24 is chroma column 12
     rows = chroma_seen(np.broadcast_to(gradient[:, None], (20, 20)))[:, 20]
-    np.testing.assert_allclose(
-        rows[24:28], [117.5, 122.5, 127.5, 132.5], atol=1e-3
-    )  # chroma row 12 lies between
+    np.testing.assert_allclose(rows[24:28], [117.5, 122.5, 127.5, 132.5], atol=1e-3)  # chroma row 12 lies between
 
 
 @pytest.mark.parametrize("hflip", [False, True])
@@ -347,9 +335,7 @@ def check_twins(picture: Picture, box: Box, size: tuple[int, int], **options: An
         np.testing.assert_array_equal(memory.view(np.uint8), expected.view(np.uint8), err_msg=level)
     memory, pixels = guarded_output(*layout)
     run_kernel_on_host(picture, box, size, out=pixels, **options)
-    np.testing.assert_array_equal(
-        memory.view(np.uint8), expected.view(np.uint8), err_msg="the CUDA kernel's host twin"
-    )
+    np.testing.assert_array_equal(memory.view(np.uint8), expected.view(np.uint8), err_msg="the CUDA kernel's host twin")
     for array, original in zip(picture.arrays, before, strict=True):
         np.testing.assert_array_equal(array, original)
 

@@ -59,9 +59,7 @@ def in_resized(boxes, height, width, short_side=256):
 # ---- MMAction2's boxes
 
 
-@pytest.mark.parametrize(
-    "case", PIPELINES["crop_boxes"], ids=lambda case: f"{case['width']}x{case['height']}"
-)
+@pytest.mark.parametrize("case", PIPELINES["crop_boxes"], ids=lambda case: f"{case['width']}x{case['height']}")
 @pytest.mark.parametrize("source_scale", [1, 3, 4])
 def test_fixed_crops_are_those_of_mmaction2_whatever_the_source_size(case, source_scale):
     height, width = case["height"] * source_scale, case["width"] * source_scale
@@ -75,9 +73,7 @@ def test_fixed_crops_are_those_of_mmaction2_whatever_the_source_size(case, sourc
         assert boxes[:, 4].tolist() == ([0, 1] * 5 if transform.num_crops == 10 else [0] * len(boxes))
 
 
-@pytest.mark.parametrize(
-    "case", PIPELINES["resized_to_short_side_256"], ids=lambda c: f"{c['width']}x{c['height']}"
-)
+@pytest.mark.parametrize("case", PIPELINES["resized_to_short_side_256"], ids=lambda c: f"{c['width']}x{c['height']}")
 def test_the_short_side_is_resized_as_in_mmaction2(case):
     # the box of a 256 crop covers 256 of the resized pixels, so it tells the resized size
     width, height = case["width"], case["height"]
@@ -196,9 +192,7 @@ def test_boxes_lie_inside_the_picture_and_are_the_same_every_time(policy, height
     top, left, box_height, box_width, flip = boxes.T
     assert (box_height > 0).all() and (box_width > 0).all() and np.isin(flip, [0, 1]).all()
     assert (top >= 0).all() and (left >= 0).all()
-    assert (top + box_height <= height * (1 + 1e-12)).all() and (
-        left + box_width <= width * (1 + 1e-12)
-    ).all()
+    assert (top + box_height <= height * (1 + 1e-12)).all() and (left + box_width <= width * (1 + 1e-12)).all()
     assert np.array_equal(boxes, transform.boxes(height, width, sample_rng(seed, 0, 0)))
 
 

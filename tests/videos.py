@@ -75,9 +75,7 @@ def x265(params: str, **kwargs) -> Video:
 
 def vp9(options: str, layers: dict[str, str] | None = None, container: str = "webm", **kwargs) -> Video:
     fast = {"deadline": "realtime", "cpu-used": "8", "b": "200k"}
-    return Video(
-        codec="libvpx-vp9", container=container, options=fast | pairs(options) | (layers or {}), **kwargs
-    )
+    return Video(codec="libvpx-vp9", container=container, options=fast | pairs(options) | (layers or {}), **kwargs)
 
 
 TWO_LAYERS = {
@@ -265,13 +263,9 @@ VIDEOS: dict[str, Video] = {
     # 0-255 luma
     "h264_full_range": x264("keyint=24", pixel_format="yuvj420p", color={"color_range": 2}),
     # tagged BT.601
-    "h264_bt601": x264(
-        "keyint=24", color={"colorspace": 6, "color_range": 1, "color_primaries": 6, "color_trc": 6}
-    ),
+    "h264_bt601": x264("keyint=24", color={"colorspace": 6, "color_range": 1, "color_primaries": 6, "color_trc": 6}),
     # tagged BT.709
-    "h264_bt709": x264(
-        "keyint=24", color={"colorspace": 1, "color_range": 1, "color_primaries": 1, "color_trc": 1}
-    ),
+    "h264_bt709": x264("keyint=24", color={"colorspace": 1, "color_range": 1, "color_primaries": 1, "color_trc": 1}),
     # sizes no block divides
     "h264_odd_444": x264("keyint=24", pixel_format="yuv444p", width=101, height=75),
     # coded 160x128, cropped for display
@@ -286,9 +280,7 @@ VIDEOS: dict[str, Video] = {
     # variable frame rate
     "h264_vfr": x264("keyint=24:bframes=3", frame_times=lambda i: 40 * i + 13 * (i * i % 7)),
     # a 5 s hole
-    "h264_vfr_gap": x264(
-        "keyint=24:bframes=3", container="mkv", frame_times=lambda i: 40 * i + 5000 * (i >= 20)
-    ),
+    "h264_vfr_gap": x264("keyint=24:bframes=3", container="mkv", frame_times=lambda i: 40 * i + 5000 * (i >= 20)),
     # time starts at 4 s
     "h264_first_pts": x264("keyint=24:bframes=3", container="mkv", first_pts=100),
     # mp4 writes an empty edit for a late start
@@ -416,9 +408,7 @@ VIDEOS: dict[str, Video] = {
     # B in AVI, unpacked
     "mpeg4_b_frames_avi": Video(codec="mpeg4", container="avi", options=pairs("g=24:bf=2:qscale=4")),
     # P and B in one packet
-    "mpeg4_packed_avi": Video(
-        container="avi", ffmpeg=("-c:v", "libxvid", "-q:v", "4", "-g", "24", "-bf", "2")
-    ),
+    "mpeg4_packed_avi": Video(container="avi", ffmpeg=("-c:v", "libxvid", "-q:v", "4", "-g", "24", "-bf", "2")),
     # odd size
     "mpeg4_odd": Video(codec="mpeg4", container="avi", options=pairs("g=12:qscale=4"), width=101, height=75),
     # open GOPs
@@ -432,9 +422,7 @@ VIDEOS: dict[str, Video] = {
     # full range, all intra
     "mjpeg_avi": Video(codec="mjpeg", container="avi", pixel_format="yuvj420p", options=pairs("qscale=4")),
     # 4:2:2
-    "mjpeg_422_mov": Video(
-        codec="mjpeg", container="mov", pixel_format="yuvj422p", options=pairs("qscale=4")
-    ),
+    "mjpeg_422_mov": Video(codec="mjpeg", container="mov", pixel_format="yuvj422p", options=pairs("qscale=4")),
     # odd size, 4:4:4
     "mjpeg_444_odd": Video(
         codec="mjpeg",
@@ -460,9 +448,7 @@ VIDEOS: dict[str, Video] = {
     # the same in HEVC
     "hevc_no_ctts": x265("keyint=24:bframes=3", first_pts=4, retime=in_decode_order),
     # the same in MPEG-4
-    "mpeg4_no_ctts": Video(
-        codec="mpeg4", options=pairs("g=24:bf=2:qscale=4"), first_pts=4, retime=in_decode_order
-    ),
+    "mpeg4_no_ctts": Video(codec="mpeg4", options=pairs("g=24:bf=2:qscale=4"), first_pts=4, retime=in_decode_order),
     # the same, and an edit list hides the keyframe
     "hevc_no_ctts_edit_list": x265("keyint=24:bframes=3", retime=in_decode_order),
     # all packets at one time
@@ -475,9 +461,7 @@ VIDEOS: dict[str, Video] = {
     "mpeg2_spliced_ts": Video(codec="mpeg2video", container="ts", options=pairs("g=12:bf=2:qscale=4"), finish=repeat),
     # program streams carry a time for some pictures only
     "mpeg2_ps": Video(codec="mpeg2video", container="mpg", options=pairs("g=12:bf=2:qscale=4")),
-    "mpeg2_spliced_ps": Video(
-        codec="mpeg2video", container="mpg", options=pairs("g=12:bf=2:qscale=4"), finish=repeat
-    ),
+    "mpeg2_spliced_ps": Video(codec="mpeg2video", container="mpg", options=pairs("g=12:bf=2:qscale=4"), finish=repeat),
     "mpeg1_ps": Video(codec="mpeg1video", container="mpg", options=pairs("g=12:bf=2:qscale=4")),
     # B frames, and nothing that says how far they are reordered
     "h264_no_vui_avi": x264("keyint=24:bframes=3", container="avi", finish=without_vui),
@@ -497,9 +481,7 @@ VIDEOS: dict[str, Video] = {
     "msmpeg4_all_flagged_avi": old("msmpeg4", "avi", finish=flag_all_packets),
     "wmv2_all_flagged_avi": old("wmv2", "avi", finish=flag_all_packets),
     "svq1_no_stss": old("svq1", "mov", "g=8", pixel_format="yuv410p", finish=without_sync_samples),
-    "cinepak_all_flagged_avi": old(
-        "cinepak", "avi", "g=8", pixel_format="rgb24", finish=flag_all_packets
-    ),
+    "cinepak_all_flagged_avi": old("cinepak", "avi", "g=8", pixel_format="rgb24", finish=flag_all_packets),
     "mpeg4_all_flagged_avi": old("mpeg4", "avi", "g=8:bf=0:qscale=4", finish=flag_all_packets),
     # --- codecs of which only a decode tells
     "flv1": old("flv", "flv"),
@@ -530,9 +512,7 @@ VIDEOS: dict[str, Video] = {
     # begins with pictures predicted from what is not there
     "flv1_no_keyframe_at_start": old("flv", "flv", "g=12:qscale=4", drop_packets=tuple(range(6))),
     "mpeg4_no_keyframe_at_start": old("mpeg4", "avi", "g=12:bf=0:qscale=4", drop_packets=tuple(range(6))),
-    "hevc_no_keyframe_at_start": x265(
-        "keyint=16:open-gop=0:bframes=0", container="ts", drop_packets=tuple(range(6))
-    ),
+    "hevc_no_keyframe_at_start": x265("keyint=16:open-gop=0:bframes=0", container="ts", drop_packets=tuple(range(6))),
     # --- pixel formats that need a conversion before the transform
     "smc_pal8": old("smc", "mov", "g=8", pixel_format="pal8"),
     "rawvideo_pal8": old("rawvideo", "avi", "", pixel_format="pal8"),

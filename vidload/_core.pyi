@@ -208,9 +208,7 @@ class MemoryPool:
     @property
     def num_bytes(self) -> int: ...
 
-def time_floor(
-    clips: Sequence[tuple[str, Sequence[int], Sequence[float]]], spec: TransformSpec
-) -> float: ...
+def time_floor(clips: Sequence[tuple[str, Sequence[int], Sequence[float]]], spec: TransformSpec) -> float: ...
 def transform_planes(
     planes: Sequence[npt.NDArray[Any]],
     *,

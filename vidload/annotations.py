@@ -88,9 +88,7 @@ class Annotations:
         return list(self.labels[int(i)].as_py())
 
 
-def read_list(
-    path: Path, root: Path = "", delimiter: str | None = None, multi_label: bool = False
-) -> Annotations:
+def read_list(path: Path, root: Path = "", delimiter: str | None = None, multi_label: bool = False) -> Annotations:
     """Reads lines "path label" (MMAction2, PySlowFast, PyTorchVideo), or "path" alone (label -1).
 
     The label follows the last delimiter, so paths may hold spaces; tab, comma and space are told apart by
@@ -102,9 +100,7 @@ def read_list(
     if delimiter is None:
         for number, line in lines:
             if match := _WORD_LABEL.search(line):
-                raise ValueError(
-                    f"{path}:{number}: label {match[1]!r} is not an integer; number classes from 0"
-                )
+                raise ValueError(f"{path}:{number}: label {match[1]!r} is not an integer; number classes from 0")
         no_labels = np.full(len(lines), -1, dtype=np.int64)
         return Annotations(_paths((line for _, line in lines), root), no_labels)
 
@@ -114,9 +110,7 @@ def read_list(
     for number, line in lines:
         name, values = _split_right(line, delimiter, None if multi_label else 1)
         if not values or not name:
-            raise ValueError(
-                f"{path}:{number}: expected 'path{delimiter}label', the label an integer; got {line!r}"
-            )
+            raise ValueError(f"{path}:{number}: expected 'path{delimiter}label', the label an integer; got {line!r}")
         paths.append(name)
         labels.extend(values)
         ends.append(len(labels))
@@ -143,9 +137,7 @@ def read_frame_list(
         if len(values) != num_fields or not folder:
             raise ValueError(f"{path}:{number}: expected '{columns}', got {line!r}")
         if values[-2] < 1 or min(values[:-1]) < 0:
-            raise ValueError(
-                f"{path}:{number}: num_frames must be at least 1, offset at least 0, got {line!r}"
-            )
+            raise ValueError(f"{path}:{number}: num_frames must be at least 1, offset at least 0, got {line!r}")
         folders.append(folder)
         rows.append(values)
     table = np.array(rows, dtype=np.int64)
@@ -203,9 +195,7 @@ def read_kinetics_csv(path: Path, root: Path = "", classes: Sequence[str] | None
         label_of = {name: i for i, name in enumerate(class_names)}
         for i, (label, _) in enumerate(rows):
             if label not in label_of:
-                raise ValueError(
-                    f"{path}:{numbers[i]}: label {label!r} is not among the {len(class_names)} classes"
-                )
+                raise ValueError(f"{path}:{numbers[i]}: label {label!r} is not among the {len(class_names)} classes")
             labels[i] = label_of[label]
         layouts[:0] = [
             lambda label, name: os.path.join(label, name),
@@ -227,13 +217,9 @@ def read_folder(
     number). Names that start with a dot are left out.
     """
     root = os.fspath(root)
-    folders = sorted(
-        entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")
-    )
+    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
-        raise ValueError(
-            f"{root}: no class folders in it; videos without classes are read from a list of paths"
-        )
+        raise ValueError(f"{root}: no class folders in it; videos without classes are read from a list of paths")
     class_names = tuple(classes) if classes is not None else tuple(folders)
     if unknown := set(folders) - set(class_names):
         raise ValueError(f"{root}: folder {sorted(unknown)[0]!r} is not among the {len(class_names)} classes")
@@ -245,9 +231,7 @@ def read_folder(
             paths += found
             labels += [label] * len(found)
     if not paths:
-        raise ValueError(
-            f"{root}: no videos in its {len(folders)} folders (looked for {', '.join(extensions)})"
-        )
+        raise ValueError(f"{root}: no videos in its {len(folders)} folders (looked for {', '.join(extensions)})")
     return Annotations(_paths(paths, ""), np.array(labels, dtype=np.int64), classes=class_names)
 
 
@@ -256,9 +240,7 @@ def read_videos(source: str, root: Path = "") -> Annotations:
     FileNotFoundError if there is nothing."""
     if os.path.isdir(source):
         # videos right in the folder mean that its subfolders are no classes
-        if any(
-            entry.is_file() and entry.name.lower().endswith(VIDEO_EXTENSIONS) for entry in os.scandir(source)
-        ):
+        if any(entry.is_file() and entry.name.lower().endswith(VIDEO_EXTENSIONS) for entry in os.scandir(source)):
             return from_items((path, -1) for path in find_videos(source))
         return read_folder(source)
     if not os.path.exists(source):
@@ -316,9 +298,7 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
         if not is_time:
             raise ValueError(f"item {i}: start_seconds {start!r} and end_seconds {end!r} must be numbers, or None")
         if (start or 0) < 0 or (end is not None and end <= (start or 0)):
-            raise ValueError(
-                f"item {i}: [start_seconds, end_seconds) is [{start}, {end}), which holds no time"
-            )
+            raise ValueError(f"item {i}: [start_seconds, end_seconds) is [{start}, {end}), which holds no time")
         name = os.fspath(path)
         if isinstance(name, bytes) and b"\0" in name:
             raise ValueError(
@@ -360,9 +340,7 @@ def missing_files_message(annotations: Annotations, missing: NDArray[np.int64]) 
     """One line on `missing`: how many, and the first few names."""
     first = ", ".join(annotations.path(int(i)) for i in missing[:3])
     more = ", ..." if len(missing) > 3 else ""
-    return (
-        f"{len(missing)} of {len(annotations)} files are missing: {first}{more}; check the list and its root"
-    )
+    return f"{len(missing)} of {len(annotations)} files are missing: {first}{more}; check the list and its root"
 
 
 def _label(i: int, label: Any) -> int | list[int]:

@@ -107,7 +107,11 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         self._sampler_options = {"out_of_bound": out_of_bound} if takes_bound else {}
         # A shared tensor: worker processes of an ordinary DataLoader that persist over epochs see set_epoch too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        self._told_epoch = (0, 0)  # how often set_epoch was called, and with what: loaders hear it (see vidload.loading.epochs)
+        # How often set_epoch was called, and with what: loaders hear it (see vidload.loading.epochs).
+        self._told_epoch = (
+            0,
+            0,
+        )
 
         self._num_clips = clips_per_video(self._sampler, self.clip, self.training)
         self.num_views = num_repeats * transform.num_crops * self._num_clips
@@ -273,7 +277,17 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         if self._rules is not None and isinstance(batch, _core.Batch):
             seed = self.seed & 0xFFFF_FFFF_FFFF_FFFF
             batch.draw(
-                self._spec, self._rules, seed, epoch, indices, draws, stands_for, self._fps, out.data_ptr(), self._strides, out
+                self._spec,
+                self._rules,
+                seed,
+                epoch,
+                indices,
+                draws,
+                stands_for,
+                self._fps,
+                out.data_ptr(),
+                self._strides,
+                out,
             )
             return [None] * len(indices)
         frames: list[npt.NDArray[np.int64] | None] = []
@@ -293,9 +307,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         batch.decode(self._spec, self.clip.clip_len, frames, views, out.data_ptr(), self._strides, out)
         return errors
 
-    def request(
-        self, index: int, epoch: int, info: _core.SampleInfo, draw: int = 0, stands_for: int = -1
-    ) -> Request:
+    def request(self, index: int, epoch: int, info: _core.SampleInfo, draw: int = 0, stands_for: int = -1) -> Request:
         """Which frames and boxes sample `index` has in `epoch`; `info` is what the core knows of the video.
 
         draw, stands_for: as of vidload.system.random.sample_rng.
@@ -363,7 +375,8 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         start, end = float(self.annotations.start_seconds[index]), float(self.annotations.end_seconds[index])
         num, den = packet_index.time_base
         pts = packet_index.frame_pts
-        seconds = (pts - pts[0]) * (num / den) + 5e-7  # times that went through a float once must still find their frame
+        # Times that went through a float once must still find their frame.
+        seconds = (pts - pts[0]) * (num / den) + 5e-7
         first = 0 if np.isnan(start) else int(np.searchsorted(seconds, start))
         stop = len(seconds) if np.isnan(end) else int(np.searchsorted(seconds, end))
         if first >= stop:
@@ -406,9 +419,7 @@ def _sampler(name_or_function: str | Sampler) -> tuple[Sampler, bool]:
     if callable(name_or_function):
         return name_or_function, "out_of_bound" in inspect.signature(name_or_function).parameters
     if name_or_function not in sampling.SAMPLERS:
-        raise ValueError(
-            f"sampling {name_or_function!r} is not one of {', '.join(sampling.SAMPLERS)}, nor a function"
-        )
+        raise ValueError(f"sampling {name_or_function!r} is not one of {', '.join(sampling.SAMPLERS)}, nor a function")
     return sampling.SAMPLERS[name_or_function], True
 
 

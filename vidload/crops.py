@@ -242,9 +242,7 @@ def _in_source(
     """Crops (top, left, flip) of `size` in the resized picture -> boxes in the source picture."""
     scale_y, scale_x = height / resized[0], width / resized[1]
     box_height, box_width = size[0] * scale_y, size[1] * scale_x
-    return np.array(
-        [(top * scale_y, left * scale_x, box_height, box_width, flip) for top, left, flip in crops]
-    )
+    return np.array([(top * scale_y, left * scale_x, box_height, box_width, flip) for top, left, flip in crops])
 
 
 @lru_cache(maxsize=64)

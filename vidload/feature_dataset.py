@@ -193,13 +193,9 @@ class FeatureDataset(Dataset[FeatureSample]):
             feature_frames = int(entry.get("feature_frame", num_frames))
             segments = np.array([row["segment"] for row in rows], dtype=np.float64).reshape(len(rows), 2)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(
-                f"{source}: {name}: {error!r}; need numbers, and [start, end] for each segment"
-            ) from None
+            raise ValueError(f"{source}: {name}: {error!r}; need numbers, and [start, end] for each segment") from None
         if not 0 < duration < math.inf:
-            raise ValueError(
-                f"{source}: {name}: duration_second is {duration}; need the length in seconds, above 0"
-            )
+            raise ValueError(f"{source}: {name}: duration_second is {duration}; need the length in seconds, above 0")
         num_frames = max(num_frames, 1)
         if feature_frames < 1:  # no whole snippet: what features there are stand for all of the video
             feature_frames = num_frames
@@ -252,9 +248,7 @@ def read_features(path: str | os.PathLike[str]) -> NDArray[np.float32]:
         )
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-        raise UnreadableVideoError(
-            path, None, f"features of snippet {row} are not finite; make the file again"
-        )
+        raise UnreadableVideoError(path, None, f"features of snippet {row} are not finite; make the file again")
     return features
 
 
@@ -323,9 +317,7 @@ def _read_annotations(
         source, document = os.fspath(annotations), _read_json(annotations)
     entries = document.get("database", document) if isinstance(document, Mapping) else None
     if not isinstance(entries, Mapping) or not all(isinstance(entry, Mapping) for entry in entries.values()):
-        raise ValueError(
-            f'{source}: not understood; need {{NAME: {{"duration_second": ..., "annotations": ...}}}}'
-        )
+        raise ValueError(f'{source}: not understood; need {{NAME: {{"duration_second": ..., "annotations": ...}}}}')
     return source, {name: {**facts.get(name, {}), **entry} for name, entry in entries.items()}
 
 

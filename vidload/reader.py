@@ -331,9 +331,7 @@ class VideoReader:
             )
         return found.astype(np.int64)
 
-    def get_frames_played_at(
-        self, seconds: Sequence[float] | npt.NDArray[np.floating[Any]]
-    ) -> Any:
+    def get_frames_played_at(self, seconds: Sequence[float] | npt.NDArray[np.floating[Any]]) -> Any:
         """Frames by time: uint8 RGB [len(seconds), height, width, 3]. See `frames_played_at`."""
         return self.get_frames_at(self.frames_played_at(seconds))
 

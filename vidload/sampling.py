@@ -211,10 +211,7 @@ def slowfast(
     if rng is not None:
         starts: NDArray[np.floating] = rng.random(num_clips) * delta
     elif use_offset:
-        if num_clips == 1:
-            starts = np.array([delta // 2])
-        else:
-            starts = np.arange(num_clips) * (delta // (num_clips - 1))
+        starts = np.array([delta // 2]) if num_clips == 1 else np.arange(num_clips) * (delta // (num_clips - 1))
     else:
         starts = delta * np.arange(num_clips) / num_clips
     # multiply first: 3 * 63 / 7 is 27, but 3 / 7 * 63 falls just below it and would be truncated to 26

@@ -69,9 +69,7 @@ def random_resized_crop(
     _check_range("random_resized_crop", "area", area)
     _check_range("random_resized_crop", "ratio", ratio)
     if area[1] > 1:
-        raise ValueError(
-            f"random_resized_crop: area is {area}, a crop cannot cover more than the picture (1.0)"
-        )
+        raise ValueError(f"random_resized_crop: area is {area}, a crop cannot cover more than the picture (1.0)")
     return RandomResizedCrop(
         *_common("random_resized_crop", size, flip, mean, std, antialias, square_pixels),
         area=(float(area[0]), float(area[1])),
@@ -227,9 +225,7 @@ def _common(
 
 def _checked_short_side(policy: str, short_side: int, smallest: int) -> int:
     if short_side < smallest:
-        raise ValueError(
-            f"{policy}: short_side is {short_side}, must be at least {smallest} to hold the crop"
-        )
+        raise ValueError(f"{policy}: short_side is {short_side}, must be at least {smallest} to hold the crop")
     return int(short_side)
 
 

@@ -48,9 +48,7 @@ class ConvUnit(nn.Module):
         x = self.conv(x)
         if self.bn is not None:
             x = self.bn(x)
-        return (
-            F.relu(x, inplace=True) if self.relu else x
-        )  # in place: batch norm's backward reads its input only
+        return F.relu(x, inplace=True) if self.relu else x  # in place: batch norm's backward reads its input only
 
 
 def conv_unit(

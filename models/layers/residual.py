@@ -17,9 +17,7 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(
-        self, in_channels: int, planes: int, stride: int = 1, temporal_kernel: int | None = None
-    ) -> None:
+    def __init__(self, in_channels: int, planes: int, stride: int = 1, temporal_kernel: int | None = None) -> None:
         super().__init__()
         out_channels = planes * self.expansion
         flat = None if temporal_kernel is None else 1
@@ -28,9 +26,7 @@ class Bottleneck(nn.Module):
         self.conv3 = conv_unit(planes, out_channels, 1, temporal_kernel=flat, relu=False)
         self.downsample: ConvUnit | None = None
         if stride != 1 or in_channels != out_channels:
-            self.downsample = conv_unit(
-                in_channels, out_channels, 1, stride, temporal_kernel=flat, relu=False
-            )
+            self.downsample = conv_unit(in_channels, out_channels, 1, stride, temporal_kernel=flat, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)

@@ -1,6 +1,6 @@
 """Mutated lists, CSV files, records and states through their readers: each is read, or refused with a ValueError that names the file.
 
-    python tests/fuzz/annotations.py --seconds 60
+python tests/fuzz/annotations.py --seconds 60
 """
 
 from __future__ import annotations
@@ -18,11 +18,30 @@ from vidload.annotations import read_frame_list, read_kinetics_csv, read_list
 _SEEDS = {
     "list.txt": b"a/b c.mp4 0\nd.mp4 1\n\xc3\xa9.avi\t2\n",
     "frames.txt": b"folder 12 0\nother folder 3 40 2\n",
-    "kinetics.csv": b"label,youtube_id,time_start,time_end,split\nriding a bike,abc,1,11,train\n\"a, b\",def,0,10,val\n",
+    "kinetics.csv": b'label,youtube_id,time_start,time_end,split\nriding a bike,abc,1,11,train\n"a, b",def,0,10,val\n',
     "features.jsonl": b'{"settings": {"a": 1}}\n{"name": "v", "duration_second": 3.5, "duration_frame": 90, "feature_frame": 80}\n',
     "annotations.json": b'{"v": {"duration_second": 10, "annotations": [{"segment": [1, 2.5], "label": "x"}]}}',
 }
-_PIECES = (b"\0", b"\xff", b"\n", b"\r", b",", b'"', b"\t", b" ", b"inf", b"nan", b"-1", b"1e400", b"9" * 400, b"[", b"{", b"null", b"\xef\xbb\xbf", b"[" * 5000)
+_PIECES = (
+    b"\0",
+    b"\xff",
+    b"\n",
+    b"\r",
+    b",",
+    b'"',
+    b"\t",
+    b" ",
+    b"inf",
+    b"nan",
+    b"-1",
+    b"1e400",
+    b"9" * 400,
+    b"[",
+    b"{",
+    b"null",
+    b"\xef\xbb\xbf",
+    b"[" * 5000,
+)
 
 
 def read(path: Path, folder: Path) -> None:

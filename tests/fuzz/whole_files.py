@@ -26,13 +26,82 @@ TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))
 
 CLIPS = (
-    *("h264", "h264_no_b_frames", "h264_open_gop", "h264_mkv", "h264_ts", "h264_flv", "h264_fragmented", "h264_raw", "h264_avi"),
-    *("hevc", "hevc_mkv", "vp8", "vp9", "vp9_mp4", "av1", "mpeg4", "mpeg4_packed_avi", "mpeg2_ts", "mjpeg_avi", "h264_edit_list"),
+    *(
+        "h264",
+        "h264_no_b_frames",
+        "h264_open_gop",
+        "h264_mkv",
+        "h264_ts",
+        "h264_flv",
+        "h264_fragmented",
+        "h264_raw",
+        "h264_avi",
+    ),
+    *(
+        "hevc",
+        "hevc_mkv",
+        "vp8",
+        "vp9",
+        "vp9_mp4",
+        "av1",
+        "mpeg4",
+        "mpeg4_packed_avi",
+        "mpeg2_ts",
+        "mjpeg_avi",
+        "h264_edit_list",
+    ),
 )
-_NUMBERS = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 1_000_000, 0x40000000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+_NUMBERS = (
+    0,
+    1,
+    2,
+    7,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    0x10000,
+    1_000_000,
+    0x40000000,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+)
 _BOXES = (
-    *(b"moov", b"trak", b"mdia", b"stbl", b"stsd", b"stts", b"ctts", b"stsz", b"stsc", b"stco", b"stss", b"elst", b"avcC", b"hvcC"),
-    *(b"av1C", b"vpcC", b"moof", b"traf", b"trun", b"tfhd", b"mdat", b"tkhd", b"mdhd", b"idx1", b"strh", b"strf", b"movi", b"RIFF", b"LIST"),
+    *(
+        b"moov",
+        b"trak",
+        b"mdia",
+        b"stbl",
+        b"stsd",
+        b"stts",
+        b"ctts",
+        b"stsz",
+        b"stsc",
+        b"stco",
+        b"stss",
+        b"elst",
+        b"avcC",
+        b"hvcC",
+    ),
+    *(
+        b"av1C",
+        b"vpcC",
+        b"moof",
+        b"traf",
+        b"trun",
+        b"tfhd",
+        b"mdat",
+        b"tkhd",
+        b"mdhd",
+        b"idx1",
+        b"strh",
+        b"strf",
+        b"movi",
+        b"RIFF",
+        b"LIST",
+    ),
 )
 _CHILD_FILES = 100
 _HANG_SECONDS = 60
@@ -146,7 +215,13 @@ def try_one(number: int, clips: list[Path], folder: Path, reference: Path) -> di
     if number % 2 == 0:
         try:
             good = str(clips[0])
-            items = VideoDataset([(str(path), 0), (good, 1)], clip="4x1x2", transform=transforms.random_resized_crop(24), seed=number, dtype=torch.uint8)
+            items = VideoDataset(
+                [(str(path), 0), (good, 1)],
+                clip="4x1x2",
+                transform=transforms.random_resized_crop(24),
+                seed=number,
+                dtype=torch.uint8,
+            )
             loader = VideoLoader(items, batch_size=2, num_workers=number % 3, on_error="skip")
             if 1 not in [int(label) for _, labels in loader for label in labels]:
                 row["finding"] = "the good video was lost"
@@ -194,10 +269,24 @@ def main() -> int:
         clips = [str(videos.make_video(clip, folder / "clips")) for clip in CLIPS]
         while time.monotonic() < end:
             last, at = number + _CHILD_FILES, number
-            command = [sys.executable, __file__, "--child", str(number), str(last), name, str(reference), "--clips", *clips]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+            command = [
+                sys.executable,
+                __file__,
+                "--child",
+                str(number),
+                str(last),
+                name,
+                str(reference),
+                "--clips",
+                *clips,
+            ]
+            with subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+            ) as process:
                 try:
-                    out, errors = process.communicate(timeout=min(_HANG_SECONDS * 20, max(end - time.monotonic(), 1) + _HANG_SECONDS))
+                    out, errors = process.communicate(
+                        timeout=min(_HANG_SECONDS * 20, max(end - time.monotonic(), 1) + _HANG_SECONDS)
+                    )
                 except subprocess.TimeoutExpired:
                     process.kill()
                     out, errors = process.communicate()

@@ -141,6 +141,8 @@ def threads_take_and_drop_without_harm():
     assert pool.num_bytes <= 8 * SIZE
 
 
-for check in [value for value in list(globals().values()) if getattr(value, "__module__", "") == __name__ and callable(value)]:
+for check in [
+    value for value in list(globals().values()) if getattr(value, "__module__", "") == __name__ and callable(value)
+]:
     check()
 print(f"Python {sys.version_info.major}.{sys.version_info.minor}: fine")

@@ -36,9 +36,7 @@ def launch(
     expected = [parameter.size for parameter in kernel.parameters]
     if [len(argument) for argument in arguments] != expected:
         raise PtxError(f"{kernel.name} takes parameters of {expected} bytes")
-    values = {
-        parameter.name: argument for parameter, argument in zip(kernel.parameters, arguments, strict=True)
-    }
+    values = {parameter.name: argument for parameter, argument in zip(kernel.parameters, arguments, strict=True)}
     block_threads, num_blocks = int(np.prod(block)), int(np.prod(grid))
     together = max(1, MAX_LANES // block_threads)
     for first in range(0, num_blocks, together):
@@ -84,9 +82,7 @@ class _Machine:
                 here = np.flatnonzero(counters == at)
                 blocks += 1
                 if blocks > MAX_BLOCKS:
-                    raise PtxError(
-                        f"{self.kernel.name} does not end within {MAX_BLOCKS} runs of straight code"
-                    )
+                    raise PtxError(f"{self.kernel.name} does not end within {MAX_BLOCKS} runs of straight code")
                 while True:
                     instruction, meaning = self.program[at]
                     at += 1
@@ -141,11 +137,7 @@ class _Machine:
         register = self.registers.get(name)
         if register is None:
             raise PtxError(f"{name} is not a register")
-        if (
-            values.dtype != bool
-            and register.dtype != bool
-            and values.dtype.itemsize != register.dtype.itemsize
-        ):
+        if values.dtype != bool and register.dtype != bool and values.dtype.itemsize != register.dtype.itemsize:
             if not is_relaxed or values.dtype.itemsize > register.dtype.itemsize or values.dtype.kind == "f":
                 raise PtxError(f"{values.dtype} does not fit {name} of {register.dtype.itemsize} bytes")
             values = values.astype(f"{values.dtype.kind}{register.dtype.itemsize}")
@@ -236,9 +228,7 @@ def _load(machine: _Machine, instruction: Instruction) -> None:
     registers = _vector(instruction.operands[0], instruction)
     addresses = _addresses(machine, instruction.operands[1], dtype.itemsize * len(registers))
     for i, register in enumerate(registers):
-        values = machine.memory.load(
-            addresses + np.uint64(i * dtype.itemsize), dtype, "nc" in instruction.modifiers
-        )
+        values = machine.memory.load(addresses + np.uint64(i * dtype.itemsize), dtype, "nc" in instruction.modifiers)
         machine.write(register, values, is_relaxed=True)
 
 
@@ -253,9 +243,7 @@ def _load_parameter(machine: _Machine, instruction: Instruction) -> None:
         data = machine.parameters[source.base][begin : begin + dtype.itemsize]
         if len(data) < dtype.itemsize or begin % dtype.itemsize:
             raise PtxError(f"outside the parameter, or misaligned: {instruction.text}")
-        machine.write(
-            register, np.broadcast_to(np.frombuffer(data, dtype), machine._shape()).copy(), is_relaxed=True
-        )
+        machine.write(register, np.broadcast_to(np.frombuffer(data, dtype), machine._shape()).copy(), is_relaxed=True)
 
 
 @_forms(*(f"st{space}{vector}.{t}" for space in ("", ".global") for vector in VECTORS for t in MEMORY_TYPES))
@@ -265,9 +253,7 @@ def _store(machine: _Machine, instruction: Instruction) -> None:
     registers = _vector(instruction.operands[1], instruction)
     addresses = _addresses(machine, instruction.operands[0], size * len(registers))
     for i, register in enumerate(registers):
-        machine.memory.store(
-            addresses + np.uint64(i * size), machine.read(register, ptx_type, is_relaxed=True)
-        )
+        machine.memory.store(addresses + np.uint64(i * size), machine.read(register, ptx_type, is_relaxed=True))
 
 
 @_forms(*_with("mov", (*INTEGERS, *BITS, "f32", "pred")), "cvta.to.global.u64", "cvta.global.u64")
@@ -421,9 +407,7 @@ COMBINATIONS = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xo
 
 
 @_forms(*(f"setp.{comparison}.{t}" for comparison in COMPARISONS for t in (*INTEGERS, *BITS, "f32")))
-@_forms(
-    *(f"setp.{c}.{how}.{t}" for c in COMPARISONS for how in COMBINATIONS for t in (*INTEGERS, *BITS, "f32"))
-)
+@_forms(*(f"setp.{c}.{how}.{t}" for c in COMPARISONS for how in COMBINATIONS for t in (*INTEGERS, *BITS, "f32")))
 def _set_predicate(machine: _Machine, instruction: Instruction) -> None:
     a, b = (machine.read(operand, instruction.modifiers[-1]) for operand in instruction.operands[1:3])
     result = COMPARISONS[instruction.modifiers[0]](a, b)

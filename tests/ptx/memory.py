@@ -101,7 +101,5 @@ class Memory:
         if outside.any():
             address, buffer = int(addresses[outside][0]), int(buffers[outside][0])
             below = self._buffers[buffer].name if buffer >= 0 else "nothing"
-            raise PtxError(
-                f"{action} of {size} bytes out of bounds at {address:#x}; the buffer below it is {below}"
-            )
+            raise PtxError(f"{action} of {size} bytes out of bounds at {address:#x}; the buffer below it is {below}")
         return buffers

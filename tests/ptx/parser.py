@@ -92,9 +92,7 @@ def _parameters(text: str) -> list[Parameter]:
     parameters: list[Parameter] = []
     end = 0
     for declaration in filter(None, (part.strip() for part in text.split(","))):
-        match = re.fullmatch(
-            r"\.param\s+(?:\.align\s+(\d+)\s+)?\.([busf]\d+)\s+([\w$]+)(?:\[(\d+)\])?", declaration
-        )
+        match = re.fullmatch(r"\.param\s+(?:\.align\s+(\d+)\s+)?\.([busf]\d+)\s+([\w$]+)(?:\[(\d+)\])?", declaration)
         if match is None:
             raise PtxError(f"parameter not understood: {declaration}")
         align, ptx_type, name, count = match.groups()

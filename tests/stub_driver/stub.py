@@ -45,10 +45,31 @@ def build() -> Path:
         with tempfile.TemporaryDirectory(dir=tempfile.gettempdir()) as name:
             fresh = Path(name) / "stub"
             fresh.mkdir()
-            flags = ["-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", f"-I{CSRC}"]
-            libraries = {"libcuda.so.1": ("cuda_stub.cpp", []), "libnvcuvid.so.1": ("nvcuvid_stub.cpp", _ffmpeg_flags(fresh))}
+            flags = [
+                "-std=c++17",
+                "-O1",
+                "-g",
+                "-fPIC",
+                "-shared",
+                "-fvisibility=hidden",
+                "-Wall",
+                "-Wextra",
+                f"-I{CSRC}",
+            ]
+            libraries = {
+                "libcuda.so.1": ("cuda_stub.cpp", []),
+                "libnvcuvid.so.1": ("nvcuvid_stub.cpp", _ffmpeg_flags(fresh)),
+            }
             for library, (source, more) in libraries.items():
-                command = ["g++", *flags, f"-Wl,-soname,{library}", "-o", str(fresh / library), str(HERE / source), *more]
+                command = [
+                    "g++",
+                    *flags,
+                    f"-Wl,-soname,{library}",
+                    "-o",
+                    str(fresh / library),
+                    str(HERE / source),
+                    *more,
+                ]
                 done = subprocess.run(command, capture_output=True, text=True, timeout=300)
                 assert done.returncode == 0, done.stderr
             if not folder.exists():

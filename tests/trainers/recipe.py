@@ -83,7 +83,12 @@ def run(trainer: str, videos: list[str], checkpoint: str, resume_from: str | Non
 
         model = Module()
         options = ("logger", "enable_progress_bar", "enable_model_summary")
-        names["trainer_options"] = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", **dict.fromkeys(options, False)}
+        names["trainer_options"] = {
+            "accelerator": "cpu",
+            "devices": 2,
+            "strategy": "ddp",
+            **dict.fromkeys(options, False),
+        }
     if trainer == "Fabric":
         names["fabric_options"] = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
     if trainer == "Transformers":

@@ -28,9 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nvidload {args.command}: stopped", file=sys.stderr)
         return 130
-    except (
-        BrokenPipeError
-    ):  # `vidload inspect … | head`; stdout is gone, also for what Python flushes at exit
+    except BrokenPipeError:  # `vidload inspect … | head`; stdout is gone, also for what Python flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (VideoError, OSError, ValueError, RuntimeError, MemoryError, ModuleNotFoundError) as error:

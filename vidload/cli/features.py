@@ -50,9 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="class scores, or the pooled features before the classifier (default: %(default)s)",
     )
     parser.add_argument("--window", type=int, default=16, help="frames of a snippet (default: %(default)s)")
-    parser.add_argument(
-        "--stride", type=int, default=16, help="frames from snippet to snippet (default: %(default)s)"
-    )
+    parser.add_argument("--stride", type=int, default=16, help="frames from snippet to snippet (default: %(default)s)")
     parser.add_argument("--format", default="npy", choices=("npy", "csv"), help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=8, help="snippets at once (default: %(default)s)")
     parser.add_argument("--device", help="default: cuda if there is one, else cpu")

@@ -41,9 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     videos = read_videos(args.list_or_dir, args.root)
     start = time.perf_counter()
-    summary = build_index(
-        videos.path_list(), args.output, num_workers=args.num_workers, progress=sys.stderr.isatty()
-    )
+    summary = build_index(videos.path_list(), args.output, num_workers=args.num_workers, progress=sys.stderr.isatty())
     seconds = time.perf_counter() - start
     num_good = summary.num_files - len(summary.failures)
     unchanged = summary.num_files - summary.num_scanned

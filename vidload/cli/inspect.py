@@ -51,9 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("file", metavar="FILE", help="a video")
     parser.add_argument("--all", action="store_true", help="show every GOP, not just the first lines")
-    parser.add_argument(
-        "--png", metavar="FILE", help="also draw the packets as a bar chart (needs matplotlib)"
-    )
+    parser.add_argument("--png", metavar="FILE", help="also draw the packets as a bar chart (needs matplotlib)")
     parser.set_defaults(run=run)
 
 
@@ -162,9 +160,7 @@ def cost_table(reader: VideoReader) -> list[str]:
     for clip in CLIPS:
         spec = sampling.ClipSpec.parse(clip)
         plans = [
-            reader.plan(
-                sampling.segments(reader.num_frames, reader.average_fps, spec, sample_rng(0, 0, i)).ravel()
-            )
+            reader.plan(sampling.segments(reader.num_frames, reader.average_fps, spec, sample_rng(0, 0, i)).ravel())
             for i in range(_NUM_SAMPLES)
         ]
         decoded = statistics.mean(plan.num_packets_decoded for plan in plans)
@@ -215,9 +211,7 @@ def draw_packets(reader: VideoReader, path: str) -> None:
             axes.bar(where, sizes[where] / 1000, width=1.0, color=color, label=f"{label} ({len(where)})")
     axes.set_xlabel("packet, in decode order")
     axes.set_ylabel("kilobytes")
-    axes.set_title(
-        f"{os.path.basename(reader.name)}: {reader.codec}, {reader.num_frames} frames", parse_math=False
-    )
+    axes.set_title(f"{os.path.basename(reader.name)}: {reader.codec}, {reader.num_frames} frames", parse_math=False)
     axes.margins(x=0.005)
     axes.legend()
     figure.savefig(path)

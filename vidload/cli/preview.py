@@ -47,9 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="clip_len x frame_interval x num_clips (default: 32x2x1, one clip of 32 frames, every second)",
     )
     parser.add_argument("--transform", default=TRANSFORMS[0], choices=TRANSFORMS, help="default: %(default)s")
-    parser.add_argument(
-        "--size", type=int, default=224, help="side of the crop in pixels (default: %(default)s)"
-    )
+    parser.add_argument("--size", type=int, default=224, help="side of the crop in pixels (default: %(default)s)")
     parser.add_argument(
         "--sampling", default="segments", choices=sorted(sampling.SAMPLERS), help="default: %(default)s"
     )

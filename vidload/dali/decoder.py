@@ -144,7 +144,8 @@ class DaliDecoder:
             for place, clip in zip(batch.places, clips, strict=True):
                 batch.out[place].copy_(torch.utils.dlpack.from_dlpack(clip), non_blocking=True)
             if batch.out.device.type == "cuda":
-                torch.cuda.current_stream(batch.out.device).synchronize()  # DALI uses the memory again, on its own stream
+                # DALI uses the memory again, on its own stream.
+                torch.cuda.current_stream(batch.out.device).synchronize()
         self._pipeline.release_outputs()
         self._fed.popleft()
         batch.inputs = []
@@ -157,7 +158,9 @@ class DaliDecoder:
         self._fed.clear()
         if self._is_strict or not broken:
             raise error
-        warnings.warn(f"DALI failed on one of {len(broken)} videos, which are decoded again without it: {error}", stacklevel=2)
+        warnings.warn(
+            f"DALI failed on one of {len(broken)} videos, which are decoded again without it: {error}", stacklevel=2
+        )
         self.fallbacks["DALI failed"] += len(broken)
         for sample in broken:
             sample.start_again()

@@ -91,8 +91,7 @@ def _graph(
     else:
         video = pixels.gpu() if device == "gpu" else pixels
     crops = [
-        _crop(dataset, video, order[repeat], boxes[crop], flips[crop], augment)
-        for repeat, crop in _crops(dataset)
+        _crop(dataset, video, order[repeat], boxes[crop], flips[crop], augment) for repeat, crop in _crops(dataset)
     ]
     clips = crops[0] if len(crops) == 1 else fn.stack(*crops)
     return fn.reshape(clips, shape=list(dataset.sample_shape)), labels
@@ -104,9 +103,7 @@ def _crops(dataset: ClipDataset) -> list[tuple[int, int]]:
     return [(repeat, repeat * num_crops + crop) for repeat in range(dataset.num_repeats) for crop in range(num_crops)]
 
 
-def _crop(
-    dataset: ClipDataset, video: Graph, order: Graph, box: Graph, flip: Graph, augment: Augment | None
-) -> Graph:
+def _crop(dataset: ClipDataset, video: Graph, order: Graph, box: Graph, flip: Graph, augment: Augment | None) -> Graph:
     """video [U, H, W, 3] -> the clips of one crop, in the order of axes of dataset.layout without N: [clips, C, T, h, w] or so."""
     transform = dataset.transform
     height, width = transform.size

@@ -57,7 +57,9 @@ def dali_pipeline(
     if device not in CODECS:
         raise ValueError(f"device {device!r} is not one of {', '.join(CODECS)}")
     if base.dtype == torch.bfloat16:
-        raise ValueError("dtype bfloat16 is unknown to DALI; use float16, float32 or uint8, or VideoLoader(decoder='dali')")
+        raise ValueError(
+            "dtype bfloat16 is unknown to DALI; use float16, float32 or uint8, or VideoLoader(decoder='dali')"
+        )
     if shuffle and sampler is not None:
         raise ValueError("sampler is given, so shuffle must be False: the sampler decides the order")
     num_threads = available_cores() if num_threads is None else max(num_threads, 1)

@@ -116,7 +116,9 @@ class Sample:
         num_frames, *_, index = self.info
         outside = request.frames[(request.frames < 0) | (request.frames >= num_frames)]
         if len(outside) > 0:
-            self._error = FrameIndexError(self._path, None, f"frame_index {outside[0]} is out of range [0, {num_frames})")
+            self._error = FrameIndexError(
+                self._path, None, f"frame_index {outside[0]} is out of range [0, {num_frames})"
+            )
             return None
         streams = self._dataset.annotations.streams
         is_named = streams is not None and streams[self._index] >= 0

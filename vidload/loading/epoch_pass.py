@@ -30,7 +30,9 @@ from vidload.system import cuda
 from vidload.system.random import sample_rng
 
 _MAX_SUBSTITUTES = 10
-_ALWAYS_ALLOWED_FAILURES = 20  # where max_failures is a share: a few bad files at the start of an epoch are no sign of anything
+_ALWAYS_ALLOWED_FAILURES = (
+    20  # where max_failures is a share: a few bad files at the start of an epoch are no sign of anything
+)
 # What is on its way if prefetch_factor is None: at least so many batches, and so many samples per thread as fit into so much memory,
 # whichever of the two is more. Where samples are small, a slow one in front of many does not leave the threads without work.
 _MIN_BATCHES_AHEAD = 2
@@ -183,7 +185,8 @@ class EpochPass:
             order.restore(state["of_samplers"])
         self._state_of_samplers = order.state()
         if order.generator is not None:
-            torch.empty((), dtype=torch.int64).random_(generator=order.generator)  # DataLoader draws a seed for its workers first
+            # DataLoader draws a seed for its workers first.
+            torch.empty((), dtype=torch.int64).random_(generator=order.generator)
         self._next_sample = 0 if state is None else state["next_sample"]
         self._next_batch = 0 if state is None else state["next_batch"]
         self._index_batches = order.batches(self._next_sample, self._next_batch)
@@ -195,7 +198,10 @@ class EpochPass:
     def _fill(self) -> None:
         """Starts what may be on its way by now; if nothing is, waits until one batch is."""
         while not self._is_ended:
-            while self._num_indexing < (self._samples_indexing if self._batches_ahead != 0 else 1) and self._start_indexing():
+            while (
+                self._num_indexing < (self._samples_indexing if self._batches_ahead != 0 else 1)
+                and self._start_indexing()
+            ):
                 pass
             if not self._indexing or self._is_far_ahead():
                 return
@@ -318,7 +324,9 @@ class EpochPass:
             other = int(rng.random() * len(dataset))
             try:
                 # Its clip is its own too: the epoch may hold the other video beside it.
-                dataset.load_one(partial(self._parts.new_batch, [other]), other, self._epoch, out, draw, stands_for=index)
+                dataset.load_one(
+                    partial(self._parts.new_batch, [other]), other, self._epoch, out, draw, stands_for=index
+                )
                 return other
             except VideoError as failed:
                 self._parts.tally.note_failure(other, failed, self._parts.on_error)

@@ -132,7 +132,8 @@ class VideoLoader(DataLoader[Any]):
         self.shuffle = shuffle
         if shuffle and sampler is None and batch_sampler is None and generator is None:
             sampler, shuffle = EpochSampler(dataset), None
-        if isinstance(batch_sampler, EpochBatchSampler) and sampler is None:  # another loader's: Lightning rebuilds with it
+        # Another loader's: Lightning rebuilds with it.
+        if isinstance(batch_sampler, EpochBatchSampler) and sampler is None:
             sampler, batch_size, drop_last = batch_sampler.sampler, batch_sampler.batch_size, batch_sampler.drop_last
             batch_sampler = None
         if isinstance(collate_fn, Collate):
@@ -151,7 +152,8 @@ class VideoLoader(DataLoader[Any]):
         }
         known = inspect.signature(DataLoader.__init__).parameters  # in_order came with torch 2.6
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="This DataLoader will create")  # threads, and as many as were asked for
+            # Threads, and as many as were asked for.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
             super().__init__(
                 dataset,
                 batch_size,
@@ -243,9 +245,7 @@ class VideoLoader(DataLoader[Any]):
 
     @property
     def _order(self) -> Order:
-        return Order(
-            self.dataset, self.sampler, self.batch_sampler, self.batch_size, self.drop_last, self.generator
-        )
+        return Order(self.dataset, self.sampler, self.batch_sampler, self.batch_size, self.drop_last, self.generator)
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration's epoch: sets the random numbers, and the order where the sampler has a set_epoch.
@@ -319,7 +319,9 @@ class VideoLoader(DataLoader[Any]):
         self._order.check_state(state)
         for name, here in (("num_samples", len(self.dataset)), ("seed", base.seed)):  # type: ignore[arg-type]
             if state[name] != here:
-                raise ValueError(f"loader state: {name} is {state[name]} there and {here} here; it is of another dataset")
+                raise ValueError(
+                    f"loader state: {name} is {state[name]} there and {here} here; it is of another dataset"
+                )
         next_sample = state["next_sample"] * state["num_replicas"] // self._order.num_replicas
         of_samplers = {name: state[name] for name in ("generators", "samplers")}
         self._place.resume = {**state, "next_sample": next_sample, "of_samplers": of_samplers}

@@ -100,7 +100,9 @@ class Order:
             try:
                 torch.Generator(generator.device).set_state(torch.tensor(numbers, dtype=torch.uint8))
             except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-                raise ValueError(f"loader state: generators hold one that is no state of the loader's ({error})") from None
+                raise ValueError(
+                    f"loader state: generators hold one that is no state of the loader's ({error})"
+                ) from None
 
     def _generators(self) -> list[torch.Generator]:
         """The loader's and the samplers' own, each once."""

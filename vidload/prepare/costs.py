@@ -78,7 +78,8 @@ def cost_table(costs: Sequence[Cost]) -> str:
     for cost in costs:
         psnr = "" if math.isnan(cost.psnr) else f"{cost.psnr:.1f}"
         cells = " ".join(
-            f"{f'{packets:.0f}':>4} {f'{ms:.1f}':>7}" for packets, ms in zip(cost.packets, cost.milliseconds, strict=True)
+            f"{f'{packets:.0f}':>4} {f'{ms:.1f}':>7}"
+            for packets, ms in zip(cost.packets, cost.milliseconds, strict=True)
         )
         lines.append(
             f"{cost.name:<14} {cost.num_bytes / 1e6:>9.1f} {cost.vs_source:>8.2f}x {cost.vs_jpeg:>7.2f}x {psnr:>6} {cells}"

@@ -150,7 +150,9 @@ class _Facts:
         earlier, self._videos = read_facts(self.path)
         differing = [key for key in settings if earlier and earlier.get(key) != settings[key]]
         if differing:
-            raise ValueError(f"{folder}: holds features made with another {', '.join(differing)}; choose another folder")
+            raise ValueError(
+                f"{folder}: holds features made with another {', '.join(differing)}; choose another folder"
+            )
 
     def is_done(self, task: Task) -> bool:
         known = self._videos.get(Path(task.name).stem, {})
@@ -189,6 +191,4 @@ def _write(path: Path, features: NDArray[np.float32]) -> None:
             np.save(file, features)
         else:
             header = ",".join(f"f{k}" for k in range(features.shape[1]))
-            np.savetxt(
-                file, features, fmt="%.9g", delimiter=",", header=header, comments=""
-            )  # 9 digits: exact
+            np.savetxt(file, features, fmt="%.9g", delimiter=",", header=header, comments="")  # 9 digits: exact

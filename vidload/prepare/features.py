@@ -62,9 +62,7 @@ class FeatureExtractor:
         num_workers: int | None = None,
     ) -> None:
         if getattr(model, "recipe", None) is None or not hasattr(model, "forward_features"):
-            raise TypeError(
-                f"features need a recognizer made by vidload.models.create, got {type(model).__name__}"
-            )
+            raise TypeError(f"features need a recognizer made by vidload.models.create, got {type(model).__name__}")
         for name, value in (("window", window), ("stride", stride), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"{name} is {value}, must be at least 1")
@@ -124,9 +122,7 @@ class FeatureExtractor:
     def _features(self, pixels: torch.Tensor) -> NDArray[np.float32]:
         """uint8 [N, frames, 3, H, W] to float32 [N, channels]."""
         clips = (pixels.to(self.device, non_blocking=True).float() - self._mean) / self._std
-        clips = (
-            clips.unsqueeze(3) if self._is_by_frame else clips.transpose(1, 2)
-        )  # NVCTHW with T = 1, or NCTHW
+        clips = clips.unsqueeze(3) if self._is_by_frame else clips.transpose(1, 2)  # NVCTHW with T = 1, or NCTHW
         features = self.model.forward_features(clips)
         features = self.model.forward_head(features, pre_logits=self.output == "pooled")
         return np.asarray(features.float().cpu().numpy())
@@ -165,9 +161,7 @@ class FeatureExtractor:
         for error in batch.errors():
             if error is not None:
                 raise error
-        batch.decode(
-            spec, 1, [*runs], [*views], out.data_ptr(), (sample, frame, frame, channel, row, column), out
-        )
+        batch.decode(spec, 1, [*runs], [*views], out.data_ptr(), (sample, frame, frame, channel, row, column), out)
         return batch, out
 
 

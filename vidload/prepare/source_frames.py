@@ -220,7 +220,8 @@ class _Resizer:
         to_siting = "center" if target.is_jpeg else "left"
         siting = f"in_chroma_loc={target.source_siting}:out_chroma_loc={to_siting}"
         from_range, to_range = (
-            "full" if color_range == FULL_RANGE else "limited" for color_range in (target.source_range, target.color_range)
+            "full" if color_range == FULL_RANGE else "limited"
+            for color_range in (target.source_range, target.color_range)
         )
         resize = f"{size[0]}:{size[1]}:{_SCALE_FLAGS}:{siting}:in_range={from_range}:out_range={to_range}"
         if target.is_rgb:

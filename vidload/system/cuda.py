@@ -28,7 +28,9 @@ def cuda_device(device: str | int | torch.device | None) -> torch.device | None:
     if named.type != "cuda":
         raise ValueError(f"device {str(named)!r} is neither 'cpu' nor a CUDA device such as 'cuda' or 'cuda:1'")
     if not _core.has_cuda_kernels():
-        raise RuntimeError(f"device={str(named)!r}: this build of vidload has no CUDA kernels; rebuild it where nvcc is installed")
+        raise RuntimeError(
+            f"device={str(named)!r}: this build of vidload has no CUDA kernels; rebuild it where nvcc is installed"
+        )
     problem = _core.why_no_cuda_driver()
     if problem:
         raise RuntimeError(f"device={str(named)!r}: {problem}")

@@ -56,9 +56,7 @@ def _cuda() -> dict[str, Any]:
         try:
             version, devices = _core.cuda_devices()
             result["driver"] = f"{version // 1000}.{version % 1000 // 10}"
-            result["devices"] = [
-                {**device, "nvdec": _core.nvdec_capabilities(i)} for i, device in enumerate(devices)
-            ]
+            result["devices"] = [{**device, "nvdec": _core.nvdec_capabilities(i)} for i, device in enumerate(devices)]
         except RuntimeError as error:
             result["problem"] = str(error)
     return result

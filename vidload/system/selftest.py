@@ -181,5 +181,3 @@ def _batches_on_gpu(name: str, path: str, gpu: torch.device, num_clips: int) -> 
             f"{stats['num_nvdec_creations']} NVDEC decoders made, fallbacks {stats['fallbacks'] or 'none'}"
         )
         yield Check(f"{name}: batches, decoder={decoder!r}", found, is_good)
-
-
