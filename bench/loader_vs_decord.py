@@ -20,6 +20,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ from workers import (
 )
 
 CLIPS = ("1x1x3", "1x1x8", "32x2x1", "4x16x1", "8x8x1")
+SOURCE_CLIP = "8x8x1"  # of the rows per source
+SOURCE_JOBS = 16  # clips per source and round
+MAX_SOURCES = 12
 TITLES = {
     "vidload": "vidload",
     "decord": "decord",
@@ -86,6 +90,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="vidload_bench_") as temporary:
         folder = Path(temporary)
         jobs, cases = make_jobs(sets, folder, args.clips)
+        source_jobs, source_cases = make_jobs(by_source(sets), folder, [SOURCE_CLIP])
+        source_cases = [replace(case, first=case.first + len(jobs)) for case in source_cases]
+        jobs += source_jobs
         jobs_file = folder / "jobs.json"
         jobs_file.write_text(json.dumps(jobs))
         workers, result["versions"], result["missing"] = start_workers(
@@ -107,6 +114,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             if worst > MAX_DIFFERENCE:
                 raise RuntimeError(f"these are not the same frames: {result['differences']}")
             result["seconds"] = measure(workers, cases, args, started)
+            result["by_source"] = measure_sources(workers, source_cases)
             result["overhead_microseconds"] = {
                 case.clip: workers["vidload"].ask(do="overhead", jobs=case.jobs(0, 3 * CLIPS_A_ROUND))["microseconds"]
                 for case in cases
@@ -129,6 +137,30 @@ def video_sets(data: Path | None) -> dict[str, list[Item]]:
     else:
         folders = {f"keyint {keyint}": folder for keyint, folder in build_data.build().items()}
     return {name: [(path, 0) for path in build_data.videos_in(folder)] for name, folder in folders.items()}
+
+
+def by_source(sets: dict[str, list[Item]]) -> dict[str, list[Item]]:
+    """The files of each set apart by what was filmed, "keyint 250: water"; of videos of one's own every file is a source."""
+    apart: dict[str, list[Item]] = {}
+    for name, items in sets.items():
+        sources: dict[str, list[Item]] = {}
+        for item in items:
+            sources.setdefault(build_data.source_of(item[0]), []).append(item)
+        apart |= {f"{name}: {source}": files for source, files in list(sources.items())[:MAX_SOURCES]}
+    return apart
+
+
+def measure_sources(workers: dict[str, Worker], cases: list[Case]) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """Case's set name -> loader -> seconds of each of MIN_ROUNDS rounds."""
+    seconds: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for case in cases:
+        workers["vidload"].ask(do="time", jobs=case.jobs(0, SOURCE_JOBS))
+    for round_number in range(MIN_ROUNDS):
+        for case in cases:
+            for name, worker in workers.items():
+                taken = worker.timed(do="time", jobs=case.jobs(round_number, SOURCE_JOBS))
+                seconds.setdefault(case.set_name, {}).setdefault(name, []).append(taken)
+    return seconds
 
 
 def measure(workers: dict[str, Worker], cases: list[Case], args: argparse.Namespace, started: float) -> Seconds:
@@ -236,10 +268,11 @@ def report(result: dict[str, Any]) -> str:
             worst = [min(ratios[name][i] for name in peers) for i in range(len(of_set))]
             lines.append(f"Worst clip against the best of all: {min(worst):.2f}x.")
         lines += ["", cpu_table(set_name, of_set, names)]
+    lines += ["", source_table(result["by_source"])]
     overhead = result["overhead_microseconds"]
     lines += [
         "",
-        "A clip outside C++ (processor time of the calling thread, batch 8): "
+        "Outside C++, per clip (processor time of the calling thread, batch 8): "
         + ", ".join(f"{clip} {value:.0f} µs" for clip, value in overhead.items())
         + ".",
     ]
@@ -251,6 +284,29 @@ def report(result: dict[str, Any]) -> str:
     if "dali" in result:
         lines += ["", dali_rows.report(result["dali"]).rstrip()]
     return "\n".join(lines) + f"\n\nMeasured in {result['minutes']:.1f} minutes.\n"
+
+
+def source_table(by_source: dict[str, dict[str, list[dict[str, float]]]]) -> str:
+    """How much depends on what was filmed: a row per source, and the range."""
+    rows = []
+    ranges: dict[str, list[float]] = {"decord": [], "others": []}
+    for source, seconds in by_source.items():
+        ours = rates(seconds, "vidload")
+        ratios = {name: ratio(ours, rates(seconds, name)) for name in seconds if name != "vidload"}
+        row = [source, str(ours)]
+        if "decord" in ratios:
+            ranges["decord"].append(ratios.pop("decord"))
+            row.append(f"{ranges['decord'][-1]:.2f}x")
+        if ratios:
+            best = min(ratios, key=lambda name: ratios[name])
+            ranges["others"].append(ratios[best])
+            row.append(f"{ratios[best]:.2f}x ({TITLES[best]})")
+        rows.append(row)
+    names = {"decord": "over decord", "others": "over the best of the others"}
+    ranges = {name: values for name, values in ranges.items() if values}
+    header = [f"by source, {SOURCE_CLIP}", "vidload", *(names[name] for name in ranges)]
+    said = [f"{names[name]} {min(values):.2f}-{max(values):.2f}x" for name, values in ranges.items()]
+    return markdown_table(header, rows) + (f"\n\nRange: {', '.join(said)}." if said else "")
 
 
 def cpu_table(set_name: str, of_set: dict[str, dict[str, list[dict[str, float]]]], names: list[str]) -> str:
@@ -266,7 +322,7 @@ def cpu_table(set_name: str, of_set: dict[str, dict[str, list[dict[str, float]]]
             row.append(f"{theirs.median:.1f} ({values[-1]:.2f}x)")
         rows.append(row)
     rows.append(["geometric mean", "", *(f"{geometric_mean(values):.2f}x" for values in ratios.values())])
-    header = [f"{set_name}, processor ms a clip", *(TITLES[name] for name in names), "floor"]
+    header = [f"{set_name}, processor ms per clip", *(TITLES[name] for name in names), "floor"]
     return markdown_table(header, rows)
 
 
