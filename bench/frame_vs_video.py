@@ -1,10 +1,10 @@
-"""The frame-vs-video gap: clips a second from extracted JPEG frames, from video, and from prepared video.
+"""The frame-vs-video gap: clips per second from extracted JPEG frames, from video, and from prepared video.
 
-    python bench/peers.py --install && python bench/frame_vs_video.py     # under 6 minutes on 2 cores
+    python bench/peers.py --install && python bench/frame_vs_video.py     # about 9 minutes on 2 cores
     python bench/frame_vs_video.py --data videos --minutes 20
 
 In: real clips (build_data.py's, or --data DIR). JPEG frames and prepared videos are made of them once, in
-bench/data. Out: Markdown on stdout and bench/results/frame_vs_video.{md,json}, with two plots beside them. Every
+bench/data. Out: Markdown on stdout and bench/results/frame_vs_video.{md,json}, with three plots beside them. Every
 loader gives the same frames and crops, one after the other in each round, so that what disturbs a round disturbs
 all. The others run as their users run them; see peers.py.
 
@@ -256,7 +256,7 @@ def check_same(
 def measure_steps(
     sources: list[Source], workers: dict[str, Worker], case_of: CaseOf, num_steps: int
 ) -> list[dict[str, Any]]:
-    """Seconds an iteration of each published step, with each loader ahead of a timer."""
+    """Seconds per iteration of each published step, with each loader ahead of a timer."""
     rows: list[dict[str, Any]] = []
     for step in TRAINING_STEPS if num_steps > 0 else ():
         if ("original", step.clip) not in case_of:
@@ -275,7 +275,7 @@ def measure_steps(
 def measure_rounds(
     sources: list[Source], workers: dict[str, Worker], case_of: CaseOf, clips: list[str], deadline: float
 ) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """clip spec -> source -> what Worker.timed tells of each round."""
+    """clip spec -> source -> what Worker.timed returns for each round."""
     taken: dict[str, dict[str, list[dict[str, float]]]] = {
         clip: {source.name: [] for source in sources} for clip in clips
     }
@@ -334,7 +334,7 @@ def disk_table(result: dict[str, Any]) -> str:
 
 
 def clip_tables(result: dict[str, Any]) -> list[str]:
-    """Milliseconds and clips a second, processor time, ratios."""
+    """Milliseconds and clips per second, processor time, ratios."""
     seconds = result["seconds"]
     clips = list(seconds)
     names = list(seconds[clips[0]])
@@ -365,19 +365,19 @@ def clip_tables(result: dict[str, Any]) -> list[str]:
             )
     mean = "geometric mean"
     return [
-        f"Milliseconds a clip, all workers together, median of {num_rounds} rounds ± half the range.",
+        f"Milliseconds per clip, all workers together, median of {num_rounds} rounds ± half the range.",
         "",
         markdown_table(["", *clips], wall),
         "",
-        "Clips a second.",
+        "Clips per second.",
         "",
         markdown_table(["", *clips, mean], rate),
         "",
-        "Processor milliseconds a clip, summed over processes and threads.",
+        "Processor milliseconds per clip, summed over processes and threads.",
         "",
         markdown_table(["", *clips, mean], cpu),
         "",
-        "Clips a second as a multiple of others', median over the rounds.",
+        "Clips per second as a multiple of others', median over the rounds.",
         "",
         markdown_table(["", *clips, mean], ratios),
     ]
@@ -393,7 +393,7 @@ def step_table(result: dict[str, Any]) -> list[str]:
             cells.append(f"{value:.3f}" if value > KEPT_UP * row["step"] else f"**{value:.3f}**")
         rows.append(cells)
     return [
-        "Seconds an iteration when the accelerator is a **timer** of the published step's length: no model runs here. The loader "
+        "Seconds per iteration when the accelerator is a **timer** of the published step's length: no model runs here. The loader "
         "runs ahead of it on all cores. Bold: the loader kept up. Published: s/iter from frames / from video on 8 V100, MMAction2, "
         "June 2020 (2022 in brackets; dense: a keyframe every 16 frames), frames from Memcached and videos from disk.",
         "",
@@ -416,7 +416,7 @@ COLORS = {
 
 
 def draw_gap(result: dict[str, Any], path: Path) -> None:
-    """Seconds an iteration, a group of bars for each model."""
+    """Seconds per iteration, a group of bars for each model."""
     from matplotlib.figure import Figure
 
     rows = result["steps"]
@@ -432,10 +432,46 @@ def draw_gap(result: dict[str, Any], path: Path) -> None:
             [i - 0.45, i + 0.45], [row["step"]] * 2, color="black", linewidth=1.2, label=None if i else "the step alone"
         )
     axes.set_xticks(np.arange(len(rows)), [row["model"] for row in rows], fontsize=8)
-    axes.set_ylabel("seconds an iteration, the accelerator a timer")
+    axes.set_ylabel("seconds per iteration, the accelerator a timer")
     axes.set_title(f"The gap on {result['machine']['cores']} cores of {result['machine']['cpu']}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    figure.savefig(path)
+
+
+SUMMARY = {
+    "original, decord": "original videos, decord in a DataLoader",
+    "original, vidload": "original videos, vidload",
+    "JPEG, DataLoader, fused": "JPEG frames, DataLoader",
+    "balanced, vidload": "prepared videos, vidload",
+}
+
+
+def draw_summary(result: dict[str, Any], path: Path) -> None:
+    """The whole story in two panels: clips per second, and what the files take on disk."""
+    from matplotlib.figure import Figure
+
+    seconds, files = result["seconds"], result["files"]
+    names = [name for name in SUMMARY if all(name in of_clip for of_clip in seconds.values())]
+    files_of = {source.name: source.files for source in SOURCES}
+    rates = [1000 / geometric_mean([milliseconds(seconds[clip][name]).median for clip in seconds]) for name in names]
+    shares = [files[files_of[name]]["num_bytes"] / files["frames"]["num_bytes"] for name in names]
+    figure = Figure(figsize=(9, 0.55 + 0.42 * len(names)), dpi=130, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    colors = [COLORS[name] for name in names]
+    for axes, values, form, title in (
+        (left, rates, "{:.0f}", "clips per second, 2 cores"),
+        (right, shares, "{:.2f}x", "bytes on disk, of JPEG frames"),
+    ):
+        bars = axes.barh(range(len(names)), values, color=colors, height=0.7)
+        axes.bar_label(bars, [form.format(value) for value in values], padding=4, fontsize=10)
+        axes.set_title(title.replace("2 cores", f"{result['machine']['cores']} cores"), fontsize=10, loc="left")
+        axes.set_xlim(0, 1.15 * max(values))
+        axes.set_xticks([])
+        axes.spines[["top", "right", "bottom", "left"]].set_visible(False)
+        axes.tick_params(left=False)
+    left.set_yticks(range(len(names)), [SUMMARY[name] for name in names], fontsize=10)
+    left.invert_yaxis()
     figure.savefig(path)
 
 
@@ -455,7 +491,7 @@ def draw_bytes(result: dict[str, Any], path: Path) -> None:
         axes.set_title(clip, fontsize=10)
         axes.set_xlabel("bytes / JPEG frames' bytes")
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("ms a clip")
+    figure.axes[0].set_ylabel("ms per clip")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     figure.savefig(path)
 
@@ -464,7 +500,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with videos of one's own (default: those of build_data.py)")
     parser.add_argument("--clips", nargs="+", default=list(CLIP_SPECS), help="default: %(default)s")
-    parser.add_argument("--num-videos", type=int, default=12, help="how many of them (default: %(default)s)")
+    parser.add_argument("--num-videos", type=int, default=18, help="how many of them (default: %(default)s)")
     parser.add_argument(
         "--work",
         type=Path,
@@ -485,8 +521,9 @@ def main() -> None:
     args.output.with_suffix(".md").write_text(text)
     if result["steps"]:
         draw_gap(result, args.output.with_suffix(".png"))
-    draw_bytes(result, args.output.with_name(args.output.name + "_bytes.png"))
-    print(f"wrote {args.output}.json, .md, .png and _bytes.png")
+    for name, draw in (("bytes", draw_bytes), ("summary", draw_summary)):
+        draw(result, args.output.with_name(f"{args.output.name}_{name}.png"))
+    print(f"wrote {args.output}.json, .md, .png, _bytes.png and _summary.png")
 
 
 if __name__ == "__main__":

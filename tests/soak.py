@@ -9,6 +9,7 @@ not come back to what they were. With a CUDA driver (or the tests' stub of one),
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import logging
 import os
@@ -31,7 +32,9 @@ NUM_COPIES = 6  # of each good file in an epoch
 
 
 def resident_mb() -> float:
+    """Without what malloc keeps for later: tens of MB that depend on which thread freed last."""
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
 
 
