@@ -131,7 +131,7 @@ def make_jobs(
             for round_number in range(MAX_ROUNDS):
                 start = round_number * CLIPS_A_ROUND % len(items)
                 indices = list(range(start, start + CLIPS_A_ROUND))
-                batch = dataset.core_batch(pool, indices)
+                batch = dataset.start_indexing(pool, indices)
                 batch.wait()
                 for index, info in zip(indices, batch.infos(), strict=True):
                     request = dataset.request(index, round_number, info)

@@ -225,29 +225,29 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         clip = torch.empty(self.sample_shape, dtype=self.dtype)
         if not hasattr(_this_thread, "pool"):
             _this_thread.pool = _core.LoaderPool(0)
-        self.load_one(lambda: self.core_batch(_this_thread.pool, [index]), index, epoch, clip, draw)
+        self.load_one(lambda: self.start_indexing(_this_thread.pool, [index]), index, epoch, clip, draw)
         return clip, self.label(index)
 
     # --- for the loader
 
     def load_one(
         self,
-        new_batch: Callable[[], Batch],
+        start_indexing: Callable[[], Batch],
         index: int,
         epoch: int,
         out: torch.Tensor,
         draw: int = 0,
         stands_for: int = -1,
     ) -> None:
-        """Decodes sample `index` of `epoch`, the only one of the batch that `new_batch` makes, into `out`, contiguous, of `dtype` and
+        """Decodes sample `index` of `epoch`, the only one of the batch that `start_indexing` makes, into `out`, contiguous, of `dtype` and
         `sample_shape`.
 
         draw, stands_for: as of vidload.system.random.sample_rng. Raises VideoError.
         """
         for is_last in (False, True):
-            batch = new_batch()
+            batch = start_indexing()
             batch.wait()
-            sampling_errors = self.decode(batch, [index], epoch, out.unsqueeze(0), [draw], stands_for)
+            sampling_errors = self.start_decoding(batch, [index], epoch, out.unsqueeze(0), [draw], stands_for)
             batch.wait()
             error = next((error for error in (*sampling_errors, *batch.errors()) if error is not None), None)
             if error is None:
@@ -256,11 +256,11 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
             if is_last or not isinstance(error, IndexMismatchError):
                 raise error
 
-    def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
-        """Starts finding the videos' packet indexes."""
+    def start_indexing(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
+        """Starts finding the packet indexes of the samples' videos; returns the batch that `start_decoding` takes once they are found."""
         raise NotImplementedError
 
-    def decode(
+    def start_decoding(
         self,
         batch: Batch,
         indices: Sequence[int],
@@ -269,10 +269,10 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         draws: Sequence[int],
         stands_for: int = -1,
     ) -> list[VideoError | None]:
-        """Samples each video of an indexed `batch` and starts decoding into `out` [N, *sample_shape].
+        """Samples each video of an indexed `batch`, and starts decoding into `out` [N, *sample_shape].
 
-        draws: how often each index was drawn before in the epoch. Returns an error for each sample that cannot be sampled; errors found
-        while decoding are in batch.errors().
+        draws: how often each index was drawn before in the epoch. Returns, for each sample, the error if it could not be sampled, else
+        None; errors found while decoding are in batch.errors().
         """
         if self._rules is not None and isinstance(batch, _core.Batch):
             seed = self.seed & 0xFFFF_FFFF_FFFF_FFFF

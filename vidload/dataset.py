@@ -96,7 +96,7 @@ class VideoDataset(ClipDataset):
         """From one folder a class; see vidload.annotations.read_folder."""
         return cls(read_folder(root), **options)
 
-    def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
+    def start_indexing(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
         names = self.annotations.names(indices)
         stored = None if self._stored is None else self._stored[np.asarray(indices, np.int64)]
         rows = self.annotations.streams
@@ -152,7 +152,7 @@ class FrameFolderDataset(ClipDataset):
         """From lines "folder num_frames label" (MMAction2); see vidload.annotations.read_frame_list."""
         return cls(read_frame_list(path, root, delimiter, with_offset), **options)
 
-    def core_batch(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
+    def start_indexing(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
         rows = self.annotations
         assert rows.num_frames is not None
         folders = rows.names(indices)

@@ -103,7 +103,7 @@ def frame_captions(dataset: Any, i: int) -> list[str]:
     mirrored or not."""
     from vidload._core import LoaderPool
 
-    batch = dataset.core_batch(LoaderPool(0), [i])
+    batch = dataset.start_indexing(LoaderPool(0), [i])
     batch.wait()
     request = dataset.request(i, dataset.epoch, batch.infos()[0])
     frames = request.frames.reshape(-1, dataset.clip.clip_len)

@@ -73,8 +73,8 @@ class DaliDecoder:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._pipeline))
         self._pipeline = None
 
-    def batch(self, indices: Sequence[int]) -> DaliBatch:
-        """Starts finding the videos' packet indexes."""
+    def start_indexing(self, indices: Sequence[int]) -> DaliBatch:
+        """Starts finding the packet indexes of the samples' videos, as ClipDataset.start_indexing does."""
         return DaliBatch(self, [Sample(self._dataset, self._pool, index) for index in indices])
 
     def _start(self, batch: DaliBatch) -> None:

@@ -70,7 +70,7 @@ class Sample:
         self._pool = pool
         self._index = index
         self._path = dataset.annotations.path(index)
-        self._batch = dataset.core_batch(pool, [index])
+        self._batch = dataset.start_indexing(pool, [index])
         self._request: Request | None = None
         self._bytes: Future[npt.NDArray[np.uint8]] | None = None  # the file, if DALI decodes it
         self._pixels: torch.Tensor | None = None  # [U, H, W, 3], if the core does
@@ -136,7 +136,7 @@ class Sample:
         """Decodes here what DALI failed on."""
         assert self._bytes is not None
         self._bytes = None
-        self._batch = self._dataset.core_batch(self._pool, [self._index])
+        self._batch = self._dataset.start_indexing(self._pool, [self._index])
         self._batch.wait()
         if self.info is not None:
             self._decode()

@@ -44,7 +44,7 @@ _SAMPLES_AHEAD_ON_GPU = ((4, 1 << 30), (16, 128 << 20))
 class PassParts:
     """What a pass needs of its loader. It changes `place` and `tally`, and nothing else of the loader's.
 
-    new_batch: starts to find the videos of these samples.
+    start_indexing: of the batch of these samples; see ClipDataset.start_indexing.
     accelerate: what is to be told when the pass ends; None where nobody asks.
     num_batches: len() of the loader; a batch sampler may not know it.
     others: as the loader's arguments of these names.
@@ -55,7 +55,7 @@ class PassParts:
     epochs: Epochs
     place: Place
     pool: _core.LoaderPool
-    new_batch: Callable[[Sequence[int]], Batch]
+    start_indexing: Callable[[Sequence[int]], Batch]
     memory: Memory
     tally: Tally
     accelerate: AccelerateState | None
@@ -236,7 +236,7 @@ class EpochPass:
         self._num_indexing += len(indices)
         self._next_sample += len(indices)
         self._next_batch += 1
-        batch = self._parts.new_batch(indices)
+        batch = self._parts.start_indexing(indices)
         self._indexing.append(_Pending(indices, draws, batch, self._next_sample, self._next_batch))
         return True
 
@@ -250,7 +250,9 @@ class EpochPass:
         self._name_consumer()
         shape = (len(pending.indices), *dataset.sample_shape)
         pending.clips = self._parts.memory.take(shape, dataset.dtype, self._parts.pin_memory)
-        pending.errors = dataset.decode(pending.batch, pending.indices, self._epoch, pending.clips, pending.draws)
+        pending.errors = dataset.start_decoding(
+            pending.batch, pending.indices, self._epoch, pending.clips, pending.draws
+        )
 
     def _finish(self, pending: _Pending) -> Any:
         clips = pending.clips
@@ -293,7 +295,7 @@ class EpochPass:
     def _draw_again(self, index: int, draw: int, out: torch.Tensor) -> VideoError | None:
         """Loads a sample whose file turned out to have other frames than those it was drawn from; returns an error if it cannot be."""
         try:
-            self._dataset.load_one(partial(self._parts.new_batch, [index]), index, self._epoch, out, draw)
+            self._dataset.load_one(partial(self._parts.start_indexing, [index]), index, self._epoch, out, draw)
         except VideoError as error:
             return error
         return None
@@ -325,7 +327,7 @@ class EpochPass:
             try:
                 # Its clip is its own too: the epoch may hold the other video beside it.
                 dataset.load_one(
-                    partial(self._parts.new_batch, [other]), other, self._epoch, out, draw, stands_for=index
+                    partial(self._parts.start_indexing, [other]), other, self._epoch, out, draw, stands_for=index
                 )
                 return other
             except VideoError as failed:

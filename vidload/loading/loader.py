@@ -201,7 +201,9 @@ class VideoLoader(DataLoader[Any]):
             epochs=self._epochs,
             place=self._place,
             pool=self._pool,
-            new_batch=partial(base.core_batch, self._pool) if self._dali is None else self._dali.batch,
+            start_indexing=partial(base.start_indexing, self._pool)
+            if self._dali is None
+            else self._dali.start_indexing,
             memory=self._memory,
             tally=self._tally,
             accelerate=AccelerateState(self) if self._is_of_accelerate else None,
