@@ -347,7 +347,7 @@ class WithPathLabel(VideoDataset):
 def test_a_getitem_of_a_subclass_is_refused_and_label_is_named(wrap, video) -> None:
     """A dict, a tokenizer or an extra transform disappeared without a word."""
     data = WithPath([(video("h264"), 0)], clip="1x1x1", transform=center_crop(16))
-    with pytest.raises(TypeError, match=r"WithPath has a __getitem__ of its own.*Override label\(index\)"):
+    with pytest.raises(TypeError, match=r"WithPath overrides __getitem__.*override label\(index\)"):
         VideoLoader(wrap(data))
 
 
@@ -361,7 +361,7 @@ def test_a_label_of_a_subclass_may_be_what_default_collate_takes(video) -> None:
 
 
 def test_a_slice_of_a_dataset_says_what_to_use(dataset) -> None:
-    with pytest.raises(TypeError, match=r"indexed by one number.*Subset\(dataset, range\(0, 2\)\)"):
+    with pytest.raises(TypeError, match=r"indexed by one integer.*Subset\(dataset, range\(0, 2\)\)"):
         dataset[0:2]
 
 

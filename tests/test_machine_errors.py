@@ -283,7 +283,7 @@ def test_each_epoch_may_fail_anew(tmp_path: Path, video) -> None:
 
 def test_an_epoch_of_which_nothing_comes_is_an_error(tmp_path: Path, video) -> None:
     loader = VideoLoader(folder_of(tmp_path, 0, 3, video), num_workers=1, on_error="skip")
-    with pytest.raises(TooManyFailuresError, match=r"nothing came of epoch 0: all 3 samples failed.*No such file"):
+    with pytest.raises(TooManyFailuresError, match=r"no sample of epoch 0 could be loaded: all 3 failed.*No such file"):
         list(loader)
 
 

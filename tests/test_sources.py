@@ -200,7 +200,7 @@ for path in sys.argv[1:]:
     dataset = vidload.VideoDataset([(path, 0)], clip="1x1x1", transform=transforms.center_crop(16))
     try:
         for _ in vidload.VideoLoader(dataset, num_workers=2, on_error="skip"): print("loaded", path)
-    except RuntimeError as error: assert "nothing came of epoch 0" in str(error)
+    except RuntimeError as error: assert "no sample of epoch 0 could be loaded" in str(error)
 """
 
 

@@ -254,7 +254,7 @@ def test_a_plain_data_loader_made_of_a_video_loader_s_pieces_is_refused_with_the
     rebuilt = DataLoader(
         loader.dataset, loader.batch_size, sampler=DistributedSampler(dataset, 2, 0), collate_fn=loader.collate_fn
     )
-    with pytest.raises(RuntimeError, match=r"without its on_error, device.*sampler=DistributedSampler"):
+    with pytest.raises(RuntimeError, match=r"lose the loader's on_error, device.*sampler=DistributedSampler"):
         next(iter(rebuilt))
 
 

@@ -1,6 +1,6 @@
-"""Batch: a batch of samples on its way, as the dataset and the loader know it, whoever makes its pixels.
+"""Batch: a batch of samples under way, as the dataset and the loader know it, whoever makes its pixels.
 
-In: the videos, by whoever makes the batch. Out: what is known of each, then the clips in a tensor of the caller's. The core's own is
+In: the videos, from whoever makes the batch. Out: what is known about each, then the clips in a tensor of the caller's. The core's own is
 `_core.Batch`; vidload.dali's is `DaliBatch`.
 """
 
@@ -17,19 +17,19 @@ from vidload.errors import VideoError
 
 
 class Batch(Protocol):
-    """It is found first (its videos' packet indexes), by threads that start with it; then decoded, once `decode` has been called. All
-    lists have an entry for each sample, in the order of the batch."""
+    """First its videos' packet indexes are found, by threads that start when it is made; then it is decoded, once `decode` has been called.
+    All lists have one entry per sample, in the order of the batch."""
 
     def wait(self, timeout_seconds: float = -1.0, /) -> bool:
-        """Whether all that was started is done; waits for it so long at most. Negative: no limit."""
+        """Waits for what was started, at most `timeout_seconds` (negative: no limit); returns whether it is done."""
         ...
 
     def infos(self) -> list[_core.SampleInfo | None]:
-        """What is known of each video, None where `errors` says why not. Valid once `wait` gave True."""
+        """What is known about each video, None where `errors` says why not. Valid once `wait` has returned True."""
         ...
 
     def errors(self) -> list[VideoError | None]:
-        """What became of each sample so far. Valid once `wait` gave True."""
+        """The error of each sample so far, None where there is none. Valid once `wait` has returned True."""
         ...
 
     def decode(
@@ -46,10 +46,10 @@ class Batch(Protocol):
         """Starts decoding into `memory` [N, *sample_shape], whose address is `out` and whose strides, in elements, are those of sample,
         view, frame, channel, row and column.
 
-        frames, views: of each sample, as a Request has them; None leaves it out.
+        frames, views: of each sample, as a Request has them; None leaves the sample out.
         """
         ...
 
     def cancel(self) -> None:
-        """Gives up what has not been decoded yet. May be called by any thread, more than once."""
+        """Gives up what has not been decoded yet. Any thread may call it, more than once."""
         ...

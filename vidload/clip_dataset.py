@@ -2,8 +2,8 @@
 
 In: annotations, a clip spec, a spatial transform. Out: ``dataset[i]`` = (clip, label), and for the loader the request behind it: which
 frames, which boxes. Everything random about sample i is a pure function of (seed, epoch, i), and of how often i was drawn before in the
-epoch (``dataset[i]`` is the first draw). Where the pixels come from is said by the classes of vidload.dataset; how samples become batches
-is vidload.loading's business; decoding is the core's.
+epoch (``dataset[i]`` is the first draw). The classes of vidload.dataset say where the pixels come from, vidload.loading makes batches of
+samples, and the core decodes.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class Request(NamedTuple):
 
 
 class IndexBatch(list[int]):
-    """The indices of a batch, with what their random numbers depend on beside them; `__getitems__` heeds it."""
+    """The indices of a batch, with what else their random numbers depend on; `__getitems__` uses it."""
 
     epoch: int
     draws: Sequence[int]  # how often each index was drawn before in the epoch
 
 
 class SampleBatch(list[tuple[torch.Tensor, Any]]):
-    """What `__getitems__` makes of an IndexBatch."""
+    """What `__getitems__` returns for an IndexBatch."""
 
 
 class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
@@ -68,7 +68,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
     Attributes:
         annotations: paths and labels.
         clip, transform, sampling, training, out_of_bound, num_repeats, dtype, layout, seed: as given to the constructor.
-        num_views: V = num_repeats x num_crops x clips; a view is one clip with one crop, the repeat the slowest and the clip the fastest.
+        num_views: V = num_repeats x num_crops x clips; a view is one clip with one crop, ordered by repeat, then crop, then clip.
         sample_shape, sample_bytes: of one sample, in `layout` without N.
     """
 
@@ -107,11 +107,8 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         self._sampler_options = {"out_of_bound": out_of_bound} if takes_bound else {}
         # A shared tensor: worker processes of an ordinary DataLoader that persist over epochs see set_epoch too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        # How often set_epoch was called, and with what: loaders hear it (see vidload.loading.epochs).
-        self._told_epoch = (
-            0,
-            0,
-        )
+        # How often set_epoch was called, and with what: loaders look at it (see vidload.loading.epochs).
+        self._told_epoch = (0, 0)
 
         self._num_clips = clips_per_video(self._sampler, self.clip, self.training)
         self.num_views = num_repeats * transform.num_crops * self._num_clips
@@ -173,37 +170,40 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
 
     @property
     def epoch(self) -> int:
+        """The epoch whose random numbers samples have now."""
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the random numbers of all samples; call it before each epoch of an ordinary DataLoader.
 
-        A VideoLoader counts epochs itself, and goes on from this one if it is told.
+        A VideoLoader counts epochs itself, and continues from this one once it is set.
         """
         self._told_epoch = (self._told_epoch[0] + 1, int(epoch))
         self._epoch.fill_(epoch)
 
     def label(self, index: int) -> Any:
-        """The label of sample `index`: an int, or a list of ints. Override it for labels of another kind, whatever default_collate takes."""
+        """The label of sample `index`: an int, or a list of ints. Override it for other labels: anything that default_collate accepts."""
         return self.annotations.label(index)
 
     def _labels(self, indices: Sequence[int]) -> Any:
-        """As default_collate of `label` gives them."""
+        """As default_collate would make them of each `label`."""
         labels = self.annotations.labels
         if type(self).label is ClipDataset.label and isinstance(labels, np.ndarray):
             return torch.from_numpy(labels[indices])
         return default_collate([self.label(index) for index in indices])
 
     def missing_files(self) -> list[str]:
-        """Paths that do not exist, in the list's order. Asks the file system once a path, so it takes a while for a large dataset."""
+        """Paths that do not exist, in list order. Asks the file system once per path, which takes a while for a large dataset."""
         return [self.annotations.path(int(row)) for row in missing_files(self.annotations)]
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
-        """(clip, label): clip of `dtype` and `sample_shape`. In one epoch it is the same clip however often it is asked for.
+        """(clip, label): clip of `dtype` and `sample_shape`. Within an epoch, an index always gives the same clip.
 
         Raises:
-            IndexError: no such sample.
+            IndexError: there is no such sample.
+            TypeError: `index` is not an integer.
             VideoError: the video is missing, damaged or not supported.
+            OSError: the file cannot be read.
         """
         return self._sample(index, self.epoch, 0)
 
@@ -217,7 +217,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
             index = operator.index(index)
         except TypeError:
             raise TypeError(
-                f"a dataset is indexed by one number, got {index!r}; for a part of it: torch.utils.data.Subset(dataset, range(0, 2))"
+                f"a dataset is indexed by one integer, got {index!r}; for a part of it, use torch.utils.data.Subset(dataset, range(0, 2))"
             ) from None
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} is out of range [0, {len(self)})")
@@ -239,10 +239,9 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         draw: int = 0,
         stands_for: int = -1,
     ) -> None:
-        """Decodes sample `index` of `epoch`, the only one of the batch that `start_indexing` makes, into `out`, contiguous, of `dtype` and
-        `sample_shape`.
+        """Decodes sample `index` of `epoch` into `out`, a contiguous tensor of `dtype` and `sample_shape`.
 
-        draw, stands_for: as of vidload.system.random.sample_rng. Raises VideoError.
+        start_indexing: starts a batch of this sample alone. draw, stands_for: as in vidload.system.random.sample_rng. Raises VideoError.
         """
         for is_last in (False, True):
             batch = start_indexing()
@@ -252,7 +251,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
             error = next((error for error in (*sampling_errors, *batch.errors()) if error is not None), None)
             if error is None:
                 return
-            # The file has other frames than its headers said. The core knows them now: the sample is drawn again from these.
+            # The file's frames are not those that its headers promised. The core knows them now, and the sample is drawn again from them.
             if is_last or not isinstance(error, IndexMismatchError):
                 raise error
 
@@ -308,12 +307,13 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         return errors
 
     def request(self, index: int, epoch: int, info: _core.SampleInfo, draw: int = 0, stands_for: int = -1) -> Request:
-        """Which frames and boxes sample `index` has in `epoch`; `info` is what the core knows of the video.
+        """Which frames and boxes sample `index` has in `epoch`; `info` is what the core knows about the video.
 
-        draw, stands_for: as of vidload.system.random.sample_rng.
+        draw, stands_for: as in vidload.system.random.sample_rng.
 
         Raises:
-            FrameIndexError: the annotated segment holds no frame.
+            FrameIndexError: the annotated segment contains no frame.
+            ValueError: the crop does not fit the picture, or a user's sampler returned something else than frame indices.
         """
         num_frames, average_fps, height, width, packet_index = self._known(info)
         first = 0
@@ -347,21 +347,21 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         return Request(all_frames + first, views.reshape(-1, 6))
 
     def _known(self, info: _core.SampleInfo) -> _core.SampleInfo:
-        """`info` with what the dataset itself knows better."""
+        """`info`, corrected where the dataset itself knows better."""
         return info
 
     def _checked_frames(self, frames: Any, index: int) -> npt.NDArray[np.int64]:
-        """What a sampler gave: a function of the user's own may give anything."""
+        """What a sampler returned: a user's own function may return anything."""
         shape = (self._num_clips, self.clip.clip_len)
         if not isinstance(frames, np.ndarray) or frames.shape != shape or frames.dtype.kind not in "iu":
             found = f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__
             raise ValueError(
-                f"sampling {self.sampling!r} gave {found} for {self.annotations.path(index)}, must be an integer array {list(shape)}"
+                f"sampling {self.sampling!r} returned {found} for {self.annotations.path(index)}; it must return integers of shape {list(shape)}"
             )
         return frames
 
     def _rng(self, epoch: int, index: int, draw: int, stands_for: int) -> np.random.Generator:
-        """This thread's generator at the start of the sample's stream; a new one for each sample would cost as much as the sampling."""
+        """This thread's generator, at the start of the sample's stream; making one per sample would cost as much as the sampling."""
         if not hasattr(_this_thread, "rng"):
             _this_thread.rng = sample_rng(0, 0, 0)
         rekey(_this_thread.rng, self.seed, epoch, index, draw, stands_for)
@@ -375,7 +375,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         start, end = float(self.annotations.start_seconds[index]), float(self.annotations.end_seconds[index])
         num, den = packet_index.time_base
         pts = packet_index.frame_pts
-        # Times that went through a float once must still find their frame.
+        # Half a microsecond: times that went through a float once must still find their frame.
         seconds = (pts - pts[0]) * (num / den) + 5e-7
         first = 0 if np.isnan(start) else int(np.searchsorted(seconds, start))
         stop = len(seconds) if np.isnan(end) else int(np.searchsorted(seconds, end))
@@ -383,16 +383,16 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
             raise FrameIndexError(
                 self.annotations.path(index),
                 None,
-                f"no frame is shown within [{start:g}, {end:g}) seconds; the video lasts {packet_index.duration_seconds:g}",
+                f"no frame is shown within [{start:g}, {end:g}) seconds; the video lasts {packet_index.duration_seconds:g} seconds",
             )
         return first, stop - first
 
 
 def base_dataset(dataset: Dataset[Any]) -> tuple[ClipDataset, Callable[[int], int]]:
-    """The ClipDataset under any Subsets, and the map from outer to its own indices.
+    """The ClipDataset under any Subsets, and the function from their indices to its own.
 
     Raises:
-        TypeError: there is none, or a subclass makes its samples in a way of its own, which no loader of this package would call.
+        TypeError: there is none, or a subclass overrides how samples are made, which no loader of this package would call.
     """
     if not isinstance(dataset, ClipDataset | Subset):
         raise TypeError(
@@ -403,9 +403,9 @@ def base_dataset(dataset: Dataset[Any]) -> tuple[ClipDataset, Callable[[int], in
     for name in ("__getitem__", "__getitems__"):
         if getattr(type(dataset), name, None) is not getattr(original, name, None):
             raise TypeError(
-                f"{type(dataset).__name__} has a {name} of its own, which VideoLoader would not call: it decodes whole batches by itself. "
-                "Override label(index), which may return whatever default_collate takes, for more than a class number; give VideoLoader "
-                "a collate_fn for another kind of batch; or use torch.utils.data.DataLoader"
+                f"{type(dataset).__name__} overrides {name}, which VideoLoader would not call: it decodes whole batches itself. "
+                "For more than a class number, override label(index), which may return anything that default_collate accepts; for another "
+                "kind of batch, give VideoLoader a collate_fn; or use torch.utils.data.DataLoader"
             )
     if isinstance(dataset, ClipDataset):
         return dataset, int
@@ -415,7 +415,7 @@ def base_dataset(dataset: Dataset[Any]) -> tuple[ClipDataset, Callable[[int], in
 
 
 def _sampler(name_or_function: str | Sampler) -> tuple[Sampler, bool]:
-    """The function, and whether it takes out_of_bound (a user's own need not)."""
+    """The function, and whether it takes out_of_bound, which a user's own need not."""
     if callable(name_or_function):
         return name_or_function, "out_of_bound" in inspect.signature(name_or_function).parameters
     if name_or_function not in sampling.SAMPLERS:

@@ -1,7 +1,7 @@
 """VideoDataset and FrameFolderDataset: where the clips come from, video files or folders of extracted frames.
 
-In: a list of videos with labels. Out: the dataset, and for the loader a batch of the core's for any of its samples. What a sample is, is
-the same for both: see vidload.clip_dataset.
+In: a list of videos with labels. Out: the dataset, and for the loader a batch of the core's for any of its samples. What they share is in
+vidload.clip_dataset.
 """
 
 from __future__ import annotations
@@ -40,9 +40,13 @@ class VideoDataset(ClipDataset):
         out_of_bound: "loop" or "repeat_last", for videos shorter than a clip.
         num_repeats: how often a video is sampled and cropped anew from one decode (repeated augmentation); repeats are views.
         dtype: of the clips: float32, float16 or bfloat16 (normalized), or uint8 (RGB 0-255, not normalized).
-        layout: "NCTHW" or "NTHWC" for one view a video, "NVCTHW" or "NVTHWC" for several; None = NCTHW or NVCTHW, whichever fits.
+        layout: "NCTHW" or "NTHWC" for one view per video, "NVCTHW" or "NVTHWC" for several; None = NCTHW or NVCTHW, whichever fits.
         seed: with the epoch and the index, decides everything random.
-        index: an index file (`vidload index`), so that no video is scanned; videos that are not in it, or changed, are scanned as usual.
+        index: an index file (`vidload index`), so that no video is scanned; videos not in it, or changed since, are scanned as usual.
+
+    Raises:
+        ValueError, TypeError: an argument or an item makes no sense; the message names it.
+        FileNotFoundError: there is no such index file.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class VideoDataset(ClipDataset):
         self._stored = None if self.index is None else self.index.lookup(self.annotations.paths)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_stored": None}  # the index is read anew there
+        return {**super().__getstate__(), "_stored": None}  # looked up again in the copy
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -93,7 +97,7 @@ class VideoDataset(ClipDataset):
 
     @classmethod
     def from_folder(cls, root: str | os.PathLike[str], **options: Any) -> VideoDataset:
-        """From one folder a class; see vidload.annotations.read_folder."""
+        """From one folder per class; see vidload.annotations.read_folder."""
         return cls(read_folder(root), **options)
 
     def start_indexing(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
@@ -105,16 +109,19 @@ class VideoDataset(ClipDataset):
 
 
 class FrameFolderDataset(ClipDataset):
-    """Clips from extracted frames: one folder of JPEG files a video, the raw-frame twin of VideoDataset.
+    """Clips from extracted frames: one folder of JPEG files per video, the raw-frame twin of VideoDataset.
 
-    JPEGs are decoded to their YUV planes by libjpeg-turbo and go through the same transform. EXIF orientation is not looked at.
+    JPEGs are decoded to their YUV planes by libjpeg-turbo and go through the same transform. EXIF orientation is ignored.
 
     Args:
         items: a sequence of (folder, num_frames, label), or Annotations with num_frames; see also `from_list`.
         name_format: file names, printf-style with one integer: "img_%05d.jpg", "%d.jpg"; "%%" is a percent sign.
         first_number: the number of a folder's first frame (added to an annotation's own offset).
-        average_fps: of the frames, for samplers that ask.
-        others: as of VideoDataset.
+        average_fps: frames per second, for samplers that need it.
+        others: as for VideoDataset.
+
+    Raises:
+        ValueError, TypeError: an argument or an item makes no sense; the message names it.
     """
 
     def __init__(
@@ -133,7 +140,7 @@ class FrameFolderDataset(ClipDataset):
             items = Annotations(listed.paths, listed.labels, num_frames=num_frames)
         if items.num_frames is None:
             raise ValueError("items: a folder of frames needs its num_frames; give (folder, num_frames, label)")
-        _core.frame_name(name_format, first_number)  # refuses a format that is none
+        _core.frame_name(name_format, first_number)  # raises for a format that makes no sense
         super().__init__(items, **options)
         self.name_format = name_format
         self.first_number = first_number

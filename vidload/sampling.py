@@ -1,10 +1,11 @@
 """Samplers: which frames of a video make its clips.
 
 In: number of frames, frame rate, a ClipSpec, a Generator (None = evaluation, deterministic). Out: int64 frame
-indices [num_clips, clip_len], each in [0, num_frames). Pure functions; nothing here opens a file. The rules
-are those of MMAction2 1.2 (segments, dense, uniform) and PySlowFast (slowfast), so that published recipes
-carry over. Every random number is one float64 uniform u in [0, 1); randint(k) below means floor(u * k). The
-order of draws is part of the contract.
+indices [num_clips, clip_len], each in [0, num_frames); ValueError for a video without frames or an argument
+that makes no sense. Pure functions; nothing here opens a file. The rules are those of MMAction2 1.2
+(segments, dense, uniform) and PySlowFast (slowfast), so that published recipes carry over. Every random
+number is one float64 uniform u in [0, 1); randint(k) below means floor(u * k). The order of draws is part of
+the contract.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class ClipSpec:
     """The shape of a sample in time: `num_clips` clips of `clip_len` frames, each `frame_interval` frames
     after the last.
 
-    Written "clip_len x frame_interval x num_clips", as in "32x2x1". ValueError for counts below 1.
+    Written "clip_len x frame_interval x num_clips", as in "32x2x1". Raises ValueError for counts below 1.
     """
 
     clip_len: int
@@ -45,7 +46,7 @@ class ClipSpec:
 
     @classmethod
     def parse(cls, clip: str | ClipSpec) -> ClipSpec:
-        """Reads "32x2x1" (a ClipSpec is returned as it is)."""
+        """Reads "32x2x1" (a ClipSpec is returned as it is). Raises ValueError for anything else."""
         if isinstance(clip, ClipSpec):
             return clip
         match = re.fullmatch(r"\s*(\d+)x(\d+)x(\d+)\s*", clip, re.ASCII) if isinstance(clip, str) else None
@@ -73,12 +74,12 @@ def segments(
     *,
     out_of_bound: str = "loop",
 ) -> FrameIndices:
-    """One clip from each of `num_clips` equal parts (TSN; MMAction2's SampleFrames). `fps` plays no part.
+    """One clip from each of `num_clips` equal parts (TSN; MMAction2's SampleFrames). `fps` is not used.
 
     Training, L = clip_len * frame_interval, k = n - L + 1, a = k // num_clips: clip i starts at
     i * a + randint(a) if a > 0; else, if n > max(num_clips, L), at the i-th of sorted draws of randint(k);
     else at round(i * k / num_clips) if a = 0; else at 0.
-    Draws: one uniform a clip, none in the last two cases.
+    Draws: one uniform per clip, none in the last two cases.
 
     Evaluation: single frames at floor((i + 0.5) * n / num_clips); longer clips, m = max(n - clip_span, 0):
     one clip at m // 2, several at round(i * m / (num_clips - 1)). Rounding is half to even, as NumPy's.
@@ -157,7 +158,7 @@ def uniform(
 
     s = (n - 1) / clip_len. Training: frame i is drawn from [round(s * i), round(s * (i + 1))], both included.
     Evaluation: clip k takes round(s * i) + floor(s / (num_clips + 1) * (k + 1)). `frame_interval` has no
-    meaning here and must be 1. Draws: one uniform a frame, clip by clip. No index leaves the video, so
+    meaning here and must be 1. Draws: one uniform per frame, clip by clip. No index leaves the video, so
     `out_of_bound` changes nothing.
     """
     _check(num_frames, out_of_bound)
@@ -195,7 +196,7 @@ def slowfast(
     """PySlowFast's sampling: clips of equal duration whatever the frame rate.
 
     c = frame_interval * clip_len * fps / target_fps frames (fps unknown: target_fps), d = max(n - c, 0).
-    Training: each clip starts at u * d, a real number; one uniform a clip.
+    Training: each clip starts at u * d, a real number; one uniform per clip.
     Evaluation: clip i starts at d * i / num_clips, or with `use_offset` at i * floor(d / (num_clips - 1))
     (one clip: floor(d / 2)).
     The frames are linspace(start, start + c - 1, clip_len), clamped to the video, then truncated, in float64.
@@ -229,7 +230,7 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def in_bounds(indices: FrameIndices, num_frames: int, out_of_bound: str = "loop") -> FrameIndices:
-    """Brings frame indices [num_clips, clip_len], none below 0, into [0, num_frames).
+    """Brings int64 frame indices [num_clips, clip_len], none below 0, into [0, num_frames).
 
     "loop" wraps them; "repeat_last" repeats the largest in-range index of the same clip (n = 10: 0 4 8 12 ->
     0 4 8 8).
@@ -242,10 +243,9 @@ def in_bounds(indices: FrameIndices, num_frames: int, out_of_bound: str = "loop"
 
 
 def clips_per_video(sampler: Sampler, spec: ClipSpec, is_training: bool) -> int:
-    """Number of rows `sampler` returns: spec.num_clips, but more for `dense` in evaluation. Calls it once to
-    see.
+    """Number of rows that `sampler` returns: spec.num_clips, but more for `dense` in evaluation. Calls it once to find out.
 
-    ValueError if the result is not of shape [any, clip_len].
+    Raises ValueError if the result is not of shape [any, clip_len].
     """
     rng = np.random.Generator(np.random.Philox(key=0)) if is_training else None
     indices = np.asarray(sampler(10_000, 30.0, spec, rng))

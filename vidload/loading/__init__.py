@@ -1,1 +1,1 @@
-"""How batches are made of samples: the loader, the order of an epoch, the memory of batches, and what trainers do to a loader."""
+"""How samples become batches: the loader, the order of an epoch, the memory of batches, and what trainers do to a loader."""

@@ -1,4 +1,4 @@
-"""One pass over an epoch: batches in order, while as many more are on their way as keep every thread busy.
+"""One pass over an epoch: batches in order, with enough of the next ones under way to keep every thread busy.
 
 In: the parts of a loader that a pass needs. Out: the batches. Each takes three steps: its videos' packet indexes are found (by threads), its
 frames and boxes are drawn (here, from counter-based random numbers), its samples are decoded (by threads).
@@ -30,11 +30,10 @@ from vidload.system import cuda
 from vidload.system.random import sample_rng
 
 _MAX_SUBSTITUTES = 10
-_ALWAYS_ALLOWED_FAILURES = (
-    20  # where max_failures is a share: a few bad files at the start of an epoch are no sign of anything
-)
-# What is on its way if prefetch_factor is None: at least so many batches, and so many samples per thread as fit into so much memory,
-# whichever of the two is more. Where samples are small, a slow one in front of many does not leave the threads without work.
+# Where max_failures is a share: a few bad files at the start of an epoch mean nothing.
+_ALWAYS_ALLOWED_FAILURES = 20
+# What is under way if prefetch_factor is None: a number of batches at least, and a number of samples per thread within a number of bytes,
+# by whichever of the two pairs allows more. So a slow sample in front of many small ones does not leave the threads without work.
 _MIN_BATCHES_AHEAD = 2
 _SAMPLES_AHEAD = ((4, 2 << 30), (16, 256 << 20))
 _SAMPLES_AHEAD_ON_GPU = ((4, 1 << 30), (16, 128 << 20))
@@ -42,12 +41,12 @@ _SAMPLES_AHEAD_ON_GPU = ((4, 1 << 30), (16, 128 << 20))
 
 @dataclass(frozen=True)
 class PassParts:
-    """What a pass needs of its loader. It changes `place` and `tally`, and nothing else of the loader's.
+    """What a pass needs from its loader. It changes `place` and `tally`, and nothing else of the loader's.
 
-    start_indexing: of the batch of these samples; see ClipDataset.start_indexing.
-    accelerate: what is to be told when the pass ends; None where nobody asks.
+    start_indexing: starts a batch of the samples with these indices; see ClipDataset.start_indexing.
+    accelerate: where the pass reports its end; None if Accelerate is not in use.
     num_batches: len() of the loader; a batch sampler may not know it.
-    others: as the loader's arguments of these names.
+    others: the loader's arguments of the same names.
     """
 
     dataset: ClipDataset
@@ -71,7 +70,7 @@ class PassParts:
 
 
 class _Pending:
-    """A batch on its way."""
+    """A batch under way."""
 
     def __init__(
         self,
@@ -84,14 +83,14 @@ class _Pending:
         self.indices = indices
         self.draws = draws
         self.batch = batch
-        self.next_sample = next_sample  # samples and batches of the epoch handed out once this one is
+        self.next_sample = next_sample  # samples and batches of the epoch that have been handed out once this one has
         self.next_batch = next_batch
         self.clips: torch.Tensor | None = None  # set once decoding has started
         self.errors: list[VideoError | None] = []
 
 
 class EpochPass:
-    """The iterator of a loader. It begins with the first batch asked for: until then the epoch can be set."""
+    """The iterator of a loader. It begins when the first batch is asked for; until then the epoch can still be set."""
 
     def __init__(self, parts: PassParts) -> None:
         self._parts = parts
@@ -119,7 +118,7 @@ class EpochPass:
     @ends_before_exit
     def __next__(self) -> Any:
         if os.getpid() != self._process:
-            raise RuntimeError("this iterator was forked with its process; call iter(loader) in the child")
+            raise RuntimeError("this iterator was made before its process forked; call iter(loader) in the child")
         started = time.perf_counter()
         try:
             if not self._has_begun:
@@ -144,7 +143,7 @@ class EpochPass:
                 if result is not None:
                     self._parts.tally.num_batches += 1
                     if self._accelerate is not None:
-                        self._accelerate.say_whether_last(self._is_last())
+                        self._accelerate.set_whether_last(self._is_last())
                     return result
         except BaseException as error:
             if not isinstance(error, StopIteration):
@@ -154,7 +153,7 @@ class EpochPass:
             self._parts.tally.wait_seconds += time.perf_counter() - started
 
     def close(self) -> None:
-        """Gives up what is on its way; the threads stop decoding it at the next packet."""
+        """Gives up what is under way; the threads stop decoding it at the next packet."""
         self.cancel()
         self._indexing.clear()
         self._decoding.clear()
@@ -163,7 +162,7 @@ class EpochPass:
             self._accelerate = None
 
     def cancel(self) -> None:
-        """As close, for another thread than the one that is in __next__."""
+        """Like `close`, but for a thread other than the one inside __next__."""
         self._is_ended = True
         for pending in (*self._indexing, *self._decoding):
             pending.batch.cancel()
@@ -196,7 +195,7 @@ class EpochPass:
             self._accelerate.begin()
 
     def _fill(self) -> None:
-        """Starts what may be on its way by now; if nothing is, waits until one batch is."""
+        """Starts all that may be under way by now; if nothing is, waits until one batch is."""
         while not self._is_ended:
             while (
                 self._num_indexing < (self._samples_indexing if self._batches_ahead != 0 else 1)
@@ -241,7 +240,7 @@ class EpochPass:
         return True
 
     def _name_consumer(self) -> None:
-        """Tells the core which stream's work batches are ordered with."""
+        """Gives the core the stream whose work batches are ordered with."""
         if self._is_on_gpu:
             self._parts.pool.set_consumer(cuda.current_stream(self._parts.device))
 
@@ -293,7 +292,7 @@ class EpochPass:
         return function(list(zip(clips, labels, strict=True)))
 
     def _draw_again(self, index: int, draw: int, out: torch.Tensor) -> VideoError | None:
-        """Loads a sample whose file turned out to have other frames than those it was drawn from; returns an error if it cannot be."""
+        """Loads a sample again whose file turned out to have other frames than those it was drawn from; returns the error if that fails."""
         try:
             self._dataset.load_one(partial(self._parts.start_indexing, [index]), index, self._epoch, out, draw)
         except VideoError as error:
@@ -308,24 +307,24 @@ class EpochPass:
         if self._num_failed > allowed:
             raise TooManyFailuresError(
                 f"{self._num_failed} of the first {self._num_seen} samples of epoch {self._epoch} failed, more than "
-                f"max_failures={limit} allows; is a folder not mounted, or the list's root another? The last one: {last}"
+                f"max_failures={limit} allows; is a folder not mounted, or the list's root wrong? The last failure: {last}"
             ) from last
 
     def _check_that_something_came(self) -> None:
         if not self._is_ended and 0 < self._num_seen == self._num_failed and self._parts.on_error == "skip":
             raise TooManyFailuresError(
-                f"nothing came of epoch {self._epoch}: all {self._num_seen} samples failed; is a folder not mounted, or the "
-                f"list's root another? The last one: {self._parts.tally.failures[-1]}"
+                f"no sample of epoch {self._epoch} could be loaded: all {self._num_seen} failed; is a folder not mounted, or the "
+                f"list's root wrong? The last failure: {self._parts.tally.failures[-1]}"
             )
 
     def _substitute(self, index: int, draw: int, out: torch.Tensor, error: VideoError) -> int:
-        """Loads another sample, a pure function of (seed, epoch, index, draw), into `out`; returns its index."""
+        """Loads another sample, chosen by (seed, epoch, index, draw) alone, into `out`; returns its index."""
         dataset = self._dataset
         rng = sample_rng(dataset.seed, self._epoch, -2 - index, draw)
         for _ in range(_MAX_SUBSTITUTES):
             other = int(rng.random() * len(dataset))
             try:
-                # Its clip is its own too: the epoch may hold the other video beside it.
+                # Its clip is drawn for this place: the epoch may also hold the other video in its own.
                 dataset.load_one(
                     partial(self._parts.start_indexing, [other]), other, self._epoch, out, draw, stands_for=index
                 )
@@ -348,12 +347,12 @@ class EpochPass:
 
     def _note_end(self) -> None:
         if not self._is_ended:
-            self._parts.tally.tell_of_refused_entries(self._parts.pool, self._dataset)
+            self._parts.tally.warn_of_refused_entries(self._parts.pool, self._dataset)
             self.close()
             self._parts.place.position = {"epoch": self._epoch + 1}
 
 
 def _samples_ahead(num_threads: int, sample_bytes: int, device: torch.device) -> int:
-    """Samples on their way at once: enough that a slow one does not leave the threads without work, in so much memory."""
+    """How many samples may be under way: enough that a slow one does not leave the threads without work, within bounded memory."""
     limits = _SAMPLES_AHEAD if device.type == "cpu" else _SAMPLES_AHEAD_ON_GPU
     return max(min(per_thread * num_threads, most_bytes // sample_bytes) for per_thread, most_bytes in limits)

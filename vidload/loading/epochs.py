@@ -1,8 +1,8 @@
 """Epochs: which one a loader's next pass is, and the samplers that follow it.
 
-In: a loader's dataset and samplers, and whatever numbers they are told. Out: `Epochs.begin()`, the epoch of a pass that starts now. Whoever
-set one last is heard: the loader, the dataset, a sampler or a batch sampler, at any time before the first sample is drawn. If nobody did,
-each pass is the epoch after the last one over this dataset, by this loader or by an earlier one.
+In: a loader's dataset and samplers, and the epochs that anybody sets on them. Out: `Epochs.begin()`, the epoch of a pass that starts now.
+The one set last counts, whether on the loader, the dataset, a sampler or a batch sampler, at any time before the first sample is drawn. If
+nobody has set one, each pass is the epoch after the last one over this dataset, by this loader or by an earlier one.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from torch.utils.data import (
 from vidload.clip_dataset import IndexBatch, base_dataset
 from vidload.system.random import sample_rng
 
-# Of each dataset that a loader has passed over: how often its set_epoch had been called then, and the epoch after the last pass.
+# For each dataset that a loader has passed over: how often its set_epoch had been called by then, and the epoch after the last pass.
 _passes: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
 
 
 class _Epoch(int):
-    """An epoch's number as a loader sets it; its type tells it from an equal number that somebody else has set."""
+    """An epoch's number as a loader sets it; the type distinguishes it from an equal number that somebody else has set."""
 
 
 class Epochs:
-    """Hears and tells the epoch of one loader.
+    """Finds and sets the epoch of one loader.
 
     Args:
         dataset: a ClipDataset, or a Subset of one.
-        samplers: those that decide the order; of them, `set_epoch` is called where there is one.
+        samplers: those that decide the order; `set_epoch` is called on each that has one.
     """
 
     def __init__(self, dataset: Dataset[Any], samplers: Iterable[Any]) -> None:
         self._dataset = dataset
         self._base, _ = base_dataset(dataset)
         self._samplers = [sampler for sampler in samplers if callable(getattr(sampler, "set_epoch", None))]
-        self._next: int | None = None  # None: this loader has neither passed nor been told
+        self._next: int | None = None  # None: this loader has made no pass, and its epoch has not been set
         self._num_told = self._base._told_epoch[0]
 
     def peek(self) -> int:
@@ -64,7 +64,7 @@ class Epochs:
         return after if num_told_then == num_told else told
 
     def begin(self) -> int:
-        """Starts a pass: samplers that were told nothing get its epoch, the others keep theirs."""
+        """Starts a pass and returns its epoch. Samplers whose epoch nobody has set get this one, the others keep theirs."""
         epoch = self.peek()
         for sampler in self._samplers:
             heard = _heard(sampler)
@@ -76,7 +76,7 @@ class Epochs:
         return epoch
 
     def set(self, epoch: int) -> None:
-        """The next pass is this epoch; samplers and dataset are told at once."""
+        """Makes this the epoch of the next pass; samplers and dataset get it at once."""
         for sampler in self._samplers:
             _tell(sampler, epoch)
         self._base._epoch.fill_(epoch)
@@ -85,7 +85,7 @@ class Epochs:
 
 
 def _stored(sampler: Any) -> int | None:
-    """The epoch that a sampler holds, under one of the usual names or the one where it put what it was told; None if it shows none."""
+    """The epoch that a sampler holds, under one of the usual names or where it put what it was given; None if none is to be seen."""
     for name in ("epoch", "_epoch", getattr(sampler, "_vidload_name", "epoch")):
         value = getattr(sampler, name, None)
         if isinstance(value, int) and not isinstance(value, bool):
@@ -94,11 +94,11 @@ def _stored(sampler: Any) -> int | None:
 
 
 def _heard(sampler: Any) -> int | None:
-    """The epoch that somebody else than a loader has set since a loader did; None if nobody has."""
+    """The epoch that anybody but a loader has set since a loader did; None if nobody has."""
     value = _stored(sampler)
     if value is None or isinstance(value, _Epoch):
         return None
-    # A sampler that makes a plain int of what it is given keeps that very object; and 0 is what samplers begin with.
+    # A sampler that makes a plain int of what it is given still holds that very object; and 0 is what samplers begin with.
     if value is getattr(sampler, "_vidload_epoch", 0):
         return None
     return value
@@ -126,7 +126,7 @@ def samplers_of(*roots: Any) -> list[Any]:
 
 
 class EpochSampler(RandomSampler):
-    """A random order without replacement that depends on nothing but the dataset's seed and the epoch."""
+    """A random order without replacement that depends only on the dataset's seed and the epoch."""
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         super().__init__(dataset)  # type: ignore[arg-type]
@@ -137,15 +137,15 @@ class EpochSampler(RandomSampler):
 
     def __iter__(self) -> Iterator[int]:
         base, _ = base_dataset(self.data_source)  # type: ignore[arg-type]
-        # A stream of its own: samples count their indices from 0, so the last one is never theirs.
+        # A stream of its own: samples have indices from 0 on, so -1 is never theirs.
         rng = sample_rng(base.seed, self.epoch, -1)
         yield from rng.permutation(len(self.data_source)).tolist()
 
 
 class EpochBatchSampler(BatchSampler):
-    """The batch sampler of a VideoLoader. The loader itself goes by its sampler; this is for trainers that reach for `batch_sampler`: its
-    `set_epoch` is the loader's, and who iterates over it (Accelerate's skip_first_batches) makes a pass and gets IndexBatches, from which
-    the dataset makes the same samples as the loader."""
+    """The batch sampler of a VideoLoader. The loader itself uses its sampler; this is for trainers that reach for `batch_sampler`: its
+    `set_epoch` is the loader's, and iterating over it (as Accelerate's skip_first_batches does) makes a pass and yields IndexBatches, from
+    which the dataset makes the same samples as the loader."""
 
     epochs: Epochs | None = None
 
@@ -166,10 +166,10 @@ class EpochBatchSampler(BatchSampler):
 
 
 class DrawCounter:
-    """How often each video has been drawn in an epoch, so that the clips of one that is drawn again are new ones.
+    """How often each video has been drawn in an epoch, so that one drawn again gives a new clip.
 
-    Each rank counts for itself. A sampler that may draw a video on several ranks (any but torch's that split one order among them) gets
-    numbers that are the rank's own, or the ranks would make the same clips of it.
+    Each rank counts for itself. With a sampler that may draw a video on several ranks (any but torch's own that split one order among
+    them), each rank has its own numbers; otherwise all would make the same clip of it.
     """
 
     def __init__(self, dataset: Dataset[Any], sampler: Any) -> None:

@@ -1,8 +1,8 @@
-"""Keeps daemon threads out of torch while the interpreter ends.
+"""Keeps daemon threads out of torch while the interpreter exits.
 
-A daemon thread that comes back to Python then is ended by pthread_exit (up to Python 3.13), whose unwinding through the C++ of torch aborts
-the process. So before that, threads inside a loader are let out, and stopped for good as they leave. GilRelease (csrc/bindings) does the
-same for threads that wait in the core.
+A daemon thread that returns to Python at that time is ended by pthread_exit (up to Python 3.13), whose unwinding through the C++ of torch
+aborts the process. So before that, threads inside a loader are let out, and stopped for good as they leave. GilRelease (csrc/bindings) does
+the same for threads that wait in the core.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def cancel_at_exit(what: Any) -> None:
-    """Its cancel() is called when the interpreter is about to end, by another thread than the one that may be using it."""
+    """Has its cancel() called when the interpreter is about to exit, by another thread than the one that may be using it."""
     _to_cancel.add(what)
 
 
 def ends_before_exit(method: Method) -> Method:
-    """For methods that take time and call torch."""
+    """Decorates methods that take time and call torch."""
 
     @functools.wraps(method)
     def run(self: Any) -> Any:

@@ -2,7 +2,7 @@
 each sample straight into its place in the batch.
 
 In: a dataset and DataLoader's arguments. Out: an iterator over an epoch (vidload.loading.epoch_pass), what has been done so far, and a
-state to go on from. What a sample is, is the dataset's business; which epoch it is, that of vidload.loading.epochs.
+state to resume from. The dataset says what a sample is, vidload.loading.epochs which epoch it is.
 """
 
 from __future__ import annotations
@@ -45,34 +45,38 @@ class VideoLoader(DataLoader[Any]):
             `generator`, shuffle=True orders an epoch by the dataset's seed and the epoch's number alone.
         num_workers: decoding threads. None = the cores this process may use (affinity, cgroup quota, divided by LOCAL_WORLD_SIZE);
             0 = the calling thread decodes, nothing runs ahead.
-        prefetch_factor: batches on their way, in all (not for each worker). None: as many as hold 4 samples per thread within 2 GiB of
-            memory, or 16 per thread within 256 MiB if that is more (half as much memory on a GPU), and 2 batches at least.
+        prefetch_factor: batches under way, in all (not per worker). None: as many as hold 4 samples per thread within 2 GiB of memory, or
+            16 per thread within 256 MiB if that is more (half as much memory on a GPU), and at least 2 batches.
         worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device, in_order: accepted for compatibility. There are no
             worker processes, threads always persist, and batches always come in order.
-        on_error: what a video that cannot be decoded does. "raise": its VideoError is raised when its batch is due. "skip": the batch is
-            smaller by it (not for several ranks: they would get out of step). "substitute": another video, chosen by (seed, epoch, index)
-            alone, takes its place. Either way it is counted, listed in stats(), and logged (logger "vidload"), each file once. What no
-            video is to blame for (no memory, a read error, a lost GPU, a thread that cannot start) is never skipped: it raises
+        on_error: what to do about a video that cannot be decoded. "raise": its VideoError is raised when its batch is due. "skip": the
+            batch has one sample less (not for several ranks: they would get out of step). "substitute": another video, chosen by (seed,
+            epoch, index) alone, takes its place. Both count the sample, list it in stats(), and log each file once (logger "vidload").
+            What is no video's fault (no memory, a read error, a lost GPU, a thread that cannot start) is never skipped: it raises
             MemoryError, OSError or RuntimeError.
         max_failures: how many samples of one pass over the epoch may fail under "skip" and "substitute": a share of those seen so far (a
-            float below 1; 20 always may), a number (an int), or None for all of them. More, or a pass of which nothing comes, raise
-            TooManyFailuresError.
-        device: where the clips shall be: "cpu" (or None), or a GPU such as "cuda" or "cuda:1". On a GPU, batches are ordered with the
-            work of the caller's current stream, before and after; the host does not wait.
-        strict: for a GPU, and for decoder="dali": a video that `decoder` cannot decode there fails, in place of being decoded on the CPU.
+            float below 1; 20 failures are always allowed), a number (an int), or None for any number. More of them, or a pass in which
+            every sample is skipped, raise TooManyFailuresError.
+        device: where the clips go: "cpu" (or None), or a GPU such as "cuda" or "cuda:1". On a GPU, batches are ordered with the work of
+            the caller's current stream, before and after; the host does not wait.
+        strict: for a GPU, and for decoder="dali": a video that `decoder` cannot decode there fails instead of falling back to the CPU.
             stats() counts such videos by reason.
-        decoder: what makes the pixels. "cpu": libavcodec and the core's transform. "dali": NVIDIA DALI, of the same frames, boxes and
+        decoder: what makes the pixels. "cpu": libavcodec and the core's transform. "dali": NVIDIA DALI, with the same frames, boxes and
             flips; videos that it cannot decode are decoded by libavcodec and resized by DALI (see vidload.dali). "nvdec", for a
             GPU: its decoding engines. "auto": "cpu"; for a GPU "nvdec" from 1280x720 pixels on, else "cpu". See docs/gpu.md.
         augment: for decoder="dali": the caller's own DALI operators on the cropped clips; see vidload.dali.dali_pipeline.
 
+    Raises:
+        ValueError, TypeError: an argument makes no sense, or the dataset is not one of vidload's.
+        RuntimeError: `device` is a GPU that cannot be used; ImportError: decoder="dali" without nvidia-dali.
+
     Yields:
         (clips, labels) as default_collate would give them: clips [N, *dataset.sample_shape] of dataset.dtype, labels int64 [N].
 
-    Each iteration is one epoch and draws new random numbers. Epochs count on from the last pass over the dataset, from 0 at first; whoever
-    sets one (the loader, the dataset, a sampler or batch sampler that has a set_epoch) before the first batch is drawn is heard. A video
-    that is drawn again in an epoch gives another clip. `stats()` tells where the time went, `state_dict()` and `load_state_dict()` go on in
-    the middle of an epoch. See docs/migrating.md for Lightning, Fabric, Accelerate, Transformers and Ray.
+    Each iteration is one epoch and draws new random numbers. Epochs count from 0, and on from the last pass over the dataset; until the
+    first batch is drawn one can be set, on the loader, the dataset, or a sampler or batch sampler that has a set_epoch. A video that is
+    drawn again in an epoch gives another clip. `stats()` shows where the time went; `state_dict()` and `load_state_dict()` resume in the
+    middle of an epoch. See docs/migrating.md for Lightning, Fabric, Accelerate, Transformers and Ray.
     """
 
     def __init__(
@@ -117,7 +121,7 @@ class VideoLoader(DataLoader[Any]):
         if decoder == "nvdec" and gpu is None:
             raise ValueError("decoder 'nvdec' leaves its frames on the GPU, which needs device='cuda'")
         if decoder == "dali":
-            import vidload.dali  # noqa: F401  tells what to install before any batch is wanted
+            import vidload.dali  # noqa: F401  raises now, and says what to install, instead of with the first batch
         elif augment is not None:
             raise ValueError(f"augment holds DALI operators, which need decoder='dali', not {decoder!r}")
         if worker_init_fn is not None:
@@ -175,7 +179,7 @@ class VideoLoader(DataLoader[Any]):
         if self.batch_size is not None:
             own = EpochBatchSampler(self.sampler, self.batch_size, self.drop_last)
             own.epochs = self._epochs
-            self.__dict__["batch_sampler"] = own  # DataLoader lets nobody set it
+            self.__dict__["batch_sampler"] = own  # DataLoader forbids to set it
         keeps = on_error == "raise" and self.device.type == "cpu" and decoder in ("auto", "cpu")
         self.collate_fn = Collate(self.collate_fn, collate_fn is None, keeps)
 
@@ -224,13 +228,13 @@ class VideoLoader(DataLoader[Any]):
 
     @property
     def _is_accelerate_prepared(self) -> bool:
-        """Accelerate asks this of what it is to prepare. Raises RuntimeError if the loader does not fit its processes."""
+        """Accelerate asks this of what it is given to prepare. Raises RuntimeError if the loader does not fit its processes."""
         self._is_of_accelerate = is_prepared(self.device, self._order.num_replicas)
         return self._is_of_accelerate
 
     @_is_accelerate_prepared.setter
     def _is_accelerate_prepared(self, value: bool) -> None:
-        pass  # what it says, the loader has said
+        pass  # Accelerate sets what it has just read
 
     def _dali_decoder(self, dataset: ClipDataset, pool: _core.LoaderPool) -> DaliDecoder:
         from vidload.dali import DaliDecoder
@@ -250,9 +254,9 @@ class VideoLoader(DataLoader[Any]):
         return Order(self.dataset, self.sampler, self.batch_sampler, self.batch_size, self.drop_last, self.generator)
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration's epoch: sets the random numbers, and the order where the sampler has a set_epoch.
+        """Sets the next iteration's epoch: its random numbers, and its order where the sampler has a set_epoch.
 
-        In the epoch of a state that was loaded, the next iteration goes on where the state was taken.
+        If a state of that epoch was loaded, the next iteration resumes where the state was taken.
         """
         self._epochs.set(epoch)
         self._place.position = {}
@@ -265,7 +269,7 @@ class VideoLoader(DataLoader[Any]):
         """What has been done since the loader was made, over all epochs.
 
         Counts: num_batches, num_samples, num_frames (pictures written), num_failed, num_files_scanned, num_entries_refused (of an index
-        file: damaged, or of another file or version, so that the video was scanned), num_packets_decoded,
+        file: damaged, or belonging to another file or version, so that the video was scanned), num_packets_decoded,
         num_packets_dropped (within what was decoded, by the plan), num_packets_skipped, num_decoders_opened, bytes_read.
         Seconds summed over threads: index_seconds, read_seconds, decode_seconds, transform_seconds. wait_seconds: how long the caller
         waited for batches. memory_bytes: held for batches. failures: a vidload.errors.Failure
@@ -285,13 +289,13 @@ class VideoLoader(DataLoader[Any]):
             stats["dali_fallbacks"] = {} if self._dali is None else dict(self._dali.fallbacks)
         return stats
 
-    # --- going on where one stopped
+    # --- resuming
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the newest iteration is, as plain numbers: what `load_state_dict` needs to go on with the next batch.
+        """Where the newest iteration is, as plain numbers: what `load_state_dict` needs to resume with the next batch.
 
-        With it go the states of the loader's and the samplers' own generators, and of samplers that have a state_dict, as they were when the
-        epoch began. (A sampler that draws from torch's global generator repeats its order only where that is restored too.)
+        It includes the states of the loader's and the samplers' own generators, and of samplers that have a state_dict, as they were when
+        the epoch began. (A sampler that draws from torch's global generator repeats its order only if that is restored too.)
 
         Counts what was handed out, not what was prefetched. After the last batch of an epoch it is the start of the next epoch.
         """
@@ -309,20 +313,20 @@ class VideoLoader(DataLoader[Any]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The next iteration goes on where `state` was taken: same epoch, same random numbers, next batch.
+        """Lets the next iteration resume where `state` was taken: same epoch, same random numbers, next batch.
 
         The number of threads may differ, the batch size too (samples are counted, unless a batch_sampler was given), and so may the number
-        of ranks: what all ranks had used together is split anew, rounded down, so that at most one sample a rank comes twice.
+        of ranks: what all ranks had used together is split anew, rounded down, so that at most one sample per rank comes twice.
 
         Raises:
-            ValueError: the state is of another dataset (length or seed), or of another version.
+            ValueError: the state belongs to another dataset (length or seed) or to another version, or makes no sense.
         """
         base, _ = base_dataset(self.dataset)
         self._order.check_state(state)
         for name, here in (("num_samples", len(self.dataset)), ("seed", base.seed)):  # type: ignore[arg-type]
             if state[name] != here:
                 raise ValueError(
-                    f"loader state: {name} is {state[name]} there and {here} here; it is of another dataset"
+                    f"loader state: {name} is {state[name]}, but {here} here; the state belongs to another dataset"
                 )
         next_sample = state["next_sample"] * state["num_replicas"] // self._order.num_replicas
         of_samplers = {name: state[name] for name in ("generators", "samplers")}

@@ -1,6 +1,6 @@
-"""Memory: the buffers that batches are written into, used again once nobody looks at them any more.
+"""Memory: the buffers that batches are written into, reused once nobody holds them any more.
 
-In: shapes. Out: tensors, on the CPU or on a GPU, that own their part of a pool (csrc/batch): it comes back with the last tensor, view or
+In: shapes. Out: tensors, on the CPU or on a GPU, that own their part of a pool (csrc/batch): it goes back with the last tensor, view or
 array in it.
 """
 
@@ -16,7 +16,7 @@ from vidload.system import cuda
 
 
 class Memory:
-    """Batch buffers, used again once the last tensor, view or array in them is gone."""
+    """Batch buffers, reused once the last tensor, view or array in them is gone."""
 
     def __init__(self, gpu: torch.device | None) -> None:
         self._gpu = gpu
@@ -24,9 +24,11 @@ class Memory:
 
     @property
     def num_bytes(self) -> int:
+        """Of all buffers, in use or free."""
         return self._pool.num_bytes
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> torch.Tensor:
+        """A contiguous tensor of any content; `pinned`: in page-locked memory, if it is on the CPU and there is a GPU."""
         if pinned and self._gpu is None and torch.cuda.is_available():
             return torch.empty(shape, dtype=dtype, pin_memory=True)  # torch keeps a cache of its own for these
         count = math.prod(shape)

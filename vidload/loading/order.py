@@ -1,7 +1,7 @@
 """The order of an epoch's samples, and where in it a loader is.
 
 In: a loader's samplers and generator. Out: the batches of an epoch as indices, from any place on; and the state that samplers and
-generators had when the epoch began, as plain numbers. Which epoch it is, is vidload.loading.epochs' business.
+generators had when the epoch began, as plain numbers. vidload.loading.epochs says which epoch it is.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ STATE_VERSION = 1
 
 @dataclass
 class Place:
-    """Where a loader is, as its `state_dict` tells it.
+    """Where a loader is, as its `state_dict` has it.
 
-    resume: the state that the next pass goes on from, None if none was loaded.
-    position: of the newest pass; empty where the next one has been chosen since.
+    resume: the state from which the next pass resumes, None if none was loaded.
+    position: of the newest pass; empty if the epoch of the next one has been set since.
     """
 
     resume: dict[str, Any] | None = None
@@ -54,7 +54,7 @@ class Order:
         return samplers_of(self.sampler, self.batch_sampler)
 
     def batches(self, first_sample: int, first_batch: int) -> Iterator[list[tuple[int, int]]]:
-        """The batches from there on, each a list of (index, number of the draw); what comes before is drawn too, and counted."""
+        """The batches from there on, each a list of (index, number of the draw); earlier ones are drawn too, and counted."""
         counter = DrawCounter(self.dataset, self.sampler if self.batch_size is not None else self.batch_sampler)
         if self.batch_sampler is None:
             yield from ([sample] for sample in islice(map(counter.draw, self.sampler), first_sample, None))
@@ -68,24 +68,27 @@ class Order:
             yield from islice(batches, first_batch, None)
 
     def state(self) -> dict[str, Any]:
-        """As plain numbers where the samplers' own states are; to be taken at the start of a pass."""
+        """What `restore` takes, as plain numbers if the samplers' own states are; to be taken at the start of a pass."""
         return {
             "generators": [one.get_state().tolist() for one in self._generators()],
             "samplers": [copy.deepcopy(one.state_dict()) for one in self._with_state()],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Sets generators and samplers back to where `state` was taken."""
         for generator, numbers in zip(self._generators(), state["generators"], strict=False):
             generator.set_state(torch.tensor(numbers, dtype=torch.uint8))
         for sampler, its_state in zip(self._with_state(), state["samplers"], strict=False):
             sampler.load_state_dict(copy.deepcopy(its_state))
 
     def check_state(self, state: Any) -> None:
-        """A loader's state may come from a file; ValueError says what makes no sense in it."""
+        """Raises ValueError if a loader's state, which may come from any file, makes no sense; the message names what."""
         if not isinstance(state, Mapping):
-            raise ValueError(f"loader state: a {type(state).__name__}, not what state_dict() gave")
+            raise ValueError(f"loader state: got a {type(state).__name__}, not what state_dict() returned")
         if state.get("version") != STATE_VERSION:
-            raise ValueError(f"loader state: version {state.get('version')}, this vidload reads {STATE_VERSION}")
+            raise ValueError(
+                f"loader state: version {state.get('version')}; this vidload reads version {STATE_VERSION}"
+            )
         least = {"epoch": 0, "next_sample": 0, "next_batch": 0, "num_replicas": 1, "num_samples": 0, "seed": -(2**63)}
         for name, minimum in least.items():
             if name not in state:
@@ -100,9 +103,7 @@ class Order:
             try:
                 torch.Generator(generator.device).set_state(torch.tensor(numbers, dtype=torch.uint8))
             except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-                raise ValueError(
-                    f"loader state: generators hold one that is no state of the loader's ({error})"
-                ) from None
+                raise ValueError(f"loader state: generators: one of them does not fit the loader's ({error})") from None
 
     def _generators(self) -> list[torch.Generator]:
         """The loader's and the samplers' own, each once."""

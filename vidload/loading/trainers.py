@@ -1,8 +1,8 @@
-"""What trainers do to a loader: Accelerate and Ray take one apart and make a plain DataLoader of the pieces, which would drop what only a
-VideoLoader has. Here is what they are told instead.
+"""What trainers do to a loader: Accelerate and Ray take one apart and build a plain DataLoader from the pieces, which would lose what only a
+VideoLoader has. Here is what they meet instead.
 
-`is_prepared` answers Accelerate's question whether a loader needs anything done to it; `AccelerateState` says when a pass ends, as its own
-loaders do; `Collate` lets no rebuilt loader pass in silence.
+`is_prepared` answers Accelerate's question whether a loader needs anything done to it; `AccelerateState` reports the end of a pass, as
+Accelerate's own loaders do; `Collate` makes a rebuilt loader raise instead of losing something silently.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _RECIPE = (
 
 
 class Collate:
-    """The `collate_fn` that a VideoLoader shows. The loader itself calls `function`; a plain DataLoader that was made of the loader's
-    pieces calls this.
+    """The `collate_fn` that a VideoLoader shows. The loader itself calls `function`; a plain DataLoader built from the loader's pieces
+    calls this.
 
     keeps: whether such a DataLoader over the loader's own batch_sampler gives the same batches, that is, whether the loader has no
     arguments that it would lose.
@@ -37,13 +37,13 @@ class Collate:
     def __call__(self, samples: list[Any]) -> Any:
         if not isinstance(samples, SampleBatch):
             raise RuntimeError(
-                "a plain DataLoader was made of a VideoLoader's pieces (Accelerate and Ray do so for several ranks); it would be without its "
-                f"on_error, device, decoder, threads and stats, and repeat the crops of one epoch. Instead, {_RECIPE}"
+                "a plain DataLoader was built from a VideoLoader's pieces (Accelerate and Ray do so for several ranks); it would lose the "
+                f"loader's on_error, device, decoder, threads and stats, and repeat the crops of one epoch. Instead, {_RECIPE}"
             )
         if not self.keeps:
             raise RuntimeError(
-                "skip_first_batches makes a plain DataLoader of a VideoLoader, without its on_error, device and decoder. Instead, keep "
-                "loader.state_dict() in the checkpoint, and loader.load_state_dict(state) goes on with the next batch. "
+                "skip_first_batches makes a plain DataLoader of a VideoLoader, which loses its on_error, device and decoder. Instead, keep "
+                "loader.state_dict() in the checkpoint; loader.load_state_dict(state) resumes with the next batch. "
                 "See docs/migrating.md, 'Trainers'"
             )
         return self.function(samples)
@@ -55,7 +55,7 @@ def is_prepared(device: torch.device, num_replicas: int) -> bool:
     device, num_replicas: the loader's.
 
     Raises:
-        RuntimeError: it does not, and how to make it so.
+        RuntimeError: it does not; the message says how to make it.
     """
     if "accelerate" not in sys.modules:
         return False
@@ -75,7 +75,7 @@ def is_prepared(device: torch.device, num_replicas: int) -> bool:
 
 
 class AccelerateState:
-    """Tells Accelerate of a pass: its gradient accumulation takes a step with the last batch (`loader.end_of_dataloader`)."""
+    """Reports a pass to Accelerate, whose gradient accumulation takes a step with the last batch (`loader.end_of_dataloader`)."""
 
     def __init__(self, loader: Any) -> None:
         from accelerate.state import GradientState
@@ -87,7 +87,7 @@ class AccelerateState:
         self._loader.end_of_dataloader = False
         self._state._add_dataloader(self._loader)
 
-    def say_whether_last(self, is_last: bool) -> None:
+    def set_whether_last(self, is_last: bool) -> None:
         self._loader.end_of_dataloader = is_last
 
     def end(self) -> None:
