@@ -4,7 +4,7 @@
     python examples/dali_augment.py [folder with one folder of videos a class] [--device cuda]
 
 vidload chooses frames, crops and flips, and decodes what DALI cannot (on the CPU: all but VP8, VP9 and MJPEG). `augment` below is a piece
-of a DALI graph: it gets each cropped clip as uint8 RGB [F, H, W, 3] and gives one of the same shape, which is then mirrored, normalized
+of a DALI graph: it gets each cropped clip as uint8 RGB [F, H, W, 3] and gives one of the same shape, which is then flipped, normalized
 and collated. Its random numbers are DALI's own. Without a folder, small H.264 clips are made first; after a few seconds it prints
 
     32 clips of 4 classes, through DALI on cpu

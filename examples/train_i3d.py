@@ -43,7 +43,7 @@ def parse_args(argv):
     add("--checkpoint", help="weights to start from: MMAction2, PySlowFast, torchvision or last.pth")
     add("--clip", help="clip_len x frame_interval x num_clips (the recipe's)")
     add("--size", type=int, help="height and width of the input (the recipe's)")
-    add("--flip", type=float, help="probability of mirroring; 0 where classes tell left from right (0.5)")
+    add("--flip", type=float, help="probability of a flip; 0 where classes tell left from right (0.5)")
     add("--epochs", type=int, help="the schedule is squeezed into so many (the recipe's)")
     add("--batch-size", type=int, help="videos in a batch on one device (the recipe's)")
     add("--accumulate", type=int, default=1, help="batches whose gradients make one step")

@@ -81,7 +81,7 @@ def check(reference: Path, path: Path) -> dict[str, object]:
     for _ in range(NUM_RANDOM_SETS):
         compare(rng.integers(0, reader.num_frames, int(rng.integers(1, 9))).tolist())
     is_right = not wrong and expected is not None and reader.num_frames == len(expected)
-    times_rise = bool((np.diff(reader.pts) > 0).all())
+    times_rise = bool((np.diff(reader.pts_seconds) > 0).all())
     verdict = "DIFFERS" if not is_right or not times_rise else "damaged" if num_raised else "right"
     return row | {
         "verdict": verdict,

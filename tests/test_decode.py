@@ -77,9 +77,9 @@ def test_order_keyframes_and_times_are_the_codecs_where_the_container_says_other
     fps, seconds, keyframes = FACTS[name]
     reader = vidload.VideoReader(video(name))
     assert reader.average_fps == pytest.approx(fps, rel=0.01)
-    assert reader.duration == pytest.approx(seconds, abs=0.05)
-    assert reader.keyframes.tolist() == keyframes
-    assert (np.diff(reader.pts) > 0).all()
+    assert reader.duration_seconds == pytest.approx(seconds, abs=0.05)
+    assert reader.keyframe_indices.tolist() == keyframes
+    assert (np.diff(reader.pts_seconds) > 0).all()
 
 
 @pytest.mark.parametrize("name", INTACT)
@@ -271,8 +271,8 @@ def test_a_damaged_keyframe_with_leading_pictures_is_noticed(name: str, video, t
     intact = vidload.VideoReader(video(name))
     second = int(np.flatnonzero(intact._index.packet_flags & 1)[1])
     reader = vidload.VideoReader(zeroed(video(name), second, tmp_path))
-    keyframe = int(intact.keyframes[1])
-    for frame in range(keyframe, int(intact.keyframes[2]) - 3):
+    keyframe = int(intact.keyframe_indices[1])
+    for frame in range(keyframe, int(intact.keyframe_indices[2]) - 3):
         with pytest.raises(vidload.DamagedVideoError):
             reader.get_frames_at([frame])
     assert np.array_equal(reader.get_frames_at([0, 3]), intact.get_frames_at([0, 3]))

@@ -122,7 +122,7 @@ def test_a_video_is_decoded_once_however_much_its_snippets_overlap(video, clip):
 
 def test_pooled_features_are_what_the_classifier_sees(video):
     model = small_create("slowonly_r50_4x16x1")
-    pooled = FeatureExtractor(model, output="pooled").extract(video("h264_star")).features
+    pooled = FeatureExtractor(model, channels="pooled").extract(video("h264_star")).features
     logits = FeatureExtractor(model).extract(video("h264_star")).features
     assert pooled.shape == (3, model.num_features)
     classifier = model.cls_head.fc_cls
@@ -153,7 +153,7 @@ def test_damaged_and_missing_videos_raise_and_the_extractor_goes_on(video, tmp_p
 @pytest.mark.parametrize("options, message", [
     ({"stride": 0}, "stride is 0, must be at least 1"),
     ({"window": -1}, "window is -1"),
-    ({"output": "all"}, 'output is \'all\', must be "logits" or "pooled"'),
+    ({"channels": "all"}, 'channels is \'all\', must be "logits" or "pooled"'),
 ])  # fmt: skip
 def test_options_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

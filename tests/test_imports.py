@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 # Lowest first: a module imports from its own row and from the rows listed before it. Names are those after `vidload.`, of a module or of a
 # whole wing; of several that fit, the longest counts.
 ORDER = (
-    ("_core", "errors", "limits"),
+    ("_core", "errors", "limits", "renamed"),
     ("system", "cuda"),  # the machine
     ("annotations", "sampling", "crops", "transforms", "index", "reader"),
     ("batch", "draw_rules", "clip_dataset", "dataset", "feature_dataset"),  # what a sample is

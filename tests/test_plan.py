@@ -23,7 +23,7 @@ from vidload import FrameIndexError
 )
 def test_spans_run_from_keyframe_to_last_wanted_frame(wanted: list[int], spans: list[tuple[int, int]], video) -> None:
     reader = vidload.VideoReader(video("h264_no_b_frames"))  # keyframes at 0 and 24
-    assert list(reader.keyframes) == [0, 24]
+    assert list(reader.keyframe_indices) == [0, 24]
     assert list(reader.plan(wanted).spans) == spans
 
 
@@ -46,7 +46,7 @@ def test_wanted_non_reference_frames_are_decoded_and_only_those(video) -> None:
 
 def test_leading_pictures_of_an_open_gop_start_at_the_keyframe_before(video) -> None:
     reader = vidload.VideoReader(video("hevc_open_gop"))
-    key = int(reader.keyframes[1])
+    key = int(reader.keyframe_indices[1])
     assert reader.plan([key]).spans[0][0] > 0
     assert reader.plan([key - 1]).spans[0][0] == 0  # decoded after the keyframe, shown before it
 

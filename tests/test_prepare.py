@@ -77,8 +77,8 @@ def test_frames_keep_their_number_their_times_and_their_looks(name, video, tmp_p
     result = encode_video(video(name), tmp_path / "out.mp4", QUICK)
     prepared = VideoReader(tmp_path / "out.mp4")
     assert result.num_frames == prepared.num_frames == source.num_frames
-    np.testing.assert_allclose(prepared.pts, source.pts, atol=1e-6)
-    assert prepared.rotation == 0 and not prepared.is_mirrored
+    np.testing.assert_allclose(prepared.pts_seconds, source.pts_seconds, atol=1e-6)
+    assert prepared.rotation == 0 and not prepared.is_flipped
     if source.width % 2 == source.height % 2 == 0:
         assert (prepared.width, prepared.height) == (source.width, source.height)
         looked_at = [0, source.num_frames // 2]
@@ -161,7 +161,7 @@ def test_a_sample_is_made_of_whole_gops_all_over_the_video(gop, runs, video, mon
 def test_a_frame_costs_no_more_packets_than_its_gop_promises(settings, most_packets, video, tmp_path):
     encode_video(video("h264"), tmp_path / "out.mp4", settings)
     with VideoReader(tmp_path / "out.mp4") as reader:
-        np.testing.assert_array_equal(reader.keyframes, np.arange(0, 48, settings.gop))
+        np.testing.assert_array_equal(reader.keyframe_indices, np.arange(0, 48, settings.gop))
         assert max(reader.plan([i]).num_packets_decoded for i in range(48)) <= most_packets
 
 
@@ -221,7 +221,7 @@ def test_a_new_frame_rate_shows_the_frame_of_each_moment(video, tmp_path):
         encode_video(video("h264"), tmp_path / "out.mp4", EncodeSettings(gop=1, crf=10, fps=fps))
         source, prepared = VideoReader(video("h264")), VideoReader(tmp_path / "out.mp4")
         assert prepared.num_frames == len(expected)
-        np.testing.assert_allclose(prepared.pts, np.arange(len(expected)) / float(fps), atol=1e-6)
+        np.testing.assert_allclose(prepared.pts_seconds, np.arange(len(expected)) / float(fps), atol=1e-6)
         for i in range(0, len(expected), 7):
             apart = [difference(prepared[i], frame) for frame in source]
             assert int(np.argmin(apart)) == expected[i]

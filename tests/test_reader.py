@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import threading
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -36,15 +37,15 @@ TIMED = [
 @pytest.mark.parametrize("name", TIMED)
 def test_pts_are_those_of_a_sequential_decode(name: str, video) -> None:
     reader = vidload.VideoReader(video(name))
-    assert reader.pts == pytest.approx(frame_times(video(name)), abs=1e-6)
+    assert reader.pts_seconds == pytest.approx(frame_times(video(name)), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["h264", "h264_ts", "h264_avi", "h264_raw", "mpeg4_b_frames_avi", "mjpeg_avi"])
 def test_pts_rise_and_the_frame_rate_is_right_in_every_container(name: str, video) -> None:
     reader = vidload.VideoReader(video(name))
-    assert (np.diff(reader.pts) > 0).all()
+    assert (np.diff(reader.pts_seconds) > 0).all()
     assert reader.average_fps == pytest.approx(25, rel=1e-3)
-    assert reader.duration == pytest.approx(reader.num_frames / 25, rel=1e-3)
+    assert reader.duration_seconds == pytest.approx(reader.num_frames / 25, rel=1e-3)
 
 
 def test_ntsc_rate_is_exact(video) -> None:
@@ -73,11 +74,39 @@ def test_facts_are_those_of_the_stream(name: str, facts: dict, video) -> None:
 
 def test_frames_by_time_are_those_on_screen_then(video) -> None:
     reader = vidload.VideoReader(video("h264_vfr"))
-    pts = reader.pts
+    pts = reader.pts_seconds
     middle = (pts[:-1] + pts[1:]) / 2
-    assert list(reader.frames_played_at(pts)) == list(range(len(pts)))
-    assert list(reader.frames_played_at(middle)) == list(range(len(pts) - 1))
+    assert list(reader.frame_indices_played_at(pts)) == list(range(len(pts)))
+    assert list(reader.frame_indices_played_at(middle)) == list(range(len(pts) - 1))
     assert np.array_equal(reader.get_frames_played_at(middle[:3]), reader.get_frames_at([0, 1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("pts", "pts_seconds"),
+        ("duration", "duration_seconds"),
+        ("keyframes", "keyframe_indices"),
+        ("is_mirrored", "is_flipped"),
+    ],
+)
+def test_a_fact_under_its_old_name_is_the_same_and_warns_at_the_caller(old: str, new: str, video) -> None:
+    reader = vidload.VideoReader(video("h264_rotated_90"))
+    with pytest.warns(DeprecationWarning, match=rf"VideoReader\.{old} is now called {new}") as caught:
+        assert np.array_equal(getattr(reader, old), getattr(reader, new))
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_frames_played_at_is_the_old_name_of_a_method(video) -> None:
+    with pytest.warns(DeprecationWarning, match="frame_indices_played_at"):
+        assert list(vidload.VideoReader(video("h264")).frames_played_at([0.0, 0.05])) == [0, 1]
+
+
+def test_the_names_of_today_do_not_warn(video) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reader = vidload.VideoReader(video("h264"))
+        assert reader.frame_indices_played_at(reader.pts_seconds[:3]).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("seconds", [-0.1, 1e9, float("nan")])

@@ -255,7 +255,7 @@ def test_a_rotated_picture_is_what_turning_its_pixels_gives(
     np.testing.assert_allclose(out, expected, atol=0.02, rtol=0)
 
 
-def test_flip_mirrors_the_output_exactly() -> None:
+def test_a_flip_reverses_the_columns_exactly() -> None:
     picture = make_picture("yuv420p", 50, 61)
     box = (3.5, 5.25, 40.5, 50)
     plain, flipped = run(picture, box, (24, 37)), run(picture, box, (24, 37), flip=True)

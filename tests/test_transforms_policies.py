@@ -216,7 +216,7 @@ def test_policies_default_to_imagenet_normalization_and_antialias():
     assert [policy(224).num_crops for policy in RANDOM + FIXED] == [1, 1, 1, 1, 3, 10]
 
 
-def test_a_fixed_crop_is_mirrored_when_asked():
+def test_a_fixed_crop_is_flipped_when_asked():
     assert center_crop(224, flip=1).boxes(256, 340).tolist() == [[16, 58, 224, 224, 1]]
     assert center_crop(224, flip=0.5).boxes(256, 340, Uniforms(0.4)).tolist() == [[16, 58, 224, 224, 1]]
     assert center_crop(224, flip=0.5).is_random

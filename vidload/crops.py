@@ -32,7 +32,7 @@ class SpatialTransform:
     """What the policies return: output size, normalization, and where the crops lie. Immutable.
 
     size: output (height, width).
-    flip: probability that a sample is mirrored.
+    flip: probability that a sample is flipped left to right.
     mean, std: of R, G, B on the 0-255 scale; both None = values stay 0-255.
     antialias: triangle filter scaled by the ratio when shrinking, as Pillow and torch; False: plain bilinear,
     as OpenCV.

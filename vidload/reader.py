@@ -20,6 +20,7 @@ import torch
 
 from vidload import _core
 from vidload.errors import FrameIndexError
+from vidload.renamed import Renamed
 from vidload.system import cuda
 from vidload.system.cuda import cuda_device
 
@@ -30,7 +31,7 @@ _UNTRUSTED = 16  # packet_flags, csrc/index/packet_index.h
 
 
 class StreamSummary(NamedTuple):
-    """One stream of a container, as the container states it."""
+    """One stream of a container, as the container describes it. Width and height are in pixels as coded, 0 where they mean nothing."""
 
     number: int
     kind: str
@@ -39,14 +40,14 @@ class StreamSummary(NamedTuple):
     width: int
     height: int
     is_default: bool
-    """Whether it is the one that VideoReader reads where no stream is asked for."""
+    """Whether VideoReader reads it if no stream is asked for."""
 
 
 def streams(path: str | os.PathLike[str]) -> list[StreamSummary]:
     """All streams of a file.
 
     Raises:
-        VideoError: the file is missing, is no video, or holds no video stream.
+        VideoError: the file is missing, is not a video, or has no video stream.
         OSError: the file cannot be read.
     """
     return [StreamSummary(*row) for row in _core.streams(os.fspath(path))]
@@ -59,9 +60,9 @@ class ReadPlan:
     Attributes:
         spans: ``(first packet, last packet + 1)`` of each run of packets decoded from a keyframe on, in decode order.
         num_packets_decoded: packets that are read and decoded.
-        num_packets_dropped: packets within the spans left out because no other picture depends on them.
+        num_packets_dropped: packets within the spans that are left out because nobody wants them and no other picture depends on them.
         num_packets_skipped: packets of the file outside every span.
-        bytes_read: sizes of the decoded packets.
+        bytes_read: total size of the decoded packets.
     """
 
     spans: tuple[tuple[int, int], ...]
@@ -76,17 +77,20 @@ class VideoReader:
 
     Args:
         source: a path; the bytes of a video file (``bytes``, ``bytearray``, ``memoryview``, a uint8 array), which are kept, not copied; or a
-            file object, open for binary reading and seekable, which nobody else may read from meanwhile.
+            file object, open for binary reading and seekable, from which nobody else may read meanwhile.
         stream: which video stream of the file, by its number within the container (`streams` lists them); None = FFmpeg's choice.
-        square_pixels: frames whose pixels are not square (`sample_aspect_ratio`) come stretched in width to the shape they are shown in.
-        allow_damaged: frames that depend on damage, or on pictures before the first keyframe, come as the decoder conceals it instead of
-            raising DamagedVideoError; `is_trusted` tells those that are never whole.
-        device: where frames shall be: "cpu" (or None), or a GPU such as "cuda" or "cuda:1"; get_frames_at then gives torch tensors there.
-        decoder: for a GPU: "nvdec", "cpu", or "auto" (NVDEC from 720p on). What NVDEC cannot decode, the CPU does, unless `strict`.
+        square_pixels: frames whose pixels are not square (`sample_aspect_ratio`) are stretched in width to the shape they are shown in.
+        allow_damaged: frames that depend on damage, or on pictures before the first keyframe, are returned as the decoder conceals them
+            instead of raising DamagedVideoError; `is_trusted` shows which are never whole.
+        device: where frames go: "cpu" (or None), or a GPU such as "cuda" or "cuda:1", where get_frames_at then returns torch tensors.
+        decoder: for a GPU: "nvdec", "cpu", or "auto" (NVDEC from 720p on). What NVDEC cannot decode falls back to the CPU.
+        strict: what NVDEC cannot decode raises UnsupportedVideoError instead of falling back.
 
     Raises:
-        VideoError: (a subclass that says why) the file is missing, is no video, or its codec is not supported.
+        VideoError: (a subclass that says why) the file is missing, is not a video, or its codec is not supported.
         OSError: the file cannot be read; MemoryError: there is no memory for it. Neither says anything about the video.
+        ValueError, TypeError: an argument makes no sense.
+        RuntimeError: `device` is a GPU that cannot be used.
 
     Safe to share between threads; calls take turns.
     """
@@ -111,7 +115,7 @@ class VideoReader:
         if decoder == "nvdec" and gpu is None:
             raise ValueError("decoder 'nvdec' leaves its frames on the GPU, which needs device='cuda'")
         if stream is not None and stream < 0:
-            raise ValueError(f"stream {stream} is not the number of a stream; they count from 0")
+            raise ValueError(f"stream {stream} is not the number of a stream; streams count from 0")
         self.square_pixels = square_pixels
         number = -1 if stream is None else stream
         self._reader: _core.VideoReader | None
@@ -120,13 +124,13 @@ class VideoReader:
             self._reader = _core.VideoReader(self.name, number, allow_damaged)
         elif hasattr(source, "read"):
             if not (hasattr(source, "seek") and hasattr(source, "tell")):
-                raise TypeError(f"{source!r} cannot seek; read it into memory and give its bytes")
+                raise TypeError(f"{source!r} cannot seek; read it into memory and pass its bytes")
             name = getattr(source, "name", None)
             self.name = name if isinstance(name, str) else "<file>"
             self._reader = _core.VideoReader.of_file(source, self.name, number, allow_damaged)
         elif isinstance(source, bytes) and len(source) < 4096 and b"\0" not in source and os.path.exists(source):
             raise ValueError(
-                f"VideoReader: bytes are the video itself, and {source!r} is the name of a file; give os.fsdecode(name)"
+                f"VideoReader: bytes are the video itself, but {source!r} is the name of a file; pass os.fsdecode(name)"
             )
         else:
             self.name = "<bytes>"
@@ -166,6 +170,7 @@ class VideoReader:
 
     @property
     def num_frames(self) -> int:
+        """Frames that a decode of the whole stream gives."""
         return self._index.num_frames
 
     def __len__(self) -> int:
@@ -173,20 +178,20 @@ class VideoReader:
 
     @property
     def width(self) -> int:
-        """Of a frame as it comes (after rotation, and stretching with `square_pixels`), in pixels."""
+        """Of a frame as returned (after rotation, and stretching with `square_pixels`), in pixels."""
         if not self.square_pixels:
             return self._index.width
         return max(1, round(self._index.width * self.sample_aspect_ratio))
 
     @property
     def height(self) -> int:
-        """Of a frame as it comes (after rotation), in pixels."""
+        """Of a frame as returned (after rotation), in pixels."""
         return self._index.height
 
     @property
     def sample_aspect_ratio(self) -> Fraction:
-        """Width to height of one pixel as shown (after rotation); 1 where nothing states it. Frames come as coded, with pixels of that
-        shape, unless `square_pixels`."""
+        """Width to height of one pixel as shown (after rotation); 1 where nothing states it. Frames are returned as coded, with pixels of
+        that shape, unless `square_pixels`."""
         return Fraction(*self._index.sample_aspect_ratio)
 
     @property
@@ -196,12 +201,12 @@ class VideoReader:
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise (0, 90, 180, 270) by which decoded pictures are turned to be upright. Frames come turned."""
+        """Degrees clockwise (0, 90, 180, 270) by which decoded pictures are turned to be upright. Frames are returned turned."""
         return self._index.rotation
 
     @property
-    def is_mirrored(self) -> bool:
-        """Whether pictures are then also mirrored left to right. Frames come mirrored."""
+    def is_flipped(self) -> bool:
+        """Whether pictures are then also flipped left to right. Frames are returned flipped."""
         return self._index.is_mirrored
 
     @property
@@ -235,31 +240,31 @@ class VideoReader:
         return self._index.average_fps
 
     @property
-    def duration(self) -> float:
-        """Seconds from the first frame's start to the last one's end."""
+    def duration_seconds(self) -> float:
+        """From the first frame's start to the last one's end."""
         return self._index.duration_seconds
 
     @property
     def note(self) -> str:
-        """What is odd about the file, for people to read; empty if nothing."""
+        """What is odd about the file, for people to read; empty if nothing is."""
         return self._index.note
 
     @property
-    def pts(self) -> npt.NDArray[np.float64]:
+    def pts_seconds(self) -> npt.NDArray[np.float64]:
         """When each frame is shown, in seconds, in presentation order: float64 [num_frames]."""
         num, den = self._index.time_base
         return np.multiply(self._index.frame_pts, num / den, dtype=np.float64)
 
     @property
-    def keyframes(self) -> npt.NDArray[np.int64]:
-        """Indices of the frames that can be decoded alone, rising: int64 [num_keyframes]."""
+    def keyframe_indices(self) -> npt.NDArray[np.int64]:
+        """Which frames can be decoded alone, rising: int64 [num_keyframes]."""
         is_keyframe = (self._index.packet_flags & 1)[self._index.frame_packet] != 0
         return np.flatnonzero(is_keyframe)
 
     @property
     def is_trusted(self) -> npt.NDArray[np.bool_]:
-        """Which frames have all that they were predicted from in the file: bool [num_frames]. Those before the first keyframe of a cut
-        recording have not, and raise DamagedVideoError unless `allow_damaged`. Damage within the file is found by decoding alone."""
+        """Which frames have everything they were predicted from in the file: bool [num_frames]. Those before the first keyframe of a cut
+        recording do not, and raise DamagedVideoError unless `allow_damaged`. Damage within the file is only found by decoding."""
         is_trusted: npt.NDArray[np.bool_] = (self._index.packet_flags & _UNTRUSTED)[self._index.frame_packet] == 0
         return is_trusted
 
@@ -312,15 +317,18 @@ class VideoReader:
         for start in range(0, self.num_frames, 32):
             yield from self[start : start + 32]
 
-    def frames_played_at(self, seconds: Sequence[float] | npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int64]:
-        """The index of the frame on screen at each time: the last whose pts is not after it. Times count as `pts` does.
+    def frame_indices_played_at(
+        self, seconds: Sequence[float] | npt.NDArray[np.floating[Any]]
+    ) -> npt.NDArray[np.int64]:
+        """The index of the frame on screen at each time, int64 [len(seconds)]: the last one whose pts is not later. Times are on the scale
+        of `pts_seconds`.
 
         Raises:
             FrameIndexError: a time before the first frame, or after the last one has ended.
         """
         times = np.atleast_1d(np.asarray(seconds, np.float64))
-        pts = self.pts
-        end = pts[0] + self.duration
+        pts = self.pts_seconds
+        end = pts[0] + self.duration_seconds
         # Half a microsecond: times that went through a float once must still find their frame.
         found = np.searchsorted(pts, times + 5e-7, side="right") - 1
         outside = (found < 0) | (times >= end + 5e-7) | ~np.isfinite(times)
@@ -332,16 +340,27 @@ class VideoReader:
         return found.astype(np.int64)
 
     def get_frames_played_at(self, seconds: Sequence[float] | npt.NDArray[np.floating[Any]]) -> Any:
-        """Frames by time: uint8 RGB [len(seconds), height, width, 3]. See `frames_played_at`."""
-        return self.get_frames_at(self.frames_played_at(seconds))
+        """Frames by time: uint8 RGB [len(seconds), height, width, 3]; see `frame_indices_played_at` and `get_frames_at`."""
+        return self.get_frames_at(self.frame_indices_played_at(seconds))
 
     def get_planes_at(
         self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]
     ) -> list[tuple[npt.NDArray[Any], ...]]:
-        """The decoder's own planes, not turned upright: for each index a tuple of [rows, samples] arrays, uint8, or uint16 above 8 bits."""
+        """The decoder's own planes, not turned upright: for each index a tuple of [rows, samples] arrays, uint8, or uint16 above 8 bits.
+
+        Raises what `get_frames_at` raises.
+        """
         return self._open().read_planes(self._indices(indices))
 
     def plan(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> ReadPlan:
-        """What `get_frames_at(indices)` would read and decode."""
+        """What `get_frames_at(indices)` would read and decode. Raises FrameIndexError."""
         spans, *counts = self._open().plan(self._indices(indices))
         return ReadPlan(tuple(spans), *counts)
+
+    # --- names of earlier versions
+
+    pts = Renamed("pts_seconds")
+    duration = Renamed("duration_seconds")
+    keyframes = Renamed("keyframe_indices")
+    is_mirrored = Renamed("is_flipped")
+    frames_played_at = Renamed("frame_indices_played_at")

@@ -76,17 +76,17 @@ def facts(reader: VideoReader, num_bytes: int) -> list[str]:
     kinds, sizes = packet_kinds(reader), packet_sizes(reader)
     lengths = [len(gop) for gop in gops(kinds)]
     color = f"{reader.color_matrix or 'bt601 (not stated)'}, {reader.color_range or 'limited (not stated)'}"
-    kilobits = num_bytes * 8 / 1000 / reader.duration if reader.duration else 0
+    kilobits = num_bytes * 8 / 1000 / reader.duration_seconds if reader.duration_seconds else 0
     droppable = kinds == "b"
     lines = [
         reader.name,
         f"  file       {reader.container}, {num_bytes / 1e6:.2f} MB, {kilobits:.0f} kbit/s",
         f"  video      {reader.codec}, {reader.pixel_format}, {reader.width}x{reader.height} (width x height)"
         + (f", turned by {reader.rotation} degrees" if reader.rotation else "")
-        + (", mirrored" if reader.is_mirrored else ""),
+        + (", flipped left to right" if reader.is_flipped else ""),
         f"  color      {color}",
-        f"  time       {reader.num_frames} frames, {reader.average_fps:.3f} fps, {reader.duration:.2f} s, "
-        f"first frame at {reader.pts[0]:.3f} s" + variable_rate(reader),
+        f"  time       {reader.num_frames} frames, {reader.average_fps:.3f} fps, {reader.duration_seconds:.2f} s, "
+        f"first frame at {reader.pts_seconds[0]:.3f} s" + variable_rate(reader),
         f"  keyframes  {int((kinds == 'I').sum())}, one every {statistics.median(lengths):g} packets "
         f"(median; {min(lengths)} to {max(lengths)})",
         f"  droppable  {droppable.sum()} of {len(kinds)} packets ({droppable.mean():.0%}; "
@@ -106,7 +106,7 @@ def facts(reader: VideoReader, num_bytes: int) -> list[str]:
 def variable_rate(reader: VideoReader) -> str:
     """Words on an uneven frame rate; empty for an even one, give or take a tick of rounding in the
     container."""
-    steps = np.diff(reader.pts)
+    steps = np.diff(reader.pts_seconds)
     if len(steps) < 2 or np.ptp(steps) < 0.25 * np.median(steps):
         return ""
     return f"; uneven: {steps.min() * 1000:.0f} to {steps.max() * 1000:.0f} ms a frame"

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
 def frame_captions(dataset: Any, i: int) -> list[str]:
     """What to write under each image of sample `i`, view by view: frame number, crop number if several,
-    mirrored or not."""
+    flipped or not."""
     from vidload._core import LoaderPool
 
     batch = dataset.start_indexing(LoaderPool(0), [i])
@@ -110,6 +110,6 @@ def frame_captions(dataset: Any, i: int) -> list[str]:
     captions = []
     for view, row in enumerate(request.views):
         crop = f" crop {view // len(frames)}" if len(request.views) > len(frames) else ""
-        mirrored = " mirrored" if row[5] else ""
-        captions += [f"frame {frame}{crop}{mirrored}" for frame in frames[int(row[0])]]
+        flipped = " flipped" if row[5] else ""
+        captions += [f"frame {frame}{crop}{flipped}" for frame in frames[int(row[0])]]
     return captions

@@ -46,7 +46,7 @@ def dali_pipeline(
         shuffle: in the order of VideoLoader(shuffle=True).
         sampler: the order of samples, as DataLoader's; its set_epoch is called where it has one, and heard.
         augment: the caller's own DALI operators: from cropped uint8 RGB clips [F, H, W, 3] (layout "FHWC") to clips of that shape; then
-            they are mirrored and normalized. F counts the frames of all clips that share a crop.
+            they are flipped and normalized. F counts the frames of all clips that share a crop.
         prefetch_queue_depth: batches that run ahead in the pipeline; as many again are read and decoded ahead of it.
 
     Raises:

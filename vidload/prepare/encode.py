@@ -226,7 +226,7 @@ def _verify(path: Path, frames: SourceFrames) -> None:
         expected = frames.pts * float(frames.time_base)
         if reader.num_frames != len(frames):
             raise DamagedVideoError(frames.path, None, f"{reader.num_frames} of its {len(frames)} frames were written")
-        worst = float(np.abs(reader.pts - expected).max())
+        worst = float(np.abs(reader.pts_seconds - expected).max())
         if worst > 1e-4:
             raise DamagedVideoError(frames.path, None, f"its times cannot be kept in MP4 (off by {worst:g} seconds)")
         try:

@@ -97,7 +97,7 @@ def write_features(
         network,
         window=window,
         stride=stride,
-        output=channels,
+        channels=channels,
         batch_size=batch_size,
         device=device,
         num_workers=num_workers,

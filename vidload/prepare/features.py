@@ -44,7 +44,7 @@ class FeatureExtractor:
     Args:
         model: made by `vidload.models.create`, with trained weights; moved to `device`, set to evaluation.
         window, stride: in frames.
-        output: "logits", one channel a class, or "pooled", what the classifier sees.
+        channels: "logits", one channel per class, or "pooled", the features before the classifier.
         batch_size: snippets that go through the model at once.
         device: of the model; decoding is on the CPU.
         num_workers: decoding threads; None = the cores this process may use, 0 = the calling thread.
@@ -56,7 +56,7 @@ class FeatureExtractor:
         *,
         window: int = 16,
         stride: int = 16,
-        output: Literal["logits", "pooled"] = "logits",
+        channels: Literal["logits", "pooled"] = "logits",
         batch_size: int = 8,
         device: str | torch.device = "cpu",
         num_workers: int | None = None,
@@ -66,12 +66,12 @@ class FeatureExtractor:
         for name, value in (("window", window), ("stride", stride), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"{name} is {value}, must be at least 1")
-        if output not in ("logits", "pooled"):
-            raise ValueError(f'output is {output!r}, must be "logits" or "pooled"')
+        if channels not in ("logits", "pooled"):
+            raise ValueError(f'channels is {channels!r}, must be "logits" or "pooled"')
         self.model = model.to(device).eval()
         self.window = window
         self.stride = stride
-        self.output = output
+        self.channels = channels
         self.batch_size = batch_size
         self.device = torch.device(device)
         self._num_runs = max(1, available_cores() if num_workers is None else num_workers)
@@ -91,8 +91,8 @@ class FeatureExtractor:
         """Features of the video at `path`. Raises VideoError when it cannot be read, or a frame is
         damaged."""
         with VideoReader(path) as reader:
-            num_frames, duration = reader.num_frames, reader.duration
-            keyframes = reader.keyframes
+            num_frames, duration = reader.num_frames, reader.duration_seconds
+            keyframes = reader.keyframe_indices
             boxes = self._transform.boxes(
                 reader.height, reader.width, sample_aspect_ratio=float(reader.sample_aspect_ratio)
             )
@@ -124,7 +124,7 @@ class FeatureExtractor:
         clips = (pixels.to(self.device, non_blocking=True).float() - self._mean) / self._std
         clips = clips.unsqueeze(3) if self._is_by_frame else clips.transpose(1, 2)  # NVCTHW with T = 1, or NCTHW
         features = self.model.forward_features(clips)
-        features = self.model.forward_head(features, pre_logits=self.output == "pooled")
+        features = self.model.forward_head(features, pre_logits=self.channels == "pooled")
         return np.asarray(features.float().cpu().numpy())
 
     def _decoded_runs(

@@ -49,7 +49,7 @@ class SourceFrames:
         matrix, primaries, transfer, color_range: as H.273 numbers them; what the source leaves open is filled in.
         source_matrix, source_range, source_siting: of the source; siting is where chroma samples sit among luma samples.
         is_jpeg: whether the pictures are for a JPEG encoder: BT.601, chroma centered.
-        rotation, is_mirrored, is_rgb: of the source's pictures.
+        rotation, is_flipped, is_rgb: of the source's pictures.
         num_bytes, mtime_ns: of the source file.
 
     Raises:
@@ -71,11 +71,11 @@ class SourceFrames:
                 )
                 raise DamagedVideoError(path, int(untrusted[0]), reason)
             index = reader._index
-            self.rotation, self.is_mirrored = reader.rotation, reader.is_mirrored
+            self.rotation, self.is_flipped = reader.rotation, reader.is_flipped
             self._num_source_frames = reader.num_frames
             self.time_base = Fraction(*index.time_base)
             self.pts = np.array(index.frame_pts, np.int64)
-            end = int(self.pts[0]) + round(reader.duration / float(self.time_base))
+            end = int(self.pts[0]) + round(reader.duration_seconds / float(self.time_base))
             self.durations = np.append(np.diff(self.pts), max(end - int(self.pts[-1]), 1))
             scale = min(1.0, settings.short_side / min(reader.width, reader.height))
             self.width, self.height = (max(round(side * scale / 2) * 2, 2) for side in (reader.width, reader.height))
@@ -212,7 +212,7 @@ class _Resizer:
         size = (target.width, target.height)
         if target.rotation in (90, 270):
             size = size[::-1]
-        turn = _TURNS[target.rotation] + ([("hflip",)] if target.is_mirrored else [])
+        turn = _TURNS[target.rotation] + ([("hflip",)] if target.is_flipped else [])
         source = (
             f"video_size={width}x{height}:pix_fmt={pixel_format}:time_base=1/1:"
             f"colorspace={colorspace}:range={color_range}"
