@@ -135,7 +135,7 @@ def test_index_writes_a_file_that_a_dataset_reads(folder, tmp_path, capsys):
 def test_index_lists_files_it_cannot_read_and_still_succeeds(folder, tmp_path, capsys):
     assert run("index", folder / "all.txt", "--root", folder, "-o", tmp_path / "all.vidx") == 0
     text = capsys.readouterr().out
-    assert "2 of 4 videos" in text and "2 cannot be read:" in text
+    assert "2 of 4 videos, " in text and "2 of 4 videos failed:" in text
     assert re.search(rf"  {re.escape(str(folder))}/broken.mp4: \S", text)
     assert re.search(rf"  {re.escape(str(folder))}/missing.mp4: \S", text)
 
@@ -164,7 +164,7 @@ def test_inspect_tells_facts_gops_and_costs(folder, tmp_path, capsys):
     # keyint 16, 15 B frames: a GOP is its keyframe, one P, and droppable frames between them
     assert text.count("\n  0  IP") == 1
     assert re.search(r"keyframes  3, one every 1\d packets", text)
-    for clip in inspect.CLIPS:
+    for clip in inspect.CLIP_SPECS:
         assert re.search(rf"\n  {clip} +\d+ +[\d.]+ +[\d.]+ +\d+ +[\d.]+", text)
     with av.open(str(png)) as picture:
         assert picture.streams.video[0].width == 1200

@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from vidload.cli import _videos
+import torch
+
+from vidload.cli import _shared
 
 _DESCRIPTION = """\
 Slides a window of frames over each video and writes what a recognizer says of every window: one file a video,
@@ -24,14 +26,14 @@ example:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
+    parser = _shared.add_command(
+        subparsers,
         "features",
         help="write snippet features of untrimmed videos for temporal localizers",
         description=_DESCRIPTION,
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        example=_EXAMPLE,
     )
-    _videos.add_arguments(parser)
+    _shared.add_videos(parser)
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="folder to write to")
     parser.add_argument("--model", required=True, help="a recognizer, such as slowonly_r50_4x16x1")
     parser.add_argument(
@@ -64,9 +66,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    import torch  # slow to import, and the other commands do without
-
-    from vidload import models
+    from vidload import models  # which the other commands do without
     from vidload.prepare.feature_files import write_features
 
     if args.model not in models.list_models():
@@ -88,10 +88,6 @@ def run(args: argparse.Namespace) -> int:
         progress=sys.stderr.isatty(),
     )
     print(
-        f"{args.output}: {summary.num_done} videos with {summary.num_snippets} snippets written, {summary.num_kept} were there"
+        f"{args.output}: {summary.num_done} videos with {summary.num_snippets} snippets written, {summary.num_kept} were there already"
     )
-    if summary.failures:
-        print(f"{len(summary.failures)} failed, listed in {args.output / 'failed.jsonl'}:")
-        for _, reason in summary.failures:
-            print(f"  {reason}")
-    return 1 if summary.failures else 0
+    return _shared.print_failures(summary.failures, summary.num_videos, args.output)

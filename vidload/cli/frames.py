@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from vidload.cli import _videos
-from vidload.cli.prepare import add_run_arguments, print_failures
+from vidload.cli import _shared
 from vidload.prepare.frames import extract_dataset
 
 _DESCRIPTION = """\
@@ -27,14 +26,14 @@ then:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
+    parser = _shared.add_command(
+        subparsers,
         "frames",
         help="extract JPEG frames",
         description=_DESCRIPTION,
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        example=_EXAMPLE,
     )
-    _videos.add_arguments(parser, "src")
+    _shared.add_videos(parser)
     parser.add_argument("dst", metavar="DST", help="folder to write")
     parser.add_argument(
         "--short-side",
@@ -43,13 +42,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="PX",
         help="shorter side of the pictures; smaller videos keep their size (default: 256)",
     )
-    add_run_arguments(parser)
+    _shared.add_jobs(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     summary = extract_dataset(
-        args.src,
+        args.list_or_dir,
         args.dst,
         short_side=args.short_side,
         root=args.root,
@@ -62,4 +61,4 @@ def run(args: argparse.Namespace) -> int:
         f"{summary.num_frames} frames, {summary.num_bytes / 1e6:.1f} MB"
     )
     print(f"list: {summary.list_path}")
-    return print_failures(args.dst, summary.failures, summary.num_videos)
+    return _shared.print_failures(summary.failures, summary.num_videos, args.dst)

@@ -8,7 +8,7 @@ import sys
 import time
 
 from vidload.annotations import read_videos
-from vidload.cli import _videos
+from vidload.cli import _shared
 from vidload.index import build_index
 
 _DESCRIPTION = """\
@@ -23,14 +23,14 @@ _EXAMPLE = "example:\n  vidload index train.txt --root videos -o train.vidx"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
+    parser = _shared.add_command(
+        subparsers,
         "index",
         help="scan the videos of a dataset once and write one index file",
         description=_DESCRIPTION,
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        example=_EXAMPLE,
     )
-    _videos.add_arguments(parser)
+    _shared.add_videos(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the index file to write")
     parser.add_argument(
         "--num-workers", type=int, metavar="N", help="threads (default: the cores this process may use)"
@@ -49,8 +49,5 @@ def run(args: argparse.Namespace) -> int:
         f"{args.output}: {num_good} of {summary.num_files} videos, {os.path.getsize(args.output) / 1e6:.1f} MB; "
         f"{summary.num_scanned} read, {unchanged} unchanged since the last index; {seconds:.1f} s"
     )
-    if summary.failures:
-        print(f"{len(summary.failures)} cannot be read:")
-        for path, reason in summary.failures:
-            print(f"  {path}: {reason}")
+    _shared.print_failures(summary.failures, summary.num_files)
     return 0 if num_good else 1

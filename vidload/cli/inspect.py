@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidload import sampling
+from vidload.cli import _shared
+from vidload.dataset import VideoDataset
 from vidload.errors import VideoError
+from vidload.prepare.costs import CLIP_SPECS
 from vidload.reader import VideoReader, streams
 from vidload.system.random import sample_rng
 from vidload.system.sheet import figure_class
+from vidload.transforms import random_resized_crop
 
-CLIPS = ("1x1x3", "1x1x8", "32x2x1", "4x16x1", "8x8x1")
 _DESCRIPTION = """\
 Shows the facts of a video, its packets GOP by GOP as a small picture, and what each
 kind of clip costs to load.
@@ -42,12 +45,12 @@ _SECONDS_TO_MEASURE = 0.5  # for each kind of clip
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
+    parser = _shared.add_command(
+        subparsers,
         "inspect",
         help="show a video's facts, its GOPs as a picture, and what clips of it cost",
         description=_DESCRIPTION,
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        example=_EXAMPLE,
     )
     parser.add_argument("file", metavar="FILE", help="a video")
     parser.add_argument("--all", action="store_true", help="show every GOP, not just the first lines")
@@ -157,7 +160,7 @@ def cost_table(reader: VideoReader) -> list[str]:
         f"  {'clip':<8}{'frames':>8}{'packets decoded':>17}{'dropped':>9}{'KB read':>9}{'ms':>8}",
     ]
     failure = None
-    for clip in CLIPS:
+    for clip in CLIP_SPECS:
         spec = sampling.ClipSpec.parse(clip)
         plans = [
             reader.plan(sampling.segments(reader.num_frames, reader.average_fps, spec, sample_rng(0, 0, i)).ravel())
@@ -179,8 +182,6 @@ def cost_table(reader: VideoReader) -> list[str]:
 
 def milliseconds(path: str, clip: str) -> float:
     """Median time of loading one random clip, measured: a dataset item, loaded in the calling thread."""
-    from vidload.dataset import VideoDataset  # imports torch, which the rest of this command does without
-    from vidload.transforms import random_resized_crop
 
     dataset = VideoDataset([(path, 0)], clip=clip, transform=random_resized_crop(224))
     dataset[0]  # scans the file, opens the decoder

@@ -7,10 +7,9 @@ import dataclasses
 import sys
 from fractions import Fraction
 
-from vidload.cli import _videos
+from vidload.cli import _shared
 from vidload.prepare import PROFILES, cost_table, describe, dry_run, prepare
 from vidload.prepare.settings import ENCODERS
-from vidload.prepare.tasks import FAILED_NAME
 
 _DESCRIPTION = """\
 Re-encodes the videos of a dataset for loading: short side 256, a few frames from one keyframe to the next, cheap to
@@ -38,14 +37,14 @@ then:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
+    parser = _shared.add_command(
+        subparsers,
         "prepare",
         help="re-encode a dataset for loading",
         description=_DESCRIPTION,
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        example=_EXAMPLE,
     )
-    _videos.add_arguments(parser, "src")
+    _shared.add_videos(parser)
     parser.add_argument("dst", metavar="DST", help="folder to write")
     parser.add_argument("--profile", choices=PROFILES, default="balanced", help="what matters (default: balanced)")
     parser.add_argument("--codec", choices=ENCODERS, help="another codec than the profile's")
@@ -63,23 +62,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--short-side", type=int, metavar="PX", help="shorter side of the pictures; smaller videos keep their size"
     )
     parser.add_argument("--fps", type=_fps, metavar="RATE", help="new frame rate, such as 15 or 30000/1001")
-    add_run_arguments(parser)
+    _shared.add_jobs(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
         help="encode the beginnings of a few videos with three GOP sizes, print what they cost, write nothing",
     )
     parser.set_defaults(run=run)
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: the cores this process may use)")
-    parser.add_argument(
-        "--engine",
-        choices=("local", "ray"),
-        default="local",
-        help="ray: a Ray cluster (RAY_ADDRESS; all nodes need vidload and the same paths)",
-    )
 
 
 def _fps(text: str) -> Fraction:
@@ -98,10 +87,10 @@ def run(args: argparse.Namespace) -> int:
     is_terminal = sys.stderr.isatty()
     print(f"{args.profile}: {describe(settings)}")
     if args.dry_run:
-        print(cost_table(dry_run(args.src, settings, root=args.root, progress=is_terminal)))
+        print(cost_table(dry_run(args.list_or_dir, settings, root=args.root, progress=is_terminal)))
         return 0
     summary = prepare(
-        args.src, args.dst, settings, root=args.root, jobs=args.jobs, engine=args.engine, progress=is_terminal
+        args.list_or_dir, args.dst, settings, root=args.root, jobs=args.jobs, engine=args.engine, progress=is_terminal
     )
     print(f"{args.dst}: {summary.num_encoded} videos encoded, {summary.num_kept} were there already")
     if summary.costs:
@@ -110,15 +99,4 @@ def run(args: argparse.Namespace) -> int:
         print(f"list:  {summary.list_path}")
     if summary.index_path:
         print(f"index: {summary.index_path}")
-    return print_failures(args.dst, summary.failures, summary.num_videos)
-
-
-def print_failures(folder: str, failures: tuple[tuple[str, str], ...], num_videos: int) -> int:
-    """Says what failed. Returns the exit status."""
-    if failures:
-        print(f"{len(failures)} of {num_videos} videos failed; they are listed in {folder}/{FAILED_NAME}:")
-        for path, reason in failures[:10]:
-            print(f"  {path}: {reason}")
-        if len(failures) > 10:
-            print("  ...")
-    return 1 if failures else 0
+    return _shared.print_failures(summary.failures, summary.num_videos, args.dst)

@@ -6,8 +6,11 @@ import argparse
 from typing import Any
 
 from vidload import sampling, transforms
+from vidload._core import LoaderPool
 from vidload.annotations import read_videos
-from vidload.cli import _videos
+from vidload.cli import _shared
+from vidload.dataset import VideoDataset
+from vidload.errors import VideoError
 from vidload.system import sheet
 
 TRANSFORMS = (
@@ -31,14 +34,14 @@ examples:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
+    parser = _shared.add_command(
+        subparsers,
         "preview",
         help="draw what the model will see as a contact sheet",
         description=_DESCRIPTION,
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        example=_EXAMPLE,
     )
-    _videos.add_arguments(parser)
+    _shared.add_videos(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the PNG to write")
     parser.add_argument(
         "--clip",
@@ -61,8 +64,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    from vidload.dataset import VideoDataset  # imports torch, which the other commands do without
-    from vidload.errors import VideoError
 
     if args.num_videos < 1 or args.num_frames < 1:
         raise ValueError("--num-videos and --num-frames must be at least 1")
@@ -98,14 +99,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def frame_captions(dataset: Any, i: int) -> list[str]:
-    """What to write under each image of sample `i`, view by view: frame number, crop number if several,
-    flipped or not."""
-    from vidload._core import LoaderPool
-
+def frame_captions(dataset: VideoDataset, i: int) -> list[str]:
+    """What to write under each image of sample `i`, view by view: the frame number, the crop number if there are several, and whether it
+    is flipped."""
     batch = dataset.start_indexing(LoaderPool(0), [i])
     batch.wait()
-    request = dataset.request(i, dataset.epoch, batch.infos()[0])
+    (info,) = batch.infos()
+    assert info is not None  # the sample has been loaded
+    request = dataset.request(i, dataset.epoch, info)
     frames = request.frames.reshape(-1, dataset.clip.clip_len)
     captions = []
     for view, row in enumerate(request.views):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vidload.cli import _shared
 from vidload.system.selftest import report, selftest
 
 _DESCRIPTION = """\
@@ -15,12 +16,12 @@ The exit status is 0 when all is well, 1 when a check failed or the GPU cannot b
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
+    parser = _shared.add_command(
+        subparsers,
         "selftest",
         help="check that this machine, with its GPU, gives the right pixels",
         description=_DESCRIPTION,
-        epilog="example:\n  vidload selftest --gpu --report selftest.md",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        example="example:\n  vidload selftest --gpu --report selftest.md",
     )
     parser.add_argument("--gpu", action="store_true", help="compare the GPU with the CPU")
     parser.add_argument("--device", default="cuda", help="which one (default: %(default)s)")

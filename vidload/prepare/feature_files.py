@@ -23,7 +23,7 @@ from vidload.errors import VideoError
 from vidload.feature_dataset import FACTS_FILE, read_facts
 from vidload.prepare.features import FeatureExtractor
 from vidload.prepare.sources import Task
-from vidload.prepare.tasks import resume, write_failures
+from vidload.prepare.tasks import resume
 from vidload.system.files import PART_SUFFIX, written_aside
 
 
@@ -32,10 +32,12 @@ class FeaturesSummary:
     """What `write_features` did.
 
     Attributes:
-        num_done, num_snippets, num_kept: videos done now, and their snippets; videos there from an earlier run.
+        num_videos, num_done, num_kept: of the dataset; done now; there from an earlier run.
+        num_snippets: of the videos done now.
         failures: (path, reason) of the videos that failed; they are in failed.jsonl too.
     """
 
+    num_videos: int
     num_done: int
     num_snippets: int
     num_kept: int
@@ -102,10 +104,14 @@ def write_features(
         device=device,
         num_workers=num_workers,
     )
-    num_done, failed = resume(tasks, record, lambda todo: _extract(extractor, todo, output), progress=progress)
-    failures = tuple((task.source, str(error)) for task, error in failed)
-    write_failures(output, [{"path": path, "reason": reason} for path, reason in failures])
-    return FeaturesSummary(num_done, record.num_snippets, len(tasks) - num_done - len(failures), failures)
+    num_done, failures = resume(tasks, record, lambda todo: _extract(extractor, todo, output), progress=progress)
+    return FeaturesSummary(
+        num_videos=len(tasks),
+        num_done=num_done,
+        num_snippets=record.num_snippets,
+        num_kept=len(tasks) - num_done - len(failures),
+        failures=failures,
+    )
 
 
 def _tasks(source: str, root: str, file_format: str) -> list[Task]:

@@ -65,15 +65,15 @@ def resume(
     outcomes: Callable[[Sequence[Task]], Iterator[tuple[Task, Any]]],
     *,
     progress: bool = False,
-) -> tuple[int, list[tuple[Task, BaseException]]]:
-    """Goes on where an earlier run stopped, and keeps the record, so that a run that is killed at any moment costs the work in hand alone.
+) -> tuple[int, tuple[tuple[str, str], ...]]:
+    """Resumes where an earlier run stopped, and keeps the record, so that a run that is killed at any moment costs only the work in hand.
 
-    outcomes: does the work of tasks and yields (task, dict of the result | exception). An OSError that is no VideoError ends the run.
-    Returns how many outputs were made now, and the tasks that failed with their reasons.
+    outcomes: does the work of tasks and yields (task, dict of the result | exception). An OSError that is not a VideoError ends the run.
+    Returns how many outputs were made now, and (source, reason) of the videos that failed, which failed.jsonl beside the record lists too.
     """
     todo = [task for task in tasks if not record.is_done(task)]
-    failures: list[tuple[Task, BaseException]] = []
-    write_rows(record.path, record.rows())
+    failures: list[tuple[str, str]] = []
+    _write_rows(record.path, record.rows())
     with (
         open(record.path, "a", encoding="utf-8") as log,
         tqdm(total=len(todo), unit="video", disable=not progress, smoothing=0.05) as bar,
@@ -82,26 +82,19 @@ def resume(
             if isinstance(outcome, OSError) and not isinstance(outcome, VideoError):
                 raise outcome
             if isinstance(outcome, BaseException):
-                failures.append((task, outcome))
+                failures.append((task.source, _reason(outcome)))
             else:
                 log.write(json.dumps(record.add(task, outcome)) + "\n")
                 log.flush()
             bar.set_postfix(failed=len(failures), refresh=False)
             bar.update()
-    write_rows(record.path, record.rows())
-    return len(todo) - len(failures), failures
+    _write_rows(record.path, record.rows())
+    _write_failures(record.path.parent, tasks, failures)
+    return len(todo) - len(failures), tuple(failures)
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
-def write_failures(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """failed.jsonl; no file if there are none."""
-    if rows:
-        write_rows(folder / FAILED_NAME, rows)
-    else:
-        (folder / FAILED_NAME).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -169,9 +162,7 @@ def run_tasks(
         record = _Entries(folder, log_name, work, settings)
         _sweep(folder, tasks)
         try:
-            num_done, failed = resume(tasks, record, outcomes, progress=progress)
-            failures = [(task.source, _reason(error)) for task, error in failed]
-            _write_failures(folder, tasks, failures)
+            num_done, failures = resume(tasks, record, outcomes, progress=progress)
         except OSError as error:
             raise DestinationError(
                 error.errno,
@@ -181,7 +172,7 @@ def run_tasks(
         finally:
             _sweep(folder, tasks)
     num_kept = len(tasks) - num_done - len(failures)
-    return Results(record.entries, tuple(failures), num_done, num_kept)
+    return Results(record.entries, failures, num_done, num_kept)
 
 
 class _Entries:
@@ -266,12 +257,15 @@ def _read_entries(path: Path, work: Work) -> Iterator[dict[str, Any]]:
 
 
 def _write_failures(folder: Path, tasks: Sequence[Task], failures: Sequence[tuple[str, str]]) -> None:
-    """The failures of this run, and earlier ones of videos that were not in it."""
+    """Lists the failures of this run, and earlier ones of videos that were not in it; no file if there are none."""
     path = folder / FAILED_NAME
     now = {task.source for task in tasks}
     rows = [entry for entry in _read_lines(path) if isinstance(entry.get("source"), str) and entry["source"] not in now]
     rows += [{"source": source, "reason": reason} for source, reason in sorted(failures)]
-    write_failures(folder, rows)
+    if rows:
+        _write_rows(path, rows)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sweep(folder: Path, tasks: Sequence[Task]) -> None:
