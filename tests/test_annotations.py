@@ -313,9 +313,9 @@ def test_items_may_have_several_labels():
         ([("a", "archery")], "item 0: label 'archery' is not an integer"),
         ([("a", 0), ("b", 1.5)], "item 1: label 1.5 is not an integer"),
         ([("a", [0]), ("b", 1)], "item 1: label must be a list of integers, as in other items"),
-        ([("a", 0, 5, 5)], r"item 0: \[start_seconds, end_seconds\) is \[5, 5\), which holds no time"),
-        ([("a", 0, -1, 5)], "item 0: .* holds no time"),
-        ([("a", 0, None, 0)], "item 0: .* holds no time"),
+        ([("a", 0, 5, 5)], r"item 0: \[start_seconds, end_seconds\) is \[5, 5\), which contains no time"),
+        ([("a", 0, -1, 5)], "item 0: .* contains no time"),
+        ([("a", 0, None, 0)], "item 0: .* contains no time"),
     ],
 )
 def test_a_bad_item_is_named_by_its_number(items, message):
@@ -349,5 +349,5 @@ def test_names_that_are_not_utf8_are_kept_as_the_system_has_them():
 
 
 def test_a_video_in_memory_is_no_item():
-    with pytest.raises(ValueError, match=r"item 0: a dataset holds file names.*VideoReader\(bytes\)"):
+    with pytest.raises(ValueError, match=r"item 0: a dataset takes file names.*VideoReader\(bytes\)"):
         from_items([(b"\0\0\0 ftypisom", 0)])

@@ -237,10 +237,8 @@ def test_a_clip_is_the_same_whatever_was_decoded_before(
         path = tmp_path / path.name
         path.write_bytes(data)
     others = [str(videos.make_video(name, video_cache, content)) for content in ("white", "black", "noise")]
-    try:
-        after_white, *after_others = [clips_after(str(path), other) for other in others]
-    except vidload.VideoError:
-        return  # nothing of it can be decoded at all
+    after_white, *after_others = [clips_after(str(path), other) for other in others]
+    assert damaged or all(isinstance(one, torch.Tensor) for one in after_white)
     for clips in after_others:
         for one, other in zip(after_white, clips, strict=True):
             assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other

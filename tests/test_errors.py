@@ -159,11 +159,15 @@ def test_a_truncated_video_has_the_frames_that_are_there(video) -> None:
 @pytest.mark.parametrize("name", ["h264_damaged", "h264_lost_packets", "h264_truncated_ts"])
 def test_incomplete_streams_end_in_frames_or_errors_never_in_a_hang(name: str, video) -> None:
     reader = vidload.VideoReader(video(name))
+    assert reader.num_frames > 20
+    num_good = 0
     for index in range(reader.num_frames):
         try:
-            assert reader.get_frames_at([index]).shape[0] == 1
+            assert reader.get_frames_at([index]).shape == (1, 96, 128, 3)
+            num_good += 1
         except DamagedVideoError as error:
             assert error.frame == index
+    assert num_good > 0
 
 
 @pytest.mark.parametrize("seed", range(6))

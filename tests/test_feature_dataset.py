@@ -119,7 +119,7 @@ def test_a_last_line_of_features_jsonl_that_was_cut_off_is_left_out_and_another_
     write_facts(folder, *facts, end="")
     assert [video.name for video in FeatureDataset(None, folder, **SMALL).videos] == ["a"]
     write_facts(folder, ["a"], *facts)
-    with pytest.raises(ValueError, match=r"features\.jsonl:1: not a line of 'vidload features'"):
+    with pytest.raises(ValueError, match=r"features\.jsonl:1: not a line that 'vidload features' writes"):
         FeatureDataset(None, folder, **SMALL)
 
 
@@ -196,7 +196,7 @@ def test_ground_truth_is_in_seconds_with_labels(folder):
     (entry(duration="long"), "a: ValueError.*need numbers"),
     ({**entry(), "annotations": [{"segment": [1, 2, 3]}]}, "a: ValueError"),
     ({**entry(), "annotations": [{"label": "run"}]}, r"a: KeyError\('segment'\)"),
-    ([], "not understood"),
+    ([], "not annotations"),
 ])  # fmt: skip
 def test_annotations_that_make_no_sense_are_refused_by_video(folder, bad, message):
     path = folder / "truth.json"
@@ -205,7 +205,7 @@ def test_annotations_that_make_no_sense_are_refused_by_video(folder, bad, messag
         FeatureDataset(path, folder, **SMALL)
 
 
-@pytest.mark.parametrize("text, message", [("{", "truth.json: not JSON"), ("[]", "truth.json: not understood")])
+@pytest.mark.parametrize("text, message", [("{", "truth.json: not JSON"), ("[]", "truth.json: not annotations")])
 def test_what_is_no_annotation_file_is_refused_by_name(folder, text, message):
     path = folder / "truth.json"
     path.write_text(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 import pickle
 import shutil
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 
 import vidload
 from vidload import DatasetIndex, VideoDataset, VideoLoader, build_index
+from vidload.system import cores
 from vidload.system.cores import cgroup_cores
 from vidload.transforms import center_crop
 
@@ -169,9 +170,17 @@ def test_the_cpu_quota_of_a_container_is_read(files: dict, membership: str, core
     assert cgroup_cores(str(tmp_path / "fs"), str(tmp_path / "cgroup")) == cores
 
 
-def test_threads_default_to_this_ranks_share_of_the_cores(video, monkeypatch) -> None:
-    dataset = VideoDataset([(video("h264"), 0)], clip="1x1x1", transform=center_crop(16))
-    alone = VideoLoader(dataset).num_workers
-    assert 1 <= alone <= (os.cpu_count() or 1)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
-    assert VideoLoader(dataset).num_workers == 1
+@pytest.mark.parametrize(
+    ("affinity", "quota", "ranks", "threads"),
+    [(6, math.inf, None, 6), (6, 4.5, None, 4), (6, math.inf, "2", 3), (6, math.inf, "1000", 1), (6, 4.5, "x", 4)],
+)
+def test_threads_default_to_this_ranks_share_of_the_cores(
+    affinity: int, quota: float, ranks: str | None, threads: int, monkeypatch
+) -> None:
+    monkeypatch.setattr(cores, "affinity_cores", lambda: affinity)
+    monkeypatch.setattr(cores, "cgroup_cores", lambda: quota)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if ranks is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+    dataset = VideoDataset([("never_opened.mp4", 0)], clip="1x1x1", transform=center_crop(16))
+    assert VideoLoader(dataset).num_workers == threads

@@ -162,14 +162,14 @@ def test_building_again_mends_damaged_entries(folder: Path) -> None:
             lambda table: table.set_column(1, "size", table.column("size").cast(pa.int32())),
             "column 'size' is int32, not int64",
         ),
-        (lambda table: with_packets(table, [None, b"", b""]), "column 'packets' has empty places"),
+        (lambda table: with_packets(table, [None, b"", b""]), "column 'packets' has nulls"),
         (
             lambda table: table.set_column(2, "mtime_ns", pa.array([None, 1, 2], pa.int64())),
-            "'mtime_ns' has empty places",
+            "'mtime_ns' has nulls",
         ),
         (lambda table: table.append_column("size", table.column("size")), "column 'size' is"),
         (lambda table: table.replace_schema_metadata({"vidload_index": "999"}), "an index of another version"),
-        (lambda table: table.replace_schema_metadata(None), "no index of vidload's"),
+        (lambda table: table.replace_schema_metadata(None), "not an index of vidload's"),
     ],
 )
 def test_a_table_of_another_shape_is_refused_in_words(change, message: str, folder: Path) -> None:
@@ -204,6 +204,7 @@ def test_random_damage_to_the_file_costs_no_clip_and_no_video(seed: int, folder:
     expected, _ = load(folder, None)
     data = (folder / "index.arrow").read_bytes()
     rng = np.random.default_rng(seed)
+    num_refused = 0
     for _ in range(60):
         changed = bytearray(data)
         for place in rng.integers(0, len(data), rng.integers(1, 20)):
@@ -213,8 +214,10 @@ def test_random_damage_to_the_file_costs_no_clip_and_no_video(seed: int, folder:
             clips, _ = load(folder, folder / "changed.arrow")
         except ValueError as error:
             assert "changed.arrow: " in str(error)
+            num_refused += 1
         else:
             assert all(torch.equal(one, other) for one, other in zip(clips, expected, strict=True))
+    assert 0 < num_refused < 60  # some damage concerns the file as a whole, some an entry
 
 
 def test_an_index_cut_short_while_it_is_used_costs_scans_alone(folder: Path) -> None:
