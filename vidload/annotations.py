@@ -2,8 +2,8 @@
 
 In: list files, Kinetics CSV files, class folders or Python items. Out: `Annotations`, a few flat arrays, so
 that a million videos cost neither gigabytes nor copies in forked processes. Only text is read here (and
-folders listed); whether a file exists is asked by `missing_files` alone, and whether it can be decoded is the
-index's business.
+folders listed); only `missing_files` checks whether a file exists, and only indexing whether it can be
+decoded.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ VIDEO_EXTENSIONS = (
 )
 
 _DELIMITERS = ("\t", ",", " ")  # in order of trial: a path may hold spaces, rarely commas, never tabs
-# a path that ends in a known extension, with words behind it: someone wrote class names
+# a path that ends in a known extension, with words after it: someone wrote class names
 _WORD_LABEL = re.compile(rf"(?:{'|'.join(map(re.escape, VIDEO_EXTENSIONS))})[\t ,]+(.*\S)$", re.IGNORECASE)
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """One row a video. `label(i)` is an int, or a list of ints where a video has several labels.
+    """One row per video.
 
-    paths: string array [N], `root` already in front; a binary array where a name is not UTF-8 (names as os.fsencode has them).
-    labels: int64 [N] (-1 = none), or a list array of int64 [N].
-    start_seconds, end_seconds: float64 [N], NaN = from the start, to the end; None where no row has either.
-    streams: int64 [N], numbers of video streams within their containers, -1 = FFmpeg's choice; None where no row names one.
+    paths: string array [N], `root` already in front; a binary array if a name is not UTF-8 (names as os.fsencode has them).
+    labels: int64 [N] (-1 = none), or a list array of int64 [N] where videos may have several labels.
+    start_seconds, end_seconds: float64 [N], NaN = from the start, to the end; None if no row has either.
+    streams: int64 [N], numbers of video streams within their containers, -1 = FFmpeg's choice; None if no row names one.
     num_frames, offsets: int64 [N], for frame folders, where frame i is file number 1 + offset + i.
-    classes: class names by label, where the source names them.
+    classes: class names by label, if the source names them.
     """
 
     paths: pa.StringArray | pa.BinaryArray
@@ -61,16 +61,17 @@ class Annotations:
         return len(self.paths)
 
     def path(self, i: int) -> str:
+        """The path of row `i`."""
         return os.fsdecode(self.paths[int(i)].as_py())
 
     def names(self, rows: Sequence[int]) -> list[bytes]:
-        """Of some rows, as the system has them. Quick: a loader asks for every batch."""
+        """The paths of some rows, as the system has them. Fast: a loader calls it for every batch."""
         offsets, data = self._name_buffers
         return [bytes(data[offsets[row] : offsets[row + 1]]) for row in rows]
 
     @cached_property
     def _name_buffers(self) -> tuple[memoryview, memoryview]:
-        """Where each name begins, and the characters of all, in the array's own memory."""
+        """Where each name begins, and the bytes of all names, in the array's own memory."""
         _, offsets, data = self.paths.buffers()
         starts = memoryview(offsets).cast("b").cast("i")[self.paths.offset :]
         return starts, memoryview(data if data is not None else b"")
@@ -79,10 +80,11 @@ class Annotations:
         return {name: value for name, value in self.__dict__.items() if name != "_name_buffers"}
 
     def path_list(self) -> list[str]:
-        """All of them."""
+        """The paths of all rows."""
         return list(map(os.fsdecode, self.paths.to_pylist()))
 
     def label(self, i: int) -> int | list[int]:
+        """The label of row `i`, or the list of its labels where rows may have several."""
         if isinstance(self.labels, np.ndarray):
             return int(self.labels[i])
         return list(self.labels[int(i)].as_py())
@@ -91,9 +93,10 @@ class Annotations:
 def read_list(path: Path, root: Path = "", delimiter: str | None = None, multi_label: bool = False) -> Annotations:
     """Reads lines "path label" (MMAction2, PySlowFast, PyTorchVideo), or "path" alone (label -1).
 
-    The label follows the last delimiter, so paths may hold spaces; tab, comma and space are told apart by
-    which of them has an integer behind it. `multi_label`: "path label label ...", labels are lists. Quotes
-    are part of a path. A byte-order mark, CRLF and blank lines are no matter. ValueError names file and line.
+    The label follows the last delimiter, so paths may contain spaces. If `delimiter` is None, it is whichever
+    of tab, comma and space is followed by an integer. `multi_label`: "path label label ...", labels are
+    lists. Quotes are part of a path. A byte-order mark, CRLF and blank lines do no harm. Raises ValueError,
+    naming file and line, for lines it cannot read, and OSError if the file itself cannot be read.
     """
     lines = _numbered_lines(path)
     delimiter = _sniffed(lines, delimiter, num_fields=1)
@@ -124,7 +127,7 @@ def read_frame_list(
 ) -> Annotations:
     """Reads lines "dir num_frames label", or `with_offset` "dir offset num_frames label" (MMAction2).
 
-    `dir` may hold spaces. ValueError names file and line.
+    `dir` may contain spaces. Raises ValueError, naming file and line, for lines it cannot read.
     """
     columns = "dir offset num_frames label" if with_offset else "dir num_frames label"
     num_fields = 3 if with_offset else 2
@@ -150,13 +153,13 @@ def read_frame_list(
 
 
 def read_kinetics_csv(path: Path, root: Path = "", classes: Sequence[str] | None = None) -> Annotations:
-    """Reads a Kinetics CSV: label, youtube_id, time_start, time_end, split; one trimmed file for each row.
+    """Reads a Kinetics CSV: label, youtube_id, time_start, time_end, split; one trimmed file per row.
 
     Files are `root/label/{youtube_id}_{time_start:06d}_{time_end:06d}.mp4`, the folder as it is or with
     spaces as underscores, or the same names in `root` itself: whichever most of a few rows have on disk (the
     first if none has any). Classes are numbered in the order of `classes`, else alphabetically among those of
-    this file, so give `classes` for a split that lacks some. A file without a label column (a test split)
-    gives label -1.
+    this file, so give `classes` for a split that lacks some. Without a label column (a test split) labels are
+    -1. Raises ValueError, naming file and line, for rows it cannot read.
     """
     reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
     try:
@@ -214,12 +217,13 @@ def read_folder(
     followed.
 
     Classes are numbered in the order of `classes`, else alphabetically (a folder without videos keeps its
-    number). Names that start with a dot are left out.
+    number). Names that start with a dot are left out. Raises ValueError if there are no class folders, no
+    videos in them, or folders that `classes` does not list.
     """
     root = os.fspath(root)
     folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
-        raise ValueError(f"{root}: no class folders in it; videos without classes are read from a list of paths")
+        raise ValueError(f"{root}: no class folders in it; for videos without classes, give a list of their paths")
     class_names = tuple(classes) if classes is not None else tuple(folders)
     if unknown := set(folders) - set(class_names):
         raise ValueError(f"{root}: folder {sorted(unknown)[0]!r} is not among the {len(class_names)} classes")
@@ -236,10 +240,10 @@ def read_folder(
 
 
 def read_videos(source: str, root: Path = "") -> Annotations:
-    """Reads a folder, a list, a Kinetics CSV or one video, whichever `source` is. Videos without a class have label -1. ValueError or
-    FileNotFoundError if there is nothing."""
+    """Reads a folder, a list, a Kinetics CSV or one video, whichever `source` is. Videos without a class have label -1. Raises ValueError
+    or FileNotFoundError if there is nothing to read."""
     if os.path.isdir(source):
-        # videos right in the folder mean that its subfolders are no classes
+        # videos directly in the folder mean that its subfolders are not classes
         if any(entry.is_file() and entry.name.lower().endswith(VIDEO_EXTENSIONS) for entry in os.scandir(source)):
             return from_items((path, -1) for path in find_videos(source))
         return read_folder(source)
@@ -276,7 +280,7 @@ def find_videos(root: Path, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> lis
 def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
     """Takes (path, label[, start_seconds, end_seconds[, stream]]); None = from the start, to the end, FFmpeg's choice.
 
-    A label is an int, or in all items a list of ints. ValueError names the item.
+    A label is an int, or in every item a list of ints. Raises ValueError, naming the item, for anything else.
     """
     paths: list[str] = []
     labels: list[Any] = []
@@ -287,10 +291,10 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
             raise ValueError(f"item {i}: expected (path, label[, start_seconds, end_seconds[, stream]]), got {item!r}")
         path, label, start, end, stream = (*item, None, None, None)[:5]
         if stream is not None and (not isinstance(stream, int | np.integer) or not 0 <= stream < 2**31):
-            raise ValueError(f"item {i}: stream {stream!r} is not the number of a stream; they count from 0")
+            raise ValueError(f"item {i}: stream {stream!r} is not the number of a stream; streams count from 0")
         streams.append(-1 if stream is None else int(stream))
         if not isinstance(path, str | bytes | os.PathLike):
-            raise ValueError(f"item {i}: path {path!r} is neither text nor a path")
+            raise ValueError(f"item {i}: path {path!r} is not a str, bytes or os.PathLike")
         try:
             is_time = all(value is None or math.isfinite(value) for value in (start, end))
         except (TypeError, OverflowError):
@@ -298,11 +302,11 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
         if not is_time:
             raise ValueError(f"item {i}: start_seconds {start!r} and end_seconds {end!r} must be numbers, or None")
         if (start or 0) < 0 or (end is not None and end <= (start or 0)):
-            raise ValueError(f"item {i}: [start_seconds, end_seconds) is [{start}, {end}), which holds no time")
+            raise ValueError(f"item {i}: [start_seconds, end_seconds) is [{start}, {end}), which contains no time")
         name = os.fspath(path)
         if isinstance(name, bytes) and b"\0" in name:
             raise ValueError(
-                f"item {i}: a dataset holds file names, and {name[:12]!r}... is none; of a video in memory, vidload.VideoReader(bytes) reads frames"
+                f"item {i}: a dataset takes file names, and {name[:12]!r}... is not one; vidload.VideoReader(bytes) reads a video in memory"
             )
         paths.append(os.fsdecode(name))
         labels.append(_label(i, label))
@@ -331,13 +335,13 @@ def _whole_seconds(text: str) -> int:
 
 
 def missing_files(annotations: Annotations) -> NDArray[np.int64]:
-    """Row numbers whose path does not exist. Asks the file system once a row."""
+    """Numbers of the rows whose path does not exist, int64. Asks the file system once per row."""
     exists = (os.path.exists(path) for path in annotations.path_list())
     return np.flatnonzero(~np.fromiter(exists, dtype=bool, count=len(annotations)))
 
 
 def missing_files_message(annotations: Annotations, missing: NDArray[np.int64]) -> str:
-    """One line on `missing`: how many, and the first few names."""
+    """One line about `missing`: how many, and the first few names."""
     first = ", ".join(annotations.path(int(i)) for i in missing[:3])
     more = ", ..." if len(missing) > 3 else ""
     return f"{len(missing)} of {len(annotations)} files are missing: {first}{more}; check the list and its root"
@@ -384,7 +388,7 @@ def _read_text(path: Path) -> str:
         number = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}:{number}: not UTF-8 text ({error}); convert the file to UTF-8") from None
     if (place := text.find("\0")) >= 0:
-        raise ValueError(f"{path}:{text.count(chr(10), 0, place) + 1}: a NUL character; this is no text file")
+        raise ValueError(f"{path}:{text.count(chr(10), 0, place) + 1}: a NUL character; this is not a text file")
     return text
 
 
@@ -404,7 +408,7 @@ def _split_right(line: str, delimiter: str, num_fields: int | None) -> tuple[str
 
 
 def _sniffed(lines: list[tuple[int, str]], delimiter: str | None, num_fields: int) -> str | None:
-    """The delimiter behind which most lines (of a thousand) have integers; None if no line has any."""
+    """The delimiter after which most lines (of a thousand) have integers; None if no line has any."""
     sample = [line for _, line in lines[:: len(lines) // 1000 + 1]]
     best, best_count = None, 0
     for candidate in _DELIMITERS if delimiter is None else (delimiter,):
@@ -418,12 +422,12 @@ def _paths(paths: Iterable[str], root: Path) -> pa.StringArray | pa.BinaryArray:
     prefix = os.path.join(os.fsdecode(root), "")
     joined = [path if path.startswith(os.sep) else prefix + path for path in paths]
     if bad := next((path for path in joined if "\0" in path), None):
-        raise ValueError(f"path {bad!r} holds a NUL character, which no file name has")
+        raise ValueError(f"path {bad!r} contains a NUL character, which no file name can")
     return path_array(joined)
 
 
 def path_array(paths: Sequence[str]) -> pa.StringArray | pa.BinaryArray:
-    """Strings, or the names' bytes where one of them is not UTF-8."""
+    """An array of strings, or of the names' bytes if one of them is not UTF-8."""
     try:
         return pa.array(paths, pa.string())
     except UnicodeEncodeError:

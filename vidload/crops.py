@@ -1,9 +1,9 @@
-"""Crops: where the pieces of a picture that a model sees lie; what the policies of vidload.transforms make.
+"""Crops: where in a picture the pieces lie that a model sees; what the policies of vidload.transforms return.
 
 In: height and width of a picture, uniform random numbers. Out: one row (top, left, height, width, flip) per crop
 in source luma pixels of the upright picture. Every random number is one float64 uniform u in [0, 1); a choice
-among k is floor(u * k). The order of draws is part of the contract. The arguments have been checked by
-vidload.transforms.
+among k is floor(u * k). The order of draws is part of the contract. vidload.transforms has checked the
+arguments.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class SpatialTransform:
         """Returns float64 [num_crops, 5]: top, left, height, width, flip, in pixels of the upright picture.
 
         One call serves all clips of a sample: its views share crop and flip. If `is_random`, the first draw
-        decides the flip and the policy's own draws follow. `sample_aspect_ratio`, of a pixel's width to its
-        height, counts with `square_pixels` alone. ValueError if the picture cannot hold the crop, or a random
-        policy gets no rng.
+        decides the flip and the policy's own draws follow. `sample_aspect_ratio`, a pixel's width to its
+        height, only matters with `square_pixels`. Raises ValueError if the picture cannot hold the crop, or
+        a random policy gets no rng.
         """
         if self.square_pixels and sample_aspect_ratio != 1:
             shown_width = max(1, round(width * sample_aspect_ratio))
@@ -102,6 +102,8 @@ class SpatialTransform:
 
 @dataclass(frozen=True, repr=False)
 class RandomResizedCrop(SpatialTransform):
+    """See vidload.transforms.random_resized_crop."""
+
     area: tuple[float, float]
     ratio: tuple[float, float]
 
@@ -127,6 +129,8 @@ class RandomResizedCrop(SpatialTransform):
 
 @dataclass(frozen=True, repr=False)
 class MultiScaleCrop(SpatialTransform):
+    """See vidload.transforms.multi_scale_crop."""
+
     scales: tuple[float, ...]
     positions: int
     max_wh_scale_gap: int
@@ -153,6 +157,8 @@ class MultiScaleCrop(SpatialTransform):
 
 @dataclass(frozen=True, repr=False)
 class RandomCrop(SpatialTransform):
+    """See vidload.transforms.random_crop."""
+
     short_side: tuple[int, int]
 
     @property
@@ -171,6 +177,8 @@ class RandomCrop(SpatialTransform):
 
 @dataclass(frozen=True, repr=False)
 class CenterCrop(SpatialTransform):
+    """See vidload.transforms.center_crop."""
+
     short_side: int
 
     def _boxes(self, height: int, width: int, flip: float, rng: Generator | None) -> Boxes:
@@ -181,6 +189,8 @@ class CenterCrop(SpatialTransform):
 
 @dataclass(frozen=True, repr=False)
 class ThreeCrop(SpatialTransform):
+    """See vidload.transforms.three_crop."""
+
     short_side: int
 
     @property
@@ -200,6 +210,8 @@ class ThreeCrop(SpatialTransform):
 
 @dataclass(frozen=True, repr=False)
 class TenCrop(SpatialTransform):
+    """See vidload.transforms.ten_crop."""
+
     short_side: int
 
     @property

@@ -25,7 +25,7 @@ def draw_rules(
     is_training: bool,
     out_of_bound: str,
 ) -> _core.DrawRules | None:
-    """None for a function or a policy of the user's own."""
+    """The rules; None for a user's own function or policy."""
     if not isinstance(sampling, str) or type(transform) not in _KNOWN_TRANSFORMS:
         return None
     rules = _core.DrawRules(

@@ -1,4 +1,4 @@
-"""The exceptions of vidload. Each says which file, which frame, why, and what to do; each is also Python's own kind of error."""
+"""The exceptions of vidload. Each says which file, which frame, why, and what to do; each is also one of Python's own kinds of error."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class VideoError(Exception):
 
     Attributes:
         path: the file, or ``"<bytes>"``.
-        frame: the frame index concerned, None when it is the file as a whole.
-        reason: what went wrong and what to do about it, and in brackets what FFmpeg said last.
-        av_error: FFmpeg's error code, None when FFmpeg was not involved.
-        kind: the class in one word: "not_found", "unreadable", "unsupported", "damaged", "frame_index", "cancelled", "limit".
+        frame: the frame index concerned, None if the error concerns the file as a whole.
+        reason: what went wrong and what to do about it, and in brackets FFmpeg's last message.
+        av_error: FFmpeg's error code, None if FFmpeg was not involved.
+        kind: the class in a word: "not_found", "unreadable", "unsupported", "damaged", "frame_index", "cancelled", "limit".
     """
 
     kind = "unreadable"
@@ -43,7 +43,7 @@ class VideoNotFoundError(VideoError, FileNotFoundError):
 
 
 class UnreadableVideoError(VideoError, ValueError):
-    """The file is there but is no video, or cannot be read."""
+    """The file exists but is not a video, or cannot be read."""
 
     kind = "unreadable"
 
@@ -73,7 +73,7 @@ class LoadCancelled(VideoError):
 
 
 class VideoLimitError(VideoError, ValueError):
-    """The video asks for more than VideoLimits allow."""
+    """The video asks for more than VideoLimits allows."""
 
     kind = "limit"
 
@@ -89,11 +89,11 @@ class Failure(NamedTuple):
 
 
 class TooManyFailuresError(RuntimeError):
-    """So many samples of an epoch failed that the fault is hardly theirs: a folder that is not mounted, a list with another root."""
+    """More samples of an epoch failed than bad files explain: a folder is not mounted, or a list has another root."""
 
 
 class IndexMismatchError(VideoError):
-    """The decoder gives other frames than the file's headers and times promised; the file is indexed anew by decoding it."""
+    """The decoder gives other frames than the file's headers and times promised; the file is then indexed again, by decoding it."""
 
     kind = "index_mismatch"
 

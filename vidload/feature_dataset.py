@@ -1,9 +1,9 @@
 """FeatureDataset: snippet features of untrimmed videos with their annotated segments, for temporal
 localizers.
 
-In: a folder with one CSV or .npy file a video, and annotations as ActivityNet or MMAction2 write them. Out:
-samples for a torch DataLoader with `FeatureDataset.collate`. Making features from video is `vidload
-features`; labels and losses belong to the localizers, vidload.models.bsn and bmn.
+In: a folder with one CSV or .npy file per video, and annotations as ActivityNet or MMAction2 write them. Out:
+samples for a torch DataLoader with `FeatureDataset.collate`. `vidload features` makes features from videos;
+labels and losses belong to the localizers, vidload.models.bsn and bmn.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class FeatureBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureVideo:
-    """What is known of a video.
+    """What is known about a video.
 
     path: its feature file.
     duration_seconds, num_frames: of the whole video.
     feature_frames: how many of its frames the features cover.
     segments: as annotated, float64 [G, 2] in seconds.
-    labels: one for each segment, or None.
+    labels: one per segment, None where the annotation has none.
     """
 
     name: str
@@ -78,19 +78,19 @@ class FeatureDataset(Dataset[FeatureSample]):
         dataset = vidload.FeatureDataset("anet_train.json", "cuhk_mean_100")
         loader = DataLoader(dataset, batch_size=16, shuffle=True, collate_fn=dataset.collate)
 
-    Feature files are `NAME.npy` (float [snippets, feat_dim]) or `NAME.csv` (a header line, then one line a
-    snippet with feat_dim columns), `v_NAME` also being tried. They are rescaled in time to `temporal_dim`
+    Feature files are `NAME.npy` (float [snippets, feat_dim]) or `NAME.csv` (a header line, then one line per
+    snippet with feat_dim columns); `v_NAME` is tried too. They are rescaled in time to `temporal_dim`
     positions: snippet k of n stands for the k-th n-th of the covered part, values are linear between the
     middles of these parts, and shrinking averages (triangle filter, as torch's antialiased interpolation).
 
     Annotations are a JSON file (or what it holds): MMAction2's `{NAME: {"duration_second", "duration_frame",
     "feature_frame", "annotations": [{"segment": [start, end], "label"}]}}`, or ActivityNet's `{"database":
     {NAME: {"duration", "subset", "annotations"}}}`. Lengths that are missing there are taken from the
-    features.jsonl that `vidload features` writes into the feature folder; without frame counts the features
-    count as covering the whole video. Segments are divided by the covered seconds and clipped to 0..1. A
-    segment that is empty after that is not given to training; one that is empty or reversed as annotated is
-    not evaluated either. Both are listed in `dropped_segments`. A video without segments is a sample with
-    none.
+    features.jsonl that `vidload features` writes into the feature folder; without frame counts, the features
+    are taken to cover the whole video. Segments are divided by the covered seconds and clipped to 0..1. A
+    segment that is empty after that is not used in training; one that is empty or reversed as annotated is
+    not evaluated either. Both are listed in `dropped_segments`. A video without segments is a sample without
+    any.
 
     Args:
         annotations: path or mapping; None = every video of the folder's features.jsonl, without segments.
@@ -100,10 +100,11 @@ class FeatureDataset(Dataset[FeatureSample]):
         on_error: for feature files that are missing, unreadable, of another width, or not finite. "raise": a
             missing one raises here, any other when its sample is asked for. "skip": every file is read once
             here, and those that fail are left out and listed in `failures`. "substitute": the next good video
-            takes its place, with a warning, once a file.
+            takes its place, with one warning per file.
 
     Raises:
-        FileNotFoundError, ValueError: the annotations are missing or not understood; no video is left.
+        FileNotFoundError: there is no such annotation file.
+        ValueError: the annotations make no sense, or no video is left.
         VideoError: a feature file failed (VideoNotFoundError, UnreadableVideoError).
     """
 
@@ -149,6 +150,7 @@ class FeatureDataset(Dataset[FeatureSample]):
         return len(self.videos)
 
     def __getitem__(self, index: int) -> FeatureSample:
+        """Sample `index`. Raises IndexError; VideoError for a feature file that failed; ValueError if every substitute failed too."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} is out of range [0, {len(self)})")
         for place in range(index, index + len(self)):
@@ -166,12 +168,12 @@ class FeatureDataset(Dataset[FeatureSample]):
 
     @staticmethod
     def collate(samples: Sequence[FeatureSample]) -> FeatureBatch:
-        """Samples to a batch, for a DataLoader's `collate_fn`: videos have different numbers of segments."""
+        """Makes a batch of samples, as a DataLoader's `collate_fn`: videos have different numbers of segments."""
         features, segments, indices = zip(*samples, strict=True)
         return FeatureBatch(torch.stack(features), list(segments), torch.tensor(indices))
 
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
-        """`{NAME: [{"segment": [start, end] in seconds, "label"}]}`, what the metrics take."""
+        """`{NAME: [{"segment": [start, end] in seconds, "label"}]}`, as the metrics take it."""
         return {
             video.name: [
                 {"segment": segment.tolist(), "label": label}
@@ -197,7 +199,7 @@ class FeatureDataset(Dataset[FeatureSample]):
         if not 0 < duration < math.inf:
             raise ValueError(f"{source}: {name}: duration_second is {duration}; need the length in seconds, above 0")
         num_frames = max(num_frames, 1)
-        if feature_frames < 1:  # no whole snippet: what features there are stand for all of the video
+        if feature_frames < 1:  # no whole snippet: the features there are stand for the whole video
             feature_frames = num_frames
         keep = segments[:, 1] > segments[:, 0]  # False for NaN too
         self.dropped_segments += [(name, (s, e), "empty or reversed") for s, e in segments[~keep].tolist()]
@@ -227,7 +229,7 @@ def read_features(path: str | os.PathLike[str]) -> NDArray[np.float32]:
 
     Raises:
         VideoNotFoundError: there is no such file.
-        UnreadableVideoError: it is damaged, empty, not two-dimensional, or holds values that are not finite.
+        UnreadableVideoError: it is damaged, empty, not two-dimensional, or contains values that are not finite.
     """
     path = os.fspath(path)
     try:
@@ -244,7 +246,7 @@ def read_features(path: str | os.PathLike[str]) -> NDArray[np.float32]:
         raise UnreadableVideoError(path, None, f"cannot be read as features: {error}") from error
     if features.ndim != 2 or features.size == 0:
         raise UnreadableVideoError(
-            path, None, f"features have shape {features.shape}; need [snippets, channels], one or more"
+            path, None, f"features have shape {features.shape}; need [snippets, channels], at least one of each"
         )
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
@@ -253,7 +255,7 @@ def read_features(path: str | os.PathLike[str]) -> NDArray[np.float32]:
 
 
 def rescale_features(snippets: NDArray[np.float32], temporal_dim: int) -> torch.Tensor:
-    """float32 [snippets, channels] to [channels, temporal_dim], linear in time; see FeatureDataset."""
+    """Rescales float32 [snippets, channels] to [channels, temporal_dim], linearly in time; see FeatureDataset."""
     features = torch.from_numpy(np.ascontiguousarray(snippets.T))  # [C, n]
     if features.shape[1] == temporal_dim:
         return features
@@ -264,10 +266,10 @@ def rescale_features(snippets: NDArray[np.float32], temporal_dim: int) -> torch.
 
 
 def read_facts(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The settings and the videos of a features.jsonl: one JSON object a line, later lines of a video count.
+    """The settings and the videos of a features.jsonl: one JSON object per line; of a video's lines the last one counts.
 
-    Both empty if there is no such file. A last line that was cut off is left out. ValueError for anything
-    else.
+    Both are empty if there is no such file. A last line that was cut off is left out. Raises ValueError for anything else that is not
+    such a line.
     """
     settings: dict[str, Any] = {}
     videos: dict[str, dict[str, Any]] = {}
@@ -276,7 +278,7 @@ def read_facts(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     except FileNotFoundError:
         return settings, videos
     lines = data.split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline was cut off
+    for number, line in enumerate(lines[:-1], start=1):  # whatever follows the last newline was cut off
         try:
             row = json.loads(line)
             if "settings" in row:
@@ -287,7 +289,7 @@ def read_facts(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
                     raise TypeError
                 videos[name] = row
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise ValueError(f"{os.fspath(path)}:{number}: not a line of 'vidload features'") from None
+            raise ValueError(f"{os.fspath(path)}:{number}: not a line that 'vidload features' writes") from None
     return settings, videos
 
 
@@ -303,8 +305,7 @@ def _feature_file(folder: Path, name: str) -> str:
 def _read_annotations(
     annotations: str | os.PathLike[str] | Mapping[str, Any] | None, folder: Path
 ) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Where they come from, for messages; and each video's entry, with what features.jsonl knows filled
-    in."""
+    """Where they come from, for messages; and each video's entry, completed from features.jsonl."""
     facts_path = folder / FACTS_FILE
     facts = read_facts(facts_path)[1]
     if annotations is None:
@@ -317,7 +318,7 @@ def _read_annotations(
         source, document = os.fspath(annotations), _read_json(annotations)
     entries = document.get("database", document) if isinstance(document, Mapping) else None
     if not isinstance(entries, Mapping) or not all(isinstance(entry, Mapping) for entry in entries.values()):
-        raise ValueError(f'{source}: not understood; need {{NAME: {{"duration_second": ..., "annotations": ...}}}}')
+        raise ValueError(f'{source}: not annotations; need {{NAME: {{"duration_second": ..., "annotations": ...}}}}')
     return source, {name: {**facts.get(name, {}), **entry} for name, entry in entries.items()}
 
 

@@ -1,10 +1,10 @@
-"""The dataset's index file: the packet index of every video, written once, read from by every process that trains.
+"""The dataset's index file: the packet index of every video, written once and read by every process that trains.
 
-One Arrow IPC file, a row a video: path (bytes where one of them is not UTF-8), size, mtime_ns (a video of which any changed is scanned
-again), facts for people and tools (num_frames, width, height, average_fps, duration_seconds, codec), reason (why a file could not be
-read, else null) and packets (the packet index with its checksum, opaque to all but the core). An index file is input: what it says is
-checked before it is used, and an entry that is damaged, or of another file, costs a scan of its video. Paths below the index file's
-folder are stored relative to it, so the two may move together.
+One Arrow IPC file with a row per video: path (bytes if one of them is not UTF-8), size and mtime_ns (if either has changed, the video is
+scanned again), facts for people and tools (num_frames, width, height, average_fps, duration_seconds, codec), reason (why a file could not
+be read, else null) and packets (the packet index with its checksum, opaque to all but the core). An index file is input: what it says is
+checked before it is used, and an entry that is damaged or belongs to another file only costs a scan of its video. Paths below the index
+file's folder are stored relative to it, so the two may move together.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SCHEMA = pa.schema(
     ],
     metadata={"vidload_index": "1"},
 )
-_FILES_A_STEP = 64
+_FILES_PER_STEP = 64
 
 
 class DatasetIndex:
@@ -51,7 +51,8 @@ class DatasetIndex:
         path: what `build_index` wrote.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or it is no index of this version.
+        FileNotFoundError: there is no such file.
+        ValueError: it is not an index of this version.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -74,7 +75,7 @@ class DatasetIndex:
     def _check_version(self, schema: pa.Schema) -> None:
         version = (schema.metadata or {}).get(b"vidload_index")
         if version != _SCHEMA.metadata[b"vidload_index"]:
-            what = "no index of vidload's" if version is None else "an index of another version"
+            what = "not an index of vidload's" if version is None else "an index of another version"
             raise ValueError(f"{self.path}: {what}; write it again with 'vidload index'")
 
     def _check_columns(self, schema: pa.Schema) -> None:
@@ -96,14 +97,14 @@ class DatasetIndex:
 
     @property
     def table(self) -> pa.Table:
-        """All columns but the packets."""
+        """All columns but `packets`."""
         return self._table
 
     def _places(self, table: pa.Table, mapped: pa.Buffer) -> npt.NDArray[np.int64]:
-        """[N, 4]: where in the file the packets of a row are, how many bytes, the size and mtime of the video; 0 bytes if it failed."""
+        """int64 [N, 4]: where in the file a row's packets are, how many bytes (0 if the video failed), size and mtime of the video."""
         columns = ("path", "size", "mtime_ns", "packets")
         if empty := [name for name in columns if table.column(name).null_count > 0]:
-            raise ValueError(f"{self.path}: column {empty[0]!r} has empty places; write it again with 'vidload index'")
+            raise ValueError(f"{self.path}: column {empty[0]!r} has nulls; write it again with 'vidload index'")
         rows = []
         for chunk in table.column("packets").chunks:
             if len(chunk) == 0:
@@ -119,7 +120,7 @@ class DatasetIndex:
         return np.column_stack([places, size, mtime]).astype(np.int64)
 
     def lookup(self, paths: pa.StringArray | pa.BinaryArray) -> npt.NDArray[np.int64]:
-        """What the core needs of each path's entry in `file`, int64 [len(paths), 4]; rows of zeros for paths that are not in the index."""
+        """Where the core finds each path's entry in `file`: int64 [len(paths), 4], rows of zeros for paths that are not in the index."""
         known = pa.array(_absolute(self._table.column("path").to_pylist(), self.path.parent), pa.binary())
         wanted = pa.array(_absolute(paths.to_pylist(), Path.cwd()), pa.binary())
         row = pc.fill_null(pc.index_in(wanted, value_set=known), -1).to_numpy(zero_copy_only=False)
@@ -145,7 +146,7 @@ class IndexSummary:
     """What `build_index` did.
 
     Attributes:
-        num_files, num_scanned: files in the index; those that were read, the others being unchanged since the last time.
+        num_files, num_scanned: files in the index; those of them that were read, the others being unchanged since the last time.
         failures: (path, reason) of the files that cannot be read.
     """
 
@@ -157,12 +158,13 @@ class IndexSummary:
 def build_index(
     paths: Sequence[str], output: str | os.PathLike[str], *, num_workers: int | None = None, progress: bool = False
 ) -> IndexSummary:
-    """Indexes videos and writes the index file, whole or not at all. Files unchanged since an index already at `output` are not read again.
+    """Indexes videos and writes the index file, whole or not at all. Files that an index already at `output` has, and that have not changed
+    since, are not read again.
 
     A file that cannot be read does not stop the run: it is listed with its reason, in the file and in the result.
 
     Args:
-        paths: video files; a path that comes twice is indexed once.
+        paths: video files; a path given twice is indexed once.
         output: the file to write.
         num_workers: threads; None = the cores this process may use.
         progress: whether to show a progress bar on stderr.
@@ -187,9 +189,9 @@ def build_index(
         pa.ipc.new_file(file, schema) as writer,
         tqdm(total=len(unique), unit="file", desc="indexing", disable=not progress) as bar,
     ):
-        for start in range(0, len(unique), _FILES_A_STEP):
-            step = unique[start : start + _FILES_A_STEP]
-            rows_of_step = None if stored is None else stored[start : start + _FILES_A_STEP]
+        for start in range(0, len(unique), _FILES_PER_STEP):
+            step = unique[start : start + _FILES_PER_STEP]
+            rows_of_step = None if stored is None else stored[start : start + _FILES_PER_STEP]
             batch = _core.Batch(pool, step, rows_of_step, earlier_file)
             batch.wait()
             rows = []
@@ -207,7 +209,7 @@ def _earlier_index(target: Path) -> DatasetIndex | None:
     try:
         return DatasetIndex(target)
     except (OSError, ValueError):
-        return None  # there is none, or none that this version can read: all files are scanned
+        return None  # there is none that this version can read: all files are scanned
 
 
 def _row(name: str | bytes, info: _core.SampleInfo | None, error: Exception | None) -> dict[str, object]:

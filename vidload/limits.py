@@ -10,19 +10,22 @@ from vidload import _core
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """How much one file may ask for; beyond it, it fails with VideoLimitError before the memory or the time is spent.
+    """How much one file may ask for. A file that asks for more fails with VideoLimitError before the memory or the time is spent.
 
-    The defaults are far above what videos for training have. Other limits are set for the whole process by `set_limits`; worker processes
-    that are spawned start with the defaults.
+    The defaults are far above what training videos have. `set_limits` sets other limits for the whole process; worker processes that are
+    spawned start with the defaults.
 
     Attributes:
         pixels: of a picture.
-        packet_bytes: of one packet, which holds a picture or a few.
+        packet_bytes: of one packet, which holds one picture or a few.
         packets, frames: of the video stream.
         edits: entries of an mp4's edit lists, in all.
         streams: of the container.
         jpeg_bytes, jpeg_pixels: of an extracted frame.
-        cpu_seconds: of processor time that a sample of a loader may take to index its file, and again to decode it.
+        cpu_seconds: processor time that a loader's sample may take to index its file, and again to decode it.
+
+    Raises:
+        ValueError: a limit is not a positive number.
     """
 
     pixels: int = 8192 * 8192
@@ -43,11 +46,12 @@ class VideoLimits:
 
 
 def set_limits(limits: VideoLimits) -> VideoLimits:
-    """Sets the limits of this process for all files read from now on; returns those before."""
+    """Sets the limits of this process for all files read from now on; returns the previous ones."""
     before = get_limits()
     _core.set_video_limits(asdict(limits))
     return before
 
 
 def get_limits() -> VideoLimits:
+    """The limits of this process."""
     return VideoLimits(**_core.video_limits())

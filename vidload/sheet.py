@@ -1,4 +1,4 @@
-"""Contact sheets: batches as a person can check them; see `vidload.system.sheet`."""
+"""Contact sheets: batches that a person can look at; see `vidload.system.sheet`."""
 
 from vidload.system.sheet import evenly, figure_class, pixels, write_contact_sheet
 

@@ -1,11 +1,16 @@
-"""Spatial policies: which part of the picture a model sees, at what size, mirrored or not. No pixel is
-touched here.
+"""Spatial policies: which part of the picture a model sees, at what size, flipped or not. No pixel is touched
+here.
 
 In: output size and the policy's parameters. Out: a SpatialTransform, whose `boxes(height, width, rng)` gives
 one row (top, left, height, width, flip) per crop in source luma pixels of the upright picture. "Resize the
-short side to 256, then crop 224" composes into one such box, so the picture is resampled once. How the boxes
-are drawn is said in vidload.crops; reading pixels and normalizing is the core's work. The rules are
-MMAction2's, so that published recipes carry over.
+short side to 256, then crop 224" composes into one such box, so the picture is resampled once. vidload.crops
+draws the boxes; the core reads pixels and normalizes. The rules are MMAction2's, so that published recipes
+carry over.
+
+All policies take: size, the output's side in pixels or (height, width); flip, the probability that a sample
+is flipped left to right; mean and std of R, G, B on the 0-255 scale, None for both = values stay 0-255;
+antialias and square_pixels, see vidload.crops.SpatialTransform. They raise ValueError for arguments that make
+no sense.
 """
 
 from __future__ import annotations
@@ -123,11 +128,11 @@ def random_crop(
     antialias: bool = True,
     square_pixels: bool = False,
 ) -> SpatialTransform:
-    """A crop of `size` anywhere in the picture resized to `short_side`, a number or an inclusive range
-    (SlowFast's jitter).
+    """A crop of `size` anywhere in the picture resized to `short_side`, a number of pixels or an inclusive
+    range (SlowFast's jitter).
 
-    Draws: flip, short side (min + choice among max - min + 1), top, left; the short side is drawn even where
-    it is fixed.
+    Draws: flip, short side (min + choice among max - min + 1), top, left; the short side is drawn even if it
+    is fixed.
     """
     low, high = (short_side, short_side) if isinstance(short_side, int) else short_side
     common = _common("random_crop", size, flip, mean, std, antialias, square_pixels)
@@ -180,8 +185,8 @@ def ten_crop(
     square_pixels: bool = False,
 ) -> SpatialTransform:
     """Top left, top right, bottom left, bottom right and middle crop of `size` from the picture resized to
-    `short_side`, each followed by its mirror image. A `flip` mirrors all ten (so it only exchanges the two of
-    a pair)."""
+    `short_side`, each followed by its flipped twin. A `flip` flips all ten (so it only exchanges the two of a
+    pair)."""
     common = _common("ten_crop", size, flip, mean, std, antialias, square_pixels)
     return TenCrop(*common, short_side=_checked_short_side("ten_crop", short_side, min(common[0])))
 

@@ -1,1 +1,1 @@
-"""The machine: its cores, its GPU, its files, and what vidload says of them. Random numbers too, which every wing draws."""
+"""The machine: its cores, its GPU, its files, and what vidload reports about them. Random numbers too, which every wing draws."""

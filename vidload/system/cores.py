@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def affinity_cores() -> int:
-    """Cores the scheduler may run this process on."""
+    """Cores on which the scheduler may run this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -52,7 +52,7 @@ def _quota_v1(folder: Path) -> float:
 
 
 def available_cores() -> int:
-    """Cores for this rank: at least 1. `LOCAL_WORLD_SIZE` (set by torchrun) says how many ranks share the machine."""
+    """Cores for this rank, at least 1. `LOCAL_WORLD_SIZE` (set by torchrun) says how many ranks share the machine."""
     cores = min(affinity_cores(), cgroup_cores())
     try:
         ranks = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

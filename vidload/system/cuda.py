@@ -1,7 +1,7 @@
 """GPU memory and streams as the loader and the reader need them: memory is allocated by torch.
 
-The core writes to the addresses given here, ordered after and before the work of the stream named here; it neither links nor imports
-torch. Nothing in this file starts CUDA before the first buffer is wanted.
+The core writes to addresses that it gets from here, ordered after and before the work of a stream named here; it neither links nor imports
+torch. Nothing in this file starts CUDA before the first buffer is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def cuda_device(device: str | int | torch.device | None) -> torch.device | None:
     """The GPU that `device` names, with its number; None for the CPU ("cpu" or None).
 
     Raises:
-        ValueError: it names something else.
+        ValueError: `device` is neither.
         RuntimeError: this machine or this build cannot use a GPU.
     """
     if device is None:
@@ -40,6 +40,7 @@ def cuda_device(device: str | int | torch.device | None) -> torch.device | None:
 
 
 def current_device() -> int:
+    """The number of torch's current GPU; 0 if torch has not started CUDA."""
     return torch.cuda.current_device() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
 
 
@@ -49,10 +50,11 @@ def current_stream(device: torch.device) -> int:
 
 
 def set_max_decoders(device: str | int | torch.device, count: int) -> None:
-    """How many NVDEC decoders this process may have open on a GPU (8 unless set here). Starts CUDA.
+    """Sets how many NVDEC decoders this process may have open on a GPU (8 unless set here). Starts CUDA.
 
     Raises:
-        ValueError: fewer than 1, or not a GPU.
+        ValueError: `count` is below 1, or `device` is not a GPU.
+        RuntimeError: the GPU cannot be used.
     """
     gpu = cuda_device(device)
     if gpu is None or count < 1:
@@ -66,7 +68,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def to_host(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy of a GPU's tensor, as of when the current stream has come this far."""
+    """A copy of a GPU's tensor on the CPU, once the current stream has come this far."""
     return tensor.cpu()
 
 
@@ -77,12 +79,12 @@ def allocate(nbytes: int, device: torch.device) -> tuple[int, object]:
 
 
 def tensor_of(address: int, nbytes: int, owner: object, device: torch.device) -> torch.Tensor:
-    """uint8 [nbytes] at an address of the GPU; the tensor, its views and whoever takes them over hold `owner`."""
+    """uint8 [nbytes] at an address of the GPU; the tensor, its views and whoever takes them over keep `owner` alive."""
     return torch.as_tensor(_Span(address, nbytes, owner), device=device)
 
 
 class _Span:
-    """What torch makes a tensor of without copying; the tensor holds a reference to it."""
+    """Memory that torch makes a tensor of without copying; the tensor holds a reference to it."""
 
     def __init__(self, address: int, nbytes: int, owner: object) -> None:
         self._owner = owner

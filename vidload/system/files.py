@@ -1,4 +1,4 @@
-"""Files that come under their name only when they are whole.
+"""Files that appear under their name only once they are whole.
 
 In: a path. Out: another path beside it to write to, a file or a folder of files, which takes that name at the end of the block. A run that
 is killed leaves litter: names that begin with PART_PREFIX and end in PART_SUFFIX.
@@ -16,9 +16,9 @@ PART_PREFIX, PART_SUFFIX = ".vidload-", ".part"
 
 @contextmanager
 def written_aside(path: Path, *, is_durable: bool = False) -> Iterator[Path]:
-    """The path to write to. It is renamed to `path`, in place of what is there, if the block ends well, and removed if it raises.
+    """Gives the path to write to. If the block ends well it is renamed to `path`, replacing what is there; if the block raises it is removed.
 
-    is_durable: whether what was written, and the rename, must outlast a power cut.
+    is_durable: whether what was written, and the rename, must survive a power cut.
     """
     part = path.with_name(f"{PART_PREFIX}{os.getpid()}-{path.name}{PART_SUFFIX}")
     try:
@@ -37,13 +37,13 @@ def written_aside(path: Path, *, is_durable: bool = False) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file, to outlast a power cut."""
+    """Writes a text file, whole or not at all, that survives a power cut."""
     with written_aside(path, is_durable=True) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder of files; nothing if there is none."""
+    """Removes a file or a folder of files, if there is one."""
     if path.is_dir():
         for child in path.iterdir():
             child.unlink(missing_ok=True)

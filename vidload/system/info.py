@@ -14,16 +14,17 @@ PACKAGES = ("torch", "numpy", "pyarrow", "av", "nvidia-dali-cuda130", "nvidia-da
 
 
 def info() -> dict[str, Any]:
-    """What is here. Where there is a CUDA driver this starts it, so that the process should not be forked afterwards.
+    """What this build and this machine can do. If there is a CUDA driver, this starts it, and the process should not be forked afterwards.
 
     Returns:
-        packages: {name: version} of what is installed of torch, numpy, pyarrow, av and DALI.
+        vidload, python, platform: versions, as text.
+        packages: {name: version} of those installed among torch, numpy, pyarrow, av and DALI.
         ffmpeg: {"version", "libavcodec", "libavformat", "decoders": {codec: decoder or None}}.
         simd: {"level", "supported"}: the transform's vector instructions.
-        cores: {"available", "affinity", "cgroup"}: for this rank, by affinity, by the cgroup's quota (None: no quota).
+        cores: {"available", "affinity", "cgroup"}: for this rank; by affinity; by the cgroup's quota (None: no quota).
         cuda: {"built": kernels are in this build, "problem": why no GPU can be used (None if one can), "driver": the CUDA version it
             supports (None), "devices": [{"name", "compute_capability", "memory_bytes", "nvdec": {codec: {kind: limits}}}]}.
-        dali: version, or None.
+        dali: its version, or None.
     """
     versions = dict(_core.versions())
     packages = {name: version for name in PACKAGES if (version := _version(name)) is not None}
@@ -63,7 +64,7 @@ def _cuda() -> dict[str, Any]:
 
 
 def cuda_summary(cuda: dict[str, Any]) -> str:
-    """One line for people, of info()["cuda"]."""
+    """info()["cuda"] in one line for people."""
     if cuda["problem"]:
         return str(cuda["problem"])
     devices = [

@@ -2,9 +2,9 @@
 index, how often that index was drawn before in the epoch).
 
 In: a few integers. Out: a numpy Generator on Philox at the start of that sample's own stream, so the same
-clip comes out for any number of threads, any rank layout, resume point or device. Which draws a sample makes,
-and in which order, is the business of sampling.py and crops.py; they draw float64 uniforms only, whose
-stream NumPy keeps stable.
+clip comes out for any number of threads, rank layout, resume point or device. sampling.py and crops.py decide
+which draws a sample makes, and in which order; they draw float64 uniforms only, whose stream NumPy keeps
+stable.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def sample_rng(seed: int, epoch: int, index: int, draw: int = 0, stands_for: int
     """Returns a new Generator at the start of the stream of sample `index` in `epoch` under `seed`.
 
     draw: 0 the first time that the index is drawn in the epoch, then 1, 2 and so on. stands_for: the index
-    that the sample is a substitute of, -1 if of none. Philox-4x64 with key (seed, epoch) and counter
+    for which the sample is a substitute, -1 if for none. Philox-4x64 with key (seed, epoch) and counter
     (0, stands_for + 1, draw, index), each taken modulo 2**64: streams of different samples never overlap
-    (each owns 2**64 blocks). About 8 microseconds; `rekey` does the same to a Generator in hand in 1.
+    (each owns 2**64 blocks). Takes about 8 microseconds; `rekey` does the same to an existing Generator in 1.
     """
     rng = Generator(Philox(_NO_ENTROPY))
     rekey(rng, seed, epoch, index, draw, stands_for)

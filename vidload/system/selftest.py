@@ -1,7 +1,7 @@
 """The self-test: does this machine, with its GPU, give the very pixels that the CPU gives?
 
-In: which device. Out: a list of checks with what was found, and a short report in Markdown that can be pasted into an issue. Clips are
-generated on the spot, so that nothing need be at hand. `vidload selftest` is its command.
+In: which device. Out: a list of checks with what was found, and a short report in Markdown that can be pasted into a bug report. Clips are
+generated on the spot, so nothing is needed. `vidload selftest` is its command.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CLIPS: dict[str, tuple[str, str, dict[str, str]]] = {
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report. `is_good` is None for what is only told."""
+    """One line of the report. `is_good` is None for what is reported but not judged."""
 
     name: str
     found: str
@@ -52,7 +52,7 @@ class Check:
 
 
 def selftest(device: str | None = None, *, width: int = 640, height: int = 360, num_clips: int = 64) -> Iterator[Check]:
-    """Runs all checks, one after the other; on the CPU alone if `device` is None.
+    """Runs all checks, one after another; only on the CPU if `device` is None.
 
     Raises:
         RuntimeError: the device cannot be used.
@@ -96,7 +96,7 @@ def report(checks: list[Check]) -> str:
 
 
 def _picture(index: int, width: int, height: int) -> npt.NDArray[np.uint8]:
-    """A sliding texture with a moving square: any two frames differ plainly."""
+    """A sliding texture with a moving square: any two frames differ visibly."""
     y, x = np.mgrid[:height, :width]
     texture = 128 + 60 * np.sin((x + 3 * index) / 17) + 50 * np.cos((y - 2 * index) / 11)
     picture = np.stack([texture, np.roll(texture, 7 * index, 1), 255 - texture], -1).clip(0, 255).astype(np.uint8)
@@ -106,7 +106,7 @@ def _picture(index: int, width: int, height: int) -> npt.NDArray[np.uint8]:
 
 
 def encode_clip(name: str, path: Path, width: int, height: int) -> None:
-    """Writes the clip of CLIPS with that name, FRAMES frames. Raises av.FFmpegError or ValueError where the encoder is missing."""
+    """Writes the clip of CLIPS with that name, FRAMES frames long. Raises av.FFmpegError or ValueError if the encoder is missing."""
     encoder, pixel_format, options = CLIPS[name]
     with av.open(str(path), "w") as output:
         stream: Any = output.add_stream(encoder, rate=Fraction(25), options=options)

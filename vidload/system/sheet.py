@@ -1,4 +1,4 @@
-"""Contact sheets: batches as a person can check them, one row a sample, with file names and frame numbers.
+"""Contact sheets: batches that a person can look at, one row per sample, with file names and frame numbers.
 
 In: clips as the loader gives them, the transform's mean and std. Out: a PNG with the very pixels that the
 model sees, brought back to 0-255. Needs matplotlib for the text.
@@ -25,10 +25,10 @@ def write_contact_sheet(
     titles: Sequence[str],
     captions: Sequence[Sequence[str]],
 ) -> None:
-    """Writes a PNG with one row a sample.
+    """Writes a PNG with one row per sample.
 
     samples: uint8 [num_images, H, W, 3] each. titles: a line above each row. captions: a short text under
-    each image. ModuleNotFoundError without matplotlib.
+    each image. Raises ModuleNotFoundError without matplotlib.
     """
     Figure = figure_class()
     height, width = samples[0].shape[1:3]
@@ -41,7 +41,7 @@ def write_contact_sheet(
     figure = Figure(figsize=(sheet_width / dpi, sheet_height / dpi), dpi=dpi)
     for row, (images, title, texts) in enumerate(zip(samples, titles, captions, strict=True)):
         top = _GAP + row * row_height + _TEXT
-        most = max(sheet_width // 7, 8)  # characters of this font that fit; the end of a path says more
+        most = max(sheet_width // 7, 8)  # characters of this font that fit; the end of a path says most
         title = title if len(title) <= most else "…" + title[1 - most :]
         text = {"fontsize": 8, "family": "DejaVu Sans Mono", "va": "center", "parse_math": False}
         figure.text(_GAP / sheet_width, 1 - (top - _TEXT / 2) / sheet_height, title, weight="bold", **text)
@@ -57,7 +57,7 @@ def write_contact_sheet(
 def pixels(clip: Any, transform: SpatialTransform, layout: str) -> NDArray[np.uint8]:
     """One sample as images: uint8 [views * T, H, W, 3], view by view, normalization undone.
 
-    clip: tensor or array of the axes that `layout` names without N, such as "CTHW", "VCTHW" or "THWC".
+    clip: tensor or array with the axes that `layout` names without N, such as "CTHW", "VCTHW" or "THWC"; ValueError for any others.
     """
     axes = layout.replace("N", "")
     array = np.asarray(clip.float().cpu() if hasattr(clip, "cpu") else clip, dtype=np.float32)
@@ -73,12 +73,12 @@ def pixels(clip: Any, transform: SpatialTransform, layout: str) -> NDArray[np.ui
 
 
 def evenly(num_images: int, most: int) -> NDArray[np.int64]:
-    """Which of `num_images` to show when there is room for `most`: first, last and evenly between."""
+    """Which of `num_images` to show if there is room for `most`: first, last and evenly spread between, int64."""
     return np.unique(np.linspace(0, num_images - 1, min(num_images, most)).round().astype(np.int64))
 
 
 def figure_class() -> Any:
-    """matplotlib's Figure, which draws without a display. ModuleNotFoundError that says what to install."""
+    """matplotlib's Figure, which draws without a display. Raises ModuleNotFoundError that says what to install."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
