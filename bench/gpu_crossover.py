@@ -1,8 +1,8 @@
-"""From which picture size on does NVDEC beat the CPU's decoders followed by the GPU's kernel?
+"""From which picture size on does NVDEC beat CPU decoding followed by the GPU kernel?
 
-Both give the same clips in the GPU's memory; they differ in who decodes. For each codec, size, clip and number of threads (each has one NVDEC
-decoder at most), rounds alternate between the two, and the table tells clips a second, their ratio, NVDEC decoders made, and fallbacks.
-Then the kernel alone: bytes read and written a second beside the card's own copy bandwidth. Needs a GPU:
+Both give the same clips in GPU memory; they differ in what decodes. For each codec, size, clip and number of threads (each has at most one NVDEC
+decoder), rounds alternate between the two, and the table shows clips per second, their ratio, NVDEC decoders created, and fallbacks.
+Then the kernel alone: bytes read and written per second, compared with the card's own copy bandwidth. Needs a GPU:
 
     python bench/gpu_crossover.py                      # about 15 minutes; writes bench/results/gpu_crossover.{md,json}
     python bench/gpu_crossover.py --sizes 256 720 --codecs h264 --seconds 2
@@ -40,9 +40,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--num-workers", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batches", type=int, default=4, help="of 8 clips, a round")
+    parser.add_argument("--batches", type=int, default=4, help="batches of 8 clips per round")
     parser.add_argument("--crop", type=int, default=224)
-    parser.add_argument("--out", type=Path, default=RESULTS / "gpu_crossover", help="without ending; '' writes nothing")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS / "gpu_crossover", help="without extension; '' writes nothing"
+    )
     return parser.parse_args(argv)
 
 
@@ -75,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
 
 
 def measure(path: str, gpu: torch.device, clip: str, num_workers: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Clips a second of both decoders, in alternating rounds; the first batches are compared with the CPU loader's."""
+    """Clips per second of both decoders, in alternating rounds; the first batches are compared with the CPU loader's."""
     data = vidload.VideoDataset(
         [(path, 0)] * (8 * args.batches),
         clip=clip,
@@ -87,7 +89,7 @@ def measure(path: str, gpu: torch.device, clip: str, num_workers: int, args: arg
     for decoder in ("cpu", "nvdec"):
         loader = vidload.VideoLoader(data, batch_size=8, num_workers=num_workers, device=gpu, decoder=decoder)
         loader.set_epoch(0)
-        batches = [cuda.to_host(clips) for clips, _ in loader]  # warm-up: decoders made, files indexed
+        batches = [cuda.to_host(clips) for clips, _ in loader]  # warm-up: decoders created, files indexed
         if not torch.equal(batches[0], expected):
             sys.exit(f"{path}: clips of decoder={decoder!r} differ from the CPU's; run 'vidload selftest --gpu'")
         loaders[decoder] = loader
@@ -111,7 +113,7 @@ def measure(path: str, gpu: torch.device, clip: str, num_workers: int, args: arg
 
 
 def kernel_rows(gpu: torch.device, args: argparse.Namespace) -> list[str]:
-    """The kernel's bytes a second (planes read once, outputs written once) at each size, and the card's copy bandwidth."""
+    """The kernel's bytes per second (planes read once, outputs written once) at each size, and the card's copy bandwidth."""
     lines = []
     num_pictures, num_launches = (64, 50) if torch.cuda.is_available() else (2, 1)
     for height in args.sizes:
@@ -120,7 +122,7 @@ def kernel_rows(gpu: torch.device, args: argparse.Namespace) -> list[str]:
         moved = num_pictures * num_launches * (height * width * 1.5 + 6 * args.crop**2)
         lines.append(
             f"kernel, {width}x{height} to {args.crop}x{args.crop} float16: {moved / seconds / 1e9:.2f} GB/s, "
-            f"{1e6 * seconds / num_pictures / num_launches:.2f} us a picture"
+            f"{1e6 * seconds / num_pictures / num_launches:.2f} us per picture"
         )
     if torch.cuda.is_available():
         source = torch.empty(1 << 28, dtype=torch.uint8, device=gpu)

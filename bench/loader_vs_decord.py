@@ -1,12 +1,12 @@
 """vidload against the loaders that people train with, in one run: clips per second, for two keyframe
-intervals and five clips.
+intervals and five clip specs.
 
 Every loader gives the same clips (same files, same frames, same crops; checked before anything is timed) as
-float32 NCTHW 224x224, normalized, in collated batches of 8, with the same number of workers (processes,
-threads for vidload and SPDL). Rounds are interleaved: in each round each loader loads the same clips, so what
-disturbs the machine disturbs all; medians and spreads are over rounds. Worker start and first-time work
-(vidload: indexing) are not timed, for anyone. Also: the floor (what a bare libavcodec loop over the needed
-packets costs) and vidload's efficiency against it, the cost of a clip outside C++, and peak memory.
+float32 NCTHW 224x224, normalized, in collated batches of 8, with the same number of workers (processes;
+threads for vidload and SPDL). Rounds are interleaved: in each round every loader loads the same clips, so anything
+that disturbs the machine disturbs them all; medians and spreads are over rounds. Worker startup and first-time work
+(vidload: indexing) are not timed for any loader. Also: the floor (what a bare libavcodec loop over the needed
+packets costs) and vidload's efficiency against it, the cost per clip outside C++, and peak memory.
 
     python bench/peers.py --install && python bench/loader_vs_decord.py
 """
@@ -30,7 +30,7 @@ import numpy as np
 from peers import BATCH_SIZE
 from timing import RESULTS, Rounds, geometric_mean, machine, markdown_table, ratio, write_json
 from workers import (
-    CLIPS_A_ROUND,
+    CLIPS_PER_ROUND,
     MAX_ROUNDS,
     Case,
     Item,
@@ -65,11 +65,11 @@ COLORS = {
 }
 PEERS = tuple(name for name in TITLES if name != "vidload")
 MIN_ROUNDS = 2
-# Mean absolute difference, on the 0-255 scale, that two right answers may have: chroma is interpolated in other ways.
+# Mean absolute difference, on the 0-255 scale, allowed between two correct results: chroma interpolation differs.
 MAX_DIFFERENCE = 4.0
 
 
-# set -> clip -> loader -> one {"wall": s, "cpu": s, "clips": n} a round
+# set -> clip -> loader -> one {"wall": s, "cpu": s, "clips": n} per round
 Seconds = dict[str, dict[str, dict[str, list[dict[str, float]]]]]
 
 
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "machine": machine(),
         "num_workers": args.num_workers,
-        "clips_a_round": CLIPS_A_ROUND,
+        "clips_per_round": CLIPS_PER_ROUND,
     }
     with tempfile.TemporaryDirectory(prefix="vidload_bench_") as temporary:
         folder = Path(temporary)
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             result["seconds"] = measure(workers, cases, args, started)
             result["by_source"] = measure_sources(workers, source_cases)
             result["overhead_microseconds"] = {
-                case.clip: workers["vidload"].ask(do="overhead", jobs=case.jobs(0, 3 * CLIPS_A_ROUND))["microseconds"]
+                case.clip: workers["vidload"].ask(do="overhead", jobs=case.jobs(0, 3 * CLIPS_PER_ROUND))["microseconds"]
                 for case in cases
                 if case.set_name == cases[-1].set_name
             }
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def video_sets(data: Path | None) -> dict[str, list[Item]]:
-    """Files of each set, with a label: those built for this bench, or all videos of a folder of one's own."""
+    """Files of each set, with a label: those built for this bench, or all videos in your own folder."""
     if data is not None:
         folders = {data.resolve().name: data}
     else:
@@ -140,7 +140,7 @@ def video_sets(data: Path | None) -> dict[str, list[Item]]:
 
 
 def by_source(sets: dict[str, list[Item]]) -> dict[str, list[Item]]:
-    """The files of each set apart by what was filmed, "keyint 250: water"; of videos of one's own every file is a source."""
+    """The files of each set split by source, "keyint 250: water"; with your own videos, every file is a source."""
     apart: dict[str, list[Item]] = {}
     for name, items in sets.items():
         sources: dict[str, list[Item]] = {}
@@ -151,7 +151,7 @@ def by_source(sets: dict[str, list[Item]]) -> dict[str, list[Item]]:
 
 
 def measure_sources(workers: dict[str, Worker], cases: list[Case]) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Case's set name -> loader -> seconds of each of MIN_ROUNDS rounds."""
+    """Set name of a case -> loader -> seconds of each of MIN_ROUNDS rounds."""
     seconds: dict[str, dict[str, list[dict[str, float]]]] = {}
     for case in cases:
         workers["vidload"].ask(do="time", jobs=case.jobs(0, SOURCE_JOBS))
@@ -164,10 +164,10 @@ def measure_sources(workers: dict[str, Worker], cases: list[Case]) -> dict[str, 
 
 
 def measure(workers: dict[str, Worker], cases: list[Case], args: argparse.Namespace, started: float) -> Seconds:
-    """Seconds of each round; "floor" is one thread, "floor_together" as many as workers at once."""
+    """Seconds of each round; "floor" is one thread, "floor_together" one per worker at once."""
     seconds: Seconds = {}
-    minutes = args.minutes - (1 if args.dali else 0)  # which its rows will take
-    for case in cases:  # as in a long run: files are indexed, and memory that batches use again has been touched
+    minutes = args.minutes - (1 if args.dali else 0)  # which the DALI rows will take
+    for case in cases:  # as in a long run: files are indexed, and the memory that batches reuse has been touched
         workers["vidload"].ask(do="time", jobs=case.jobs(0))
     for round_number in range(MAX_ROUNDS):
         round_started = time.perf_counter()
@@ -210,7 +210,7 @@ def rates(of_case: dict[str, list[dict[str, float]]], name: str) -> Rounds:
 
 
 def cpu_milliseconds(of_case: dict[str, list[dict[str, float]]], name: str) -> Rounds:
-    """Processor time of a clip."""
+    """CPU milliseconds per clip."""
     return Rounds(tuple(1000 * seconds["cpu"] / seconds["clips"] for seconds in of_case[name]))
 
 
@@ -221,7 +221,7 @@ def report(result: dict[str, Any]) -> str:
         "# vidload against other loaders",
         "",
         f"{about['cpu']}, {about['cores']} cores, {result['num_workers']} workers; load at start {about['load_at_start']}.",
-        "Clips per second, median over rounds ± half the range; in brackets vidload's clips per second over theirs.",
+        "Clips per second, median over rounds ± half the range; in brackets vidload's as a multiple of theirs.",
         "Versions: " + ", ".join(f"{TITLES[name]} {version}" for name, version in result["versions"].items()) + ".",
     ]
     if result["missing"]:
@@ -261,25 +261,25 @@ def report(result: dict[str, Any]) -> str:
         ]
         lines += ["", markdown_table(header, rows), ""]
         if others:
-            # the strongest of the others for each clip, which no single loader is
+            # the strongest of the others for each clip: not always the same loader
             best = [min(ratios[name][i] for name in others) for i in range(len(of_set))]
-            lines.append(f"Against the best of the others but decord, clip by clip: {geometric_mean(best):.2f}x.")
+            lines.append(f"Against the best loader other than decord, clip by clip: {geometric_mean(best):.2f}x.")
         if peers:
             worst = [min(ratios[name][i] for name in peers) for i in range(len(of_set))]
-            lines.append(f"Worst clip against the best of all: {min(worst):.2f}x.")
+            lines.append(f"Worst clip against the best of all loaders: {min(worst):.2f}x.")
         lines += ["", cpu_table(set_name, of_set, names)]
     lines += ["", source_table(result["by_source"])]
     overhead = result["overhead_microseconds"]
     lines += [
         "",
-        "Outside C++, per clip (processor time of the calling thread, batch 8): "
+        "Outside C++, per clip (CPU time of the calling thread, batch 8): "
         + ", ".join(f"{clip} {value:.0f} µs" for clip, value in overhead.items())
         + ".",
     ]
     if memory := result["peak_megabytes"]:
         lines.append(
             f"Peak memory (32x2x1 float32, batch 8, prefetch 2, 2 threads): {memory['peak']:.0f} MB, of which "
-            f"{memory['after_import']:.0f} MB are there before the first batch."
+            f"{memory['after_import']:.0f} MB before the first batch."
         )
     if "dali" in result:
         lines += ["", dali_rows.report(result["dali"]).rstrip()]
@@ -287,7 +287,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def source_table(by_source: dict[str, dict[str, list[dict[str, float]]]]) -> str:
-    """How much depends on what was filmed: a row per source, and the range."""
+    """How much depends on the content: a row per source, and the range."""
     rows = []
     ranges: dict[str, list[float]] = {"decord": [], "others": []}
     for source, seconds in by_source.items():
@@ -310,7 +310,7 @@ def source_table(by_source: dict[str, dict[str, list[dict[str, float]]]]) -> str
 
 
 def cpu_table(set_name: str, of_set: dict[str, dict[str, list[dict[str, float]]]], names: list[str]) -> str:
-    """Processor time, which other programs on the machine disturb less than clips per second."""
+    """CPU time, which other programs on the machine disturb less than clips per second."""
     rows = []
     ratios: dict[str, list[float]] = {name: [] for name in [*names[1:], "floor"]}
     for clip, of_case in of_set.items():
@@ -322,12 +322,12 @@ def cpu_table(set_name: str, of_set: dict[str, dict[str, list[dict[str, float]]]
             row.append(f"{theirs.median:.1f} ({values[-1]:.2f}x)")
         rows.append(row)
     rows.append(["geometric mean", "", *(f"{geometric_mean(values):.2f}x" for values in ratios.values())])
-    header = [f"{set_name}, processor ms per clip", *(TITLES[name] for name in names), "floor"]
+    header = [f"{set_name}, CPU ms per clip", *(TITLES[name] for name in names), "floor"]
     return markdown_table(header, rows)
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Clips per second as bars, a panel for each set."""
+    """Clips per second as bars, one panel per set."""
     from matplotlib.figure import Figure
 
     sets = result["seconds"]
@@ -354,21 +354,23 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder with videos of one's own (default: those of build_data.py)")
+    parser.add_argument("--data", type=Path, help="folder with your own videos (default: those of build_data.py)")
     parser.add_argument("--clips", nargs="+", default=list(CLIPS), help="default: %(default)s")
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS, help="default: all")
     parser.add_argument("--num-workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores")
-    parser.add_argument("--minutes", type=float, default=3.6, help="no round starts that would end later")
+    parser.add_argument(
+        "--minutes", type=float, default=3.6, help="no round starts that would end later (default: %(default)s)"
+    )
     parser.add_argument(
         "--dali",
         action=argparse.BooleanOptionalAction,
         default=importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None,
-        help="add the rows of dali_rows.py, about a minute; default: where DALI is installed",
+        help="add the rows of dali_rows.py, about a minute (default: if DALI is installed)",
     )
     parser.add_argument(
         "--torchcodec-python",
         metavar="PATH",
-        help="Python of an environment with a torch that TorchCodec fits",
+        help="Python of an environment whose torch fits TorchCodec",
     )
     parser.add_argument("--output", type=Path, default=RESULTS / "loader_vs_decord", help="default: %(default)s.*")
     args = parser.parse_args()

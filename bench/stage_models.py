@@ -1,14 +1,13 @@
-"""What the speed choices in models/ buy: a training step as it is usually written, and with each choice
-added.
+"""What the speed optimizations in models/ gain: a training step as it is usually written, and with each
+optimization added.
 
     python bench/stage_models.py                      # about 3 minutes on 2 cores
     python bench/stage_models.py --model tsm_r50_1x1x8 --size 224 --batch-size 8 --device cuda --amp bf16
 
-In: random clips that stay in memory. Out: Markdown and bench/results/stage_models.json. "As usually
-written" is the same network with nn.Conv3d as it comes, TSM's shift by slicing and concatenating, and
-SGD's loop over the parameters. The steps of all variants are interleaved; processor time, which other
-programs disturb less, stands beside the clock's. For SlowFast also the share of a step that its
-concatenations take.
+In: random clips held in memory. Out: Markdown and bench/results/stage_models.json. "As usually written"
+is the same network with plain nn.Conv3d, TSM's shift by slicing and concatenating, and SGD's loop over
+the parameters. The steps of all variants are interleaved; CPU time, which other programs disturb less,
+is shown next to wall time. For SlowFast, also the share of a step that its concatenations take.
 """
 
 import argparse
@@ -77,7 +76,7 @@ def stepper(name: str, variant: str, args: argparse.Namespace) -> Callable[[], N
 
 
 def concatenations(args: argparse.Namespace) -> Callable[[], None]:
-    """Those of SlowFast 4x16x1, forward and backward, by themselves."""
+    """Those of SlowFast 4x16x1 alone, forward and backward."""
     size, n = args.size // 4, args.batch_size
     maps = [(64, 16, size), (256, 64, size), (512, 128, size // 2), (1024, 256, size // 4)]
     pairs = [
@@ -105,7 +104,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="of torch on the CPU (all cores)")
+    parser.add_argument("--threads", type=int, help="torch threads on the CPU (default: all cores)")
     parser.add_argument("--output", type=Path, default=timing.RESULTS / "stage_models.json")
     args = parser.parse_args()
     if args.threads:
@@ -119,7 +118,7 @@ def main() -> None:
     for name in names:
         steppers = {variant: stepper(name, variant, args) for variant in VARIANTS}
         if name == "slowfast_r50_4x16x1":
-            steppers["of it concatenations"] = concatenations(args)
+            steppers["concatenations alone"] = concatenations(args)
         seconds: dict[str, list[float]] = {variant: [] for variant in steppers}
         cpu_seconds: dict[str, list[float]] = {variant: [] for variant in steppers}
         for number in range(args.steps + 1):

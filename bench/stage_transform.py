@@ -1,12 +1,12 @@
-"""Milliseconds a picture of the transform on one core: every vector level, dtype, layout and picture size.
+"""Milliseconds per picture of the transform on one core: every vector level, dtype, layout and picture size.
 
     python bench/stage_transform.py                          # under a minute
     python bench/stage_transform.py --rounds 25 --levels avx2
 
 In: nothing; pictures are random samples. Out: Markdown on stdout and results/stage_transform.json. Before a case is
-timed, each level's output is compared with the scalar level's, bit for bit. Times are processor time of the one
-thread that works, levels in turn within each round. "in cache" reads and writes the same picture over and over, "to a
-batch" 128 of them, as a loader does: there memory bandwidth counts too.
+timed, each level's output is compared with the scalar level's, bit for bit. Times are CPU time of the single working
+thread, levels in turn within each round. "in cache" reads and writes the same picture repeatedly, "to a batch" 128
+different ones, as a loader does, so that memory bandwidth counts too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from timing import RESULTS, Rounds, machine, markdown_table, write_json
 
 from vidload import _core
 
-MANY, FEW = 128, 16  # pictures a call; few of the large ones, and for the scalar level
+MANY, FEW = 128, 16  # pictures per call; few for large pictures and for the scalar level
 IMAGENET: dict[str, Any] = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 
 
@@ -68,7 +68,7 @@ CASES = [
 
 
 def repeated(array: np.ndarray, count: int) -> np.ndarray:
-    """`count` times the same picture [1, ...], without a copy."""
+    """The same picture [1, ...] `count` times, without a copy."""
     return np.lib.stride_tricks.as_strided(array, (count, *array.shape[1:]), (0, *array.strides[1:]))
 
 
@@ -105,7 +105,7 @@ class Runner:
         np.testing.assert_array_equal(self.run(level, first), self.run("scalar", first), err_msg=level)
 
     def milliseconds(self, level: str, count: int, is_cached: bool) -> float:
-        """Processor time a picture: of the first one `count` times over, or of `count` pictures."""
+        """CPU time per picture: of the first one `count` times, or of `count` pictures."""
         planes, out = [plane[:count] for plane in self.planes], self.out[:count]
         if is_cached:
             planes, out = [repeated(plane, count) for plane in planes], repeated(out, count)
@@ -137,7 +137,7 @@ def text(figure: Rounds) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of which the median is printed")
+    parser.add_argument("--rounds", type=int, default=15, help="the median over these is printed")
     parser.add_argument("--levels", nargs="+", default=_core.supported_cpu_levels(), help="vector levels to time")
     arguments = parser.parse_args()
 
@@ -152,7 +152,7 @@ def main() -> None:
         *(f"{level}, in cache" for level in arguments.levels),
         f"{arguments.levels[-1]}, to a batch",
     ]
-    print(f"ms a picture, one core of {environment['cpu']}, load {environment['load_at_start']} at the start\n")
+    print(f"ms per picture, one core of {environment['cpu']}, load {environment['load_at_start']} at the start\n")
     print(markdown_table(header, rows))
     write_json(RESULTS / "stage_transform.json", {"machine": environment, "ms": result})
 

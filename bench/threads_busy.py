@@ -1,7 +1,7 @@
-"""Do all threads have work? Reads that sleep, as on a far mount, stand in for the time a sample takes, so that no many-core machine is
-needed: 64 threads shall load 64 times what one loads, from batch 1 on. Also with one read in 50 ten times as slow: a straggler.
+"""Are all threads kept busy? Reads that sleep, as on a remote mount, stand in for the time a sample takes, so that no many-core machine is
+needed: 64 threads should load 64 times what one loads, from batch 1 on. Also measured with one read in 50 ten times as slow: a straggler.
 
-The sleeping is done by a library of ten lines that is put before the C library's pread; it is compiled here.
+A small library, compiled here and preloaded in front of the C library's pread, does the sleeping.
 
     python bench/threads_busy.py
 """
@@ -50,7 +50,7 @@ ssize_t pread64(int file, void* to, size_t size, off_t offset) {
 
 
 def with_slow_reads() -> None:
-    """Starts this script again, with the library."""
+    """Restarts this script with the library preloaded."""
     with tempfile.TemporaryDirectory() as folder:
         library = os.path.join(folder, "slow_reads.so")
         command = ["gcc", "-shared", "-fPIC", "-O1", "-x", "c", "-", "-o", library, "-ldl"]
@@ -63,7 +63,7 @@ def set_slow_reads(seconds: float, straggler_every: int) -> None:
     ctypes.CDLL(None).setenv(b"VIDLOAD_SLOW_READS", f"{seconds} {straggler_every}".encode(), 1)
 
 
-def clips_a_second(files: list[str], index: str, batch_size: int, num_threads: int, seconds: float) -> float:
+def clips_per_second(files: list[str], index: str, batch_size: int, num_threads: int, seconds: float) -> float:
     """In steady state."""
     import vidload
 
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=64)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each figure; default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=10.0, help="per figure; default: %(default)s")
     parser.add_argument("--output", type=Path, default=RESULTS / "threads_busy.json", help="default: %(default)s")
     args = parser.parse_args()
     if "VIDLOAD_BENCH_SLOW" not in os.environ:
@@ -116,12 +116,12 @@ def main() -> None:
         build_index(files, index)
         for name, straggler_every in (("even reads", 0), ("one in 50 ten times as slow", 50)):
             set_slow_reads(SLEEP_SECONDS, straggler_every)
-            # What one thread loads: measured where reads are even; with stragglers it would take minutes to see enough of them.
+            # What one thread loads: measured with even reads; with stragglers it would take minutes to see enough of them.
             if straggler_every == 0:
-                one = clips_a_second(files, index, 1, 1, args.seconds)
+                one = clips_per_second(files, index, 1, 1, args.seconds)
             single = one if straggler_every == 0 else one / (1 + 9 / straggler_every)
             for batch_size in args.batch_sizes:
-                rate = clips_a_second(files, index, batch_size, args.threads, args.seconds)
+                rate = clips_per_second(files, index, batch_size, args.threads, args.seconds)
                 shares[f"{name}, batch {batch_size}"] = share = rate / (args.threads * single)
                 rows.append([name, str(batch_size), f"{single:.1f}", f"{rate:.0f}", f"{share:.2f}"])
                 print(

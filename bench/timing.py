@@ -1,6 +1,6 @@
-"""What the benches share: the machine in words, median and spread, tables, and result files.
+"""What the benches share: a description of the machine, median and spread, tables, and result files.
 
-In: numbers measured in rounds. Out: text. Measuring itself (what is warmed up, what is interleaved) stands in
+In: numbers measured in rounds. Out: text. The measuring itself (what is warmed up, what is interleaved) is done in
 each bench.
 """
 
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 @dataclass(frozen=True)
 class Rounds:
-    """One figure, measured once a round."""
+    """One figure, measured once per round."""
 
     values: tuple[float, ...]
 
@@ -31,7 +31,7 @@ class Rounds:
 
     @property
     def spread(self) -> float:
-        """Half the distance from smallest to largest, as a part of the median."""
+        """Half the range, as a fraction of the median."""
         return (max(self.values) - min(self.values)) / 2 / self.median
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class Rounds:
 
 
 def ratio(ours: Rounds, theirs: Rounds) -> float:
-    """Median over the rounds of ours / theirs: what disturbed one round disturbed both."""
+    """Median over the rounds of ours / theirs: anything that disturbed a round disturbed both."""
     return statistics.median(a / b for a, b in zip(ours.values, theirs.values, strict=True))
 
 
@@ -67,8 +67,8 @@ def machine() -> dict[str, Any]:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column left-aligned, the others right-aligned, padded to be read as text
-    too."""
+    """A Markdown table, the first column left-aligned, the rest right-aligned, padded so that it also reads as plain
+    text."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
 
@@ -82,7 +82,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def log_scale(axes: Any, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> None:
-    """Logarithmic axes of a plot whose ticks are plain numbers."""
+    """Gives a plot logarithmic axes with plain numbers as ticks."""
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis, ticks in ((axes.xaxis, x_ticks), (axes.yaxis, y_ticks)):

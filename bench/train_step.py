@@ -1,14 +1,14 @@
-"""The published benchmark of training speed, its recognizer rows, on this machine.
+"""The recognizer rows of the published training-speed benchmark, on this machine.
 
     python bench/train_step.py                                        # under 8 minutes on 2 cores
     python bench/train_step.py --model tsm_r50_1x1x8 --steps 10
     python bench/train_step.py --device cuda --amp bf16 --compile --channels-last
 
-In: the real clips of build_data.py, as video and as JPEG frames (or --data DIR with videos of one's own).
+In: the real clips of build_data.py, as video and as JPEG frames (or --data DIR with your own videos).
 Out: Markdown on stdout and bench/results/train_step.{md,json,png}. An iteration is everything from one
 batch to the next: data, forward, backward, gradient clipping, optimizer. Each row is also timed with a
-batch that stays in memory; the difference is the price of loading. A model runs in a process of its own,
-so that its peak memory is its own. The localizers' rows: localization_step.py.
+batch that stays in memory; the difference is the cost of loading. Each model runs in its own process, so
+that its peak memory is measured alone. The localizers' rows: localization_step.py.
 """
 
 import argparse
@@ -53,7 +53,7 @@ class Row:
     note: str = ""
 
 
-FUSED = "crop, resize, flip and normalization are one pass in vidload anyway, so this is the row of frames"
+FUSED = "crop, resize, flip and normalization are one pass in vidload anyway, so this equals the frames row"
 ROWS = (
     Row(
         "TSN 1x1x3, frames",
@@ -119,7 +119,7 @@ ROWS = (
         "video",
         {"mmaction-lite": (0.8340, 10339)},
         {"MMAction2": 0.45, "MMAction2, dense": 0.44},
-        note="its 10339 MB speak for a larger batch than the 8 of the frames row",
+        note="its 10339 MB suggest a larger batch than the 8 of the frames row",
     ),
     Row(
         "I3D heavy 8x8x1, video",
@@ -142,7 +142,7 @@ def endless(loader: VideoLoader) -> Iterator[Any]:
 
 def batches_of(source: str, recipe: models.Recipe, args: argparse.Namespace) -> VideoLoader:
     options = recipe.dataset_options("train", args.size)
-    options["dtype"] = AMP[args.amp]  # autocast would round the clips to it anyway
+    options["dtype"] = AMP[args.amp]  # autocast would convert the clips to it anyway
     if args.channels_last:
         options["layout"] = {"NCTHW": "NTHWC", "NVCTHW": "NVTHWC"}[options["layout"]]
     folder = args.data_folders[source]
@@ -159,7 +159,7 @@ def batches_of(source: str, recipe: models.Recipe, args: argparse.Namespace) -> 
 
 
 def measure_model(args: argparse.Namespace) -> dict[str, Any]:
-    """Times of the resident batch and of each source: {"resident": {...}, "frames": {...}, "video":
+    """Times for the resident batch and for each source: {"resident": {...}, "frames": {...}, "video":
     {...}, "peak_bytes": n}.
     """
     device = torch.device(args.device)
@@ -214,7 +214,7 @@ def measure(
     args: argparse.Namespace,
     waited: Callable[[], float] = lambda: 0.0,
 ) -> dict[str, Any]:
-    """`args.steps` iterations after `args.warmup`, fewer (but one) when `args.seconds` are over."""
+    """`args.steps` iterations after `args.warmup`; fewer (at least one) once `args.seconds` have passed."""
     deadline = time.perf_counter() + args.seconds
     seconds, cpu_seconds, waits = [], [], []
     for number in range(args.warmup + args.steps):
@@ -252,7 +252,7 @@ def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts again from here
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the high-water mark
 
 
 def peak_memory(device: torch.device) -> int:
@@ -263,10 +263,10 @@ def peak_memory(device: torch.device) -> int:
 
 
 def data_folders(data: Path | None, sources: set[str]) -> dict[str, str]:
-    """Folders with a list.txt: videos, and their frames where some row wants them."""
+    """Folders with a list.txt: videos, and their frames if some row needs them."""
     folder = build_data.build()[250] if data is None else data
     if not (folder / "list.txt").exists():
-        raise SystemExit(f'{folder}: no list.txt in it; write one with lines "path label"')
+        raise SystemExit(f'{folder}: contains no list.txt; write one with lines "path label"')
     folders = {"video": str(folder)}
     if "frames" in sources:
         frames = folder.with_name(folder.name + "_frames")
@@ -286,8 +286,8 @@ def markdown(report: dict[str, Any]) -> str:
     where = f"{machine['cpu']}, {machine['threads']} threads" if machine["device"] == "cpu" else machine["device"]
     lines = [
         f"Training iterations on {where}, PyTorch {machine['torch']}, load {machine['load_at_start']} at the start.",
-        f"Settings: {settings}. Medians of what follows the warm-up; in brackets the quartiles.",
-        f'**The columns under "published" are of {PUBLISHED_ON}.** Their batch: 32 videos a GPU for TSN, else 8.',
+        f"Settings: {settings}. Medians after the warm-up; quartiles in brackets.",
+        f'**The "published" columns are from {PUBLISHED_ON}.** Their batch: 32 videos per GPU for TSN, otherwise 8.',
     ]
     table = []
     for row in report["rows"]:
@@ -312,7 +312,7 @@ def markdown(report: dict[str, Any]) -> str:
         "batch",
         "s/iter",
         "resident batch",
-        "price of loading",
+        "cost of loading",
         "waiting for data",
         "CPU s/iter",
         "peak MB",
@@ -324,9 +324,9 @@ def markdown(report: dict[str, Any]) -> str:
     ]
     lines += [f"- {row['title']}: {row['note']}." for row in report["rows"] if row["note"]]
     lines += [
-        "- Resident batch: the same iteration without loading. Price of loading: how much longer the whole takes. Waiting for data: the "
-        "part of an iteration in which the training thread waits for the loader.",
-        "- CPU s/iter sums all threads; on a busy machine it tells more than s/iter.",
+        "- Resident batch: the same iteration without loading. Cost of loading: the share of the iteration that loading adds. Waiting for "
+        "data: the share of an iteration in which the training thread waits for the loader.",
+        "- CPU s/iter sums all threads; on a busy machine it is more reliable than s/iter.",
     ]
     return "\n".join(lines)
 
@@ -352,7 +352,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     for who, marker in markers.items():
         points = [(row["first"][who][0], row["title"]) for row in rows if who in row["first"]]
         there.plot(*zip(*points, strict=True), marker, label=who) if points else None
-    there.set(title="published, 8 V100, batch 8 (TSN 32): other hardware", xlabel="s/iter", xlim=(0, None))
+    there.set(title="published, 8 V100s, batch 8 (TSN 32): other hardware", xlabel="s/iter", xlim=(0, None))
     there.legend(fontsize=8)
     figure.savefig(path, dpi=130)
 
@@ -360,20 +360,20 @@ def plot(report: dict[str, Any], path: Path) -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--model", action="append", choices=models.list_models(), metavar="NAME", help="again for more (all)")
+    add("--model", action="append", choices=models.list_models(), metavar="NAME", help="repeatable (default: all)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    add("--batch-size", type=int, help="videos an iteration (CUDA: the published one; CPU: 1)")
-    add("--size", type=int, help="height and width of the input (224)")
-    add("--steps", type=int, help="iterations timed (CUDA: 50, CPU: 3)")
-    add("--warmup", type=int, help="iterations before (CUDA: 20, CPU: 1)")
-    add("--minutes", type=float, default=6, help="of measuring; slow rows do fewer steps (%(default)s)")
-    add("--amp", choices=AMP, default="off", help="mixed precision (%(default)s)")
+    add("--batch-size", type=int, help="videos per iteration (default: on CUDA the published number, on the CPU 1)")
+    add("--size", type=int, help="height and width of the input (default: 224)")
+    add("--steps", type=int, help="timed iterations (default: CUDA 50, CPU 3)")
+    add("--warmup", type=int, help="untimed iterations before them (default: CUDA 20, CPU 1)")
+    add("--minutes", type=float, default=6, help="measuring time; slow rows run fewer steps (default: %(default)s)")
+    add("--amp", choices=AMP, default="off", help="mixed precision (default: %(default)s)")
     add("--compile", action="store_true")
     add("--channels-last", action="store_true")
-    add("--workers", type=int, help="decoding threads (all cores)")
-    add("--threads", type=int, help="of torch on the CPU (all cores)")
-    add("--data", type=Path, metavar="DIR", help="videos of one's own with a list.txt (build_data.py's)")
-    add("--output", type=Path, default=timing.RESULTS / "train_step", help="without suffix (%(default)s)")
+    add("--workers", type=int, help="decoding threads (default: all cores)")
+    add("--threads", type=int, help="torch threads on the CPU (default: all cores)")
+    add("--data", type=Path, metavar="DIR", help="your own videos, with a list.txt (default: build_data.py's)")
+    add("--output", type=Path, default=timing.RESULTS / "train_step", help="without suffix (default: %(default)s)")
     for hidden in ("--job", "--sources", "--data-folders"):
         add(hidden, help=argparse.SUPPRESS)
     add("--seconds", type=float, help=argparse.SUPPRESS)

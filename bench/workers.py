@@ -1,7 +1,7 @@
-"""The processes that loader_vs_decord.py and frame_vs_video.py time, and what these are asked to load.
+"""The processes that loader_vs_decord.py and frame_vs_video.py time, and the jobs they are given.
 
-In: files, clip specs. Out: jobs, the same for every loader, and a Worker for each loader that answers commands; the
-other end of its pipe is peers.py.
+In: files, clip specs. Out: jobs, the same for every loader, and for each loader a Worker that answers commands; peers.py is
+the other end of its pipe.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from peers import BATCH_SIZE, STD, clip_dataset
 
 from vidload import _core
 
-CLIPS_A_ROUND = 32  # 4 batches of 8: as many for each of 2 workers
+CLIPS_PER_ROUND = 32  # 4 batches of 8: 2 for each of 2 workers
 MAX_ROUNDS = 9
 
 Item = tuple[str, int] | tuple[str, int, int]  # path, label; or folder of JPEG frames, number of frames, label
@@ -29,16 +29,16 @@ Item = tuple[str, int] | tuple[str, int, int]  # path, label; or folder of JPEG 
 
 @dataclass(frozen=True)
 class Case:
-    """A set of files with a kind of clip; job numbers [first, first + CLIPS_A_ROUND) are its round 0, and so
+    """A set of files with a kind of clip; job numbers [first, first + CLIPS_PER_ROUND) are its round 0, and so
     on."""
 
     set_name: str
     clip: str
     first: int
 
-    def jobs(self, round_number: int, count: int = CLIPS_A_ROUND, step: int = 1) -> list[int]:
+    def jobs(self, round_number: int, count: int = CLIPS_PER_ROUND, step: int = 1) -> list[int]:
         """The arguments of a range of job numbers."""
-        start = self.first + round_number * CLIPS_A_ROUND
+        start = self.first + round_number * CLIPS_PER_ROUND
         return [start, start + count, step]
 
 
@@ -63,7 +63,7 @@ class Worker:
 
     def send(self, **command: Any) -> None:
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended already; receive() tells why
+        with contextlib.suppress(BrokenPipeError):  # it has already exited; receive() reports why
             self.process.stdin.write(json.dumps(command) + "\n")
             self.process.stdin.flush()
 
@@ -80,7 +80,7 @@ class Worker:
         return result
 
     def timed(self, **command: Any) -> dict[str, float]:
-        """Wall and processor seconds of a command; the latter sum over the process and its worker
+        """Wall and CPU seconds of a command; the latter are summed over the process and its worker
         processes."""
         before = cpu_seconds(self.process.pid)
         seconds = self.ask(**command)["seconds"]
@@ -98,7 +98,7 @@ class Worker:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of a process with all its threads, past ones too, and its children; in steps of 10 ms."""
+    """Of a process with all its threads, including finished ones, and its children; in steps of 10 ms."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -106,7 +106,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def library_path(python: str) -> str:
-    """Where a virtual environment with pip's CUDA packages has its libraries: TorchCodec links some even for
+    """Where a virtual environment keeps the libraries of pip's CUDA packages: TorchCodec links some even for
     the CPU."""
     folders = Path(python).parent.parent.glob("lib/python*/site-packages/nvidia/*/lib")
     return ":".join([*map(str, folders), os.environ.get("LD_LIBRARY_PATH", "")])
@@ -115,22 +115,22 @@ def library_path(python: str) -> str:
 def make_jobs(
     sets: Mapping[str, Sequence[Item]], folder: Path, clips: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[Case]]:
-    """What every loader is to load: frames and crops drawn by the dataset, for MAX_ROUNDS rounds of every
+    """What every loader has to load: frames and crops drawn by the dataset, for MAX_ROUNDS rounds of every
     case."""
     jobs: list[dict[str, Any]] = []
     cases = []
     pool = _core.LoaderPool(0)
     for set_name, files in sets.items():
-        # Whole rounds that use every file equally often: round r takes the r-th run of CLIPS_A_ROUND of the repeated list.
-        items = list(files) * CLIPS_A_ROUND
+        # Whole rounds that use every file equally often: round r takes the r-th run of CLIPS_PER_ROUND of the repeated list.
+        items = list(files) * CLIPS_PER_ROUND
         items_file = folder / f"{set_name}.json"
         items_file.write_text(json.dumps(items))
         for clip in clips:
             dataset = clip_dataset(items, clip)
             cases.append(Case(set_name, clip, len(jobs)))
             for round_number in range(MAX_ROUNDS):
-                start = round_number * CLIPS_A_ROUND % len(items)
-                indices = list(range(start, start + CLIPS_A_ROUND))
+                start = round_number * CLIPS_PER_ROUND % len(items)
+                indices = list(range(start, start + CLIPS_PER_ROUND))
                 batch = dataset.start_indexing(pool, indices)
                 batch.wait()
                 for index, info in zip(indices, batch.infos(), strict=True):
@@ -153,9 +153,9 @@ def make_jobs(
 def start_workers(
     warm_ups: Mapping[str, list[int]], jobs_file: Path, num_workers: int, pythons: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Worker], dict[str, str], dict[str, str]]:
-    """Starts a worker for each name at once and warms each up in turn, by jobs given as arguments of a range.
+    """Starts a worker for each name at once and warms each up in turn, with jobs given as arguments of a range.
 
-    Returns (workers, versions, reasons of the missing).
+    Returns (workers, versions, why the missing ones are missing).
     """
     pythons = pythons or {}
     everyone = {name: Worker(name, pythons.get(name, sys.executable), jobs_file, num_workers) for name in warm_ups}
@@ -175,14 +175,14 @@ def start_workers(
 
 def worst_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Mean absolute difference, on the 0-255 scale, of the clip in which two batches differ most: one wrong frame
-    among many must not hide in the mean of all."""
+    must not disappear in the mean over all clips."""
     if ours.shape != theirs.shape:
         raise RuntimeError(f"batches of different shapes: {theirs.shape}, vidload {ours.shape}")
     return float(max(np.abs(a - b).mean() for a, b in zip(theirs, ours, strict=True)) * STD.mean())
 
 
 def first_batch(worker: Worker, case: Case, folder: Path) -> np.ndarray:
-    """float32, as the worker loads the first jobs of a case."""
+    """The first batch of a case as the worker loads it, in float32."""
     file = folder / f"{worker.name}.npy"
     worker.ask(do="save", jobs=case.jobs(0, BATCH_SIZE), file=str(file))
     batch = np.load(file).astype(np.float32)
