@@ -1,5 +1,5 @@
 # make demo: set up, then run the main job on real clips.   make test: set up, then run the tests.
-# Both do all that is needed the first time and little the second. Settings: PYTHON, VENV, TORCH (a pip requirement).
+# Both set everything up the first time and do little the second. Settings: PYTHON, VENV, TORCH (a pip requirement).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +19,7 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
-# What .ci/run checks beside the tests.
+# What .ci/run checks besides the tests.
 lint: setup
 	$(PIP) ruff==0.17.6 mypy clang-format==19.1.7
 	$(BIN)/ruff check .
@@ -42,18 +42,18 @@ bench: setup
 corpus-check: setup
 	$(BIN)/python tests/corpus_check.py "$(DIR)"
 
-# SECONDS=600 in all: the project's own C++ under libFuzzer with sanitizers, list readers, and whole files; see tests/fuzz.
+# SECONDS=600 in total: the project's own C++ under libFuzzer with sanitizers, the list readers, and whole files; see tests/fuzz.
 fuzz: setup
 	SECONDS_IN_ALL=$(or $(SECONDS),600) PYTHON=$(BIN)/python sh tests/fuzz/run.sh
 
-# The tests that drive the C++, with AddressSanitizer and UBSan, and with ThreadSanitizer. A build of its own each, in build/.
+# The tests that drive the C++, with AddressSanitizer and UBSan, or with ThreadSanitizer. Each has its own build, in build/.
 asan: setup
 	BIN=$(BIN) sh tests/sanitize.sh address,undefined
 
 tsan: setup
 	BIN=$(BIN) sh tests/sanitize.sh thread
 
-# CLIPS=200000 of good and bad files, loaders abandoned 500 times: memory, handles and threads must stay as they are.
+# CLIPS=200000 from good and bad files, with loaders abandoned 500 times: memory, handles and threads must stay as they were.
 soak: setup
 	$(BIN)/python tests/soak.py --clips $(or $(CLIPS),200000)
 

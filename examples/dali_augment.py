@@ -1,10 +1,10 @@
-"""Your own DALI operators after vidload's decode, in a VideoLoader like any other: it shuffles, resumes, and survives bad files.
+"""Your own DALI operators after vidload's decoding, in an ordinary VideoLoader: it shuffles, resumes, and survives bad files.
 
     pip install nvidia-dali-cuda130
-    python examples/dali_augment.py [folder with one folder of videos a class] [--device cuda]
+    python examples/dali_augment.py [folder with one folder of videos per class] [--device cuda]
 
-vidload chooses frames, crops and flips, and decodes what DALI cannot (on the CPU: all but VP8, VP9 and MJPEG). `augment` below is a piece
-of a DALI graph: it gets each cropped clip as uint8 RGB [F, H, W, 3] and gives one of the same shape, which is then flipped, normalized
+vidload chooses frames, crops and flips, and decodes what DALI cannot (on the CPU: all but VP8, VP9 and MJPEG). `augment` below is part
+of a DALI graph: it receives each cropped clip as uint8 RGB [F, H, W, 3] and returns one of the same shape, which is then flipped, normalized
 and collated. Its random numbers are DALI's own. Without a folder, small H.264 clips are made first; after a few seconds it prints
 
     32 clips of 4 classes, through DALI on cpu
@@ -24,7 +24,7 @@ import vidload
 
 
 def augment(clips):
-    """Color jitter for all, blur for some, a gray patch for some; one draw a clip, so that its frames stay alike."""
+    """Color jitter for all, blur for some, a gray patch for some; one draw per clip, so that its frames stay consistent."""
     clips = fn.color_twist(
         clips,
         brightness=fn.random.uniform(range=(0.7, 1.3)),
@@ -35,7 +35,7 @@ def augment(clips):
     if fn.random.coin_flip(probability=0.3, dtype=types.BOOL):  # a branch of the graph, taken or not for each clip
         clips = fn.gaussian_blur(clips, sigma=fn.random.uniform(range=(0.5, 1.5)))
     if fn.random.coin_flip(probability=0.25, dtype=types.BOOL):
-        corner = fn.random.uniform(range=(0.0, 0.7), shape=2)  # height, width; of the clip's size
+        corner = fn.random.uniform(range=(0.0, 0.7), shape=2)  # height, width; as fractions of the clip's size
         clips = fn.erase(
             clips, anchor=corner, shape=(0.3, 0.3), axis_names="HW", normalized=True, fill_value=(124.0, 116.0, 104.0)
         )
@@ -44,7 +44,7 @@ def augment(clips):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", help="one folder of videos a class; default: clips made here")
+    parser.add_argument("folder", nargs="?", help="one folder of videos per class (default: generated clips)")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda: DALI decodes with NVDEC and augments there")
     args = parser.parse_args()
 
@@ -70,7 +70,9 @@ def main() -> None:
             print(
                 f"batch {number}: clips {dtype} {list(clips.shape)} mean {clips.mean():.1f}, labels {labels.tolist()}"
             )
-        print(f"{len(dataset) / (time.perf_counter() - started):.0f} clips per second, the pipeline's start included")
+        print(
+            f"{len(dataset) / (time.perf_counter() - started):.0f} clips per second, including the pipeline's startup"
+        )
         print("decoded by vidload for DALI:", loader.stats()["dali_fallbacks"])
 
 

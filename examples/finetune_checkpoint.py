@@ -1,10 +1,10 @@
-"""Takes a trained model to new classes: loads a checkpoint, gives it a new head, trains a few steps.
+"""Fine-tunes a trained model on new classes: loads a checkpoint, replaces the head, trains a few steps.
 
     python examples/finetune_checkpoint.py CHECKPOINT train.txt --root videos --model tsm_r50_1x1x8
 
-CHECKPOINT: weights of the model as MMAction2 or PySlowFast publish them, torchvision's ImageNet
-ResNet-50, or train_i3d.py's last.pth. What is written, OUT, goes into predict.py. For a whole training
-run, with validation: train_i3d.py --checkpoint.
+CHECKPOINT: the model's weights as published by MMAction2 or PySlowFast, torchvision's ImageNet
+ResNet-50, or train_i3d.py's last.pth. The output file OUT can be passed to predict.py. For a full
+training run with validation: train_i3d.py --checkpoint.
 """
 
 import argparse
@@ -21,19 +21,24 @@ from vidload import VideoDataset, VideoLoader, models
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
-    parser.add_argument("data", type=Path, help='lines "path label", or one folder a class')
-    parser.add_argument("--root", default="", help="folder that the paths of a list start from")
+    parser.add_argument("data", type=Path, help='lines "path label", or one folder per class')
+    parser.add_argument("--root", default="", help="folder that a list's paths are relative to")
     parser.add_argument("--model", default="i3d_r50_32x2x1", help=", ".join(models.list_models()))
     parser.add_argument("--out", type=Path, default=Path("finetuned.pth"))
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--lr", type=float, default=0.01, help="of the head; the rest learns at a tenth of it")
-    parser.add_argument("--clip", help="clip_len x frame_interval x num_clips (the recipe's)")
-    parser.add_argument("--size", type=int, help="height and width of the input (the recipe's)")
+    parser.add_argument(
+        "--lr",
+        type=float,
+        default=0.01,
+        help="learning rate of the head; the rest uses a tenth of it (default: %(default)s)",
+    )
+    parser.add_argument("--clip", help="clip_len x frame_interval x num_clips (default: the recipe's)")
+    parser.add_argument("--size", type=int, help="height and width of the input (default: the recipe's)")
     args = parser.parse_args(argv)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    # A file of train_i3d.py says how its model was made; others are of the model with Kinetics' 400 classes.
+    # A file of train_i3d.py says how its model was created; others hold the model with Kinetics' 400 classes.
     made = torch.load(args.checkpoint, map_location="cpu", weights_only=True).get("made", {"name": args.model})
     model = models.create(**made)
     report = models.load_checkpoint(model, args.checkpoint)
@@ -46,7 +51,7 @@ def main(argv=None):
 
     num_classes = int(train.annotations.labels.max()) + 1
     model.reset_classifier(num_classes)
-    model.freeze_bn(partial=False)  # a few steps on few videos would only spoil its statistics
+    model.freeze_bn(partial=False)  # a few steps on a few videos would only spoil its statistics
     model.to(device).train()
     groups = [
         {"params": [p for p in model.backbone.parameters() if p.requires_grad], "lr": args.lr / 10},

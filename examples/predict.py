@@ -1,10 +1,10 @@
-"""Says what happens in a video: the five likeliest classes, averaged over the views that the model's
-paper tests with.
+"""Classifies a video: the five most likely classes, averaged over the views used for testing in the
+model's paper.
 
     python examples/predict.py VIDEO --checkpoint tsm.pth --model tsm_r50_1x1x8 --labels label_map_k400.txt
     python examples/predict.py VIDEO --checkpoint runs/train/last.pth              # knows its model and classes
 
---labels: one class name a line, in the order of the classes.
+--labels: one class name per line, in class order.
 """
 
 import argparse
@@ -20,10 +20,15 @@ def main(argv=None):
     parser.add_argument("video", nargs="+")
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--model", default="i3d_r50_32x2x1", help=", ".join(models.list_models()))
-    parser.add_argument("--labels", type=Path, help="class names, one a line")
-    parser.add_argument("--views", choices=("val", "test"), default="test", help="one, or the paper's many")
-    parser.add_argument("--clip", help="clip_len x frame_interval x num_clips (as trained)")
-    parser.add_argument("--size", type=int, help="height and width of the input in training (as trained)")
+    parser.add_argument("--labels", type=Path, help="class names, one per line")
+    parser.add_argument(
+        "--views",
+        choices=("val", "test"),
+        default="test",
+        help="one view, or all of the paper's (default: %(default)s)",
+    )
+    parser.add_argument("--clip", help="clip_len x frame_interval x num_clips (default: as trained)")
+    parser.add_argument("--size", type=int, help="height and width of the training input (default: as trained)")
     args = parser.parse_args(argv)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -1,8 +1,8 @@
-"""Small videos whose class is a motion: shapes that drift left, right, up or down.
+"""Small videos whose class is a direction of motion: shapes that drift left, right, up or down.
 
-In: a folder and a number of clips. Out: `<folder>/<class>/<number>.mp4`, H.264, 96 x 72 pixels, 48
-frames. Shapes, colors, places, speeds and background are random, and what leaves the picture on one side
-comes back on the other, so that a single frame says nothing about the class. Used by train_i3d.py --demo.
+In: a folder and a number of clips. Out: `<folder>/<class>/<number>.mp4`, H.264, 96 x 72 pixels, 40
+frames. Shapes, colors, positions, speeds and background are random, and whatever leaves the picture on one
+side comes back on the other, so that a single frame reveals nothing about the class. Used by train_i3d.py --demo.
 """
 
 import os
@@ -17,7 +17,7 @@ HEIGHT, WIDTH, NUM_FRAMES = 72, 96, 40
 
 
 def write_clips(folder: str | os.PathLike[str], num_per_class: int, seed: int) -> Path:
-    """Writes what is missing; `seed` and number decide everything about a clip."""
+    """Writes the missing clips; `seed` and the clip's number determine everything about it."""
     for label, (name, direction) in enumerate(CLASSES.items()):
         directory = Path(folder, name)
         directory.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def drifting_shapes(rng: np.random.Generator, direction: tuple[int, int]) -> NDA
     t, y, x = np.ogrid[:NUM_FRAMES, :HEIGHT, :WIDTH]
     for _ in range(5):
         speed, radius, color = rng.uniform(1, 2), rng.uniform(6, 14), rng.integers(0, 256, 3)
-        # distance to the shape's center on a picture whose opposite sides touch
+        # distance to the shape's center, with wraparound at the edges
         dy = (y - rng.uniform(0, HEIGHT) - direction[0] * speed * t + HEIGHT / 2) % HEIGHT - HEIGHT / 2
         dx = (x - rng.uniform(0, WIDTH) - direction[1] * speed * t + WIDTH / 2) % WIDTH - WIDTH / 2
         disc, square, diamond = np.hypot(dy, dx), np.maximum(abs(dy), abs(dx)), abs(dy) + abs(dx)
@@ -44,8 +44,8 @@ def drifting_shapes(rng: np.random.Generator, direction: tuple[int, int]) -> NDA
 
 
 def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
-    """`frames` [T, H, W, 3] as H.264 at 25 frames a second."""
-    unfinished = path.with_suffix(".part")  # so that an interrupted run leaves no half video behind
+    """`frames` [T, H, W, 3] as H.264 at 25 frames per second."""
+    unfinished = path.with_suffix(".part")  # so that an interrupted run leaves no incomplete video
     options = {"preset": "veryfast", "crf": "18", "threads": "1"}
     with av.open(str(unfinished), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=25, options=options)

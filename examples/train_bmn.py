@@ -4,9 +4,9 @@
     python examples/train_bmn.py --annotations anet.json --features cuhk_mean_100 \\
         --temporal-dim 100 --feat-dim 400 --width 1 --epochs 9     # ActivityNet, as published
 
-A synthetic video is noise in 16 channels; in an action three of them rise, and one more at its start and one at
-its end. Expect, on the held-out videos, AR@1 0.32-0.34 (two or three actions a video: one proposal cannot find
-more), AR@100 0.94, AUC 92-93 and mAP 0.89-0.92; random segments get an AUC of 53-55. Writes results.json
+A synthetic video is noise in 16 channels; during an action three of them rise, plus one at its start and one at
+its end. Expect, on the held-out videos, AR@1 0.32-0.34 (with two or three actions per video, one proposal cannot
+find more), AR@100 0.94, AUC 92-93 and mAP 0.89-0.92; random segments get an AUC of 53-55. Writes results.json
 (ActivityNet's format), bmn.pth and segments.png.
 """
 
@@ -31,11 +31,16 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--annotations", help="JSON with subsets 'training' and 'validation' (default: synthetic)")
     parser.add_argument("--features", help="folder of feature files")
-    parser.add_argument("--num-videos", type=int, default=240, help="of synthetic features")
+    parser.add_argument("--num-videos", type=int, default=240, help="number of synthetic videos (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/bmn"))
     parser.add_argument("--temporal-dim", type=int, default=48)
     parser.add_argument("--feat-dim", type=int, default=16)
-    parser.add_argument("--width", type=float, default=0.25, help="of the published network's hidden layers")
+    parser.add_argument(
+        "--width",
+        type=float,
+        default=0.25,
+        help="width of the hidden layers, relative to the published network (default: %(default)s)",
+    )
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--lr", type=float, default=bmn.BMN.recipe.lr)
@@ -93,7 +98,7 @@ def predict(model: bmn.BMN, dataset: vidload.FeatureDataset, batch_size: int, de
 
 
 def random_results(dataset: vidload.FeatureDataset, seed: int) -> dict:
-    """100 segments anywhere in every video: what the numbers are worth."""
+    """100 random segments in every video: the baseline for the metrics."""
     random = np.random.default_rng(seed)
     return {
         video.name: [
@@ -105,7 +110,7 @@ def random_results(dataset: vidload.FeatureDataset, seed: int) -> dict:
 
 
 def plot(path: Path, dataset: vidload.FeatureDataset, results: dict, num_videos: int = 12) -> None:
-    """True segments above, the most confident predictions below, a few videos as rows."""
+    """True segments above, the most confident predictions below, one row per video."""
     from matplotlib.figure import Figure  # no display is needed
 
     figure = Figure(figsize=(9, 0.55 * num_videos + 1), layout="constrained")
@@ -173,11 +178,11 @@ def main() -> None:
     recall = average_recall(val_set.ground_truth(), results)
     chance = average_recall(val_set.ground_truth(), random_results(val_set, args.seed))
     precision = mean_average_precision(val_set.ground_truth(), results, per_class=False)
-    print(f"trained on {len(train_set)} videos in {seconds:.0f} s; on {len(val_set)} others:")
+    print(f"trained on {len(train_set)} videos in {seconds:.0f} s; on {len(val_set)} held-out videos:")
     print("  ".join(f"AR@{k} {recall.at(k):.3f}" for k in (1, 5, 10, 100)), f" AUC {recall.auc:.1f}")
     print(
         "  ".join(f"AR@{k} {chance.at(k):.3f}" for k in (1, 5, 10, 100)),
-        f" AUC {chance.auc:.1f} by random guesses",
+        f" AUC {chance.auc:.1f} for random segments",
     )
     print(f"mAP at tIoU 0.5 {precision.mean[0]:.3f}, 0.75 {precision.mean[5]:.3f}, average {precision.average:.3f}")
     print(f"wrote results.json, bmn.pth and segments.png to {args.out}")

@@ -1,12 +1,12 @@
 """Trains an action-recognition model on videos, from one CPU to many GPUs. Copy it and make it yours.
 
     python examples/train_i3d.py --train train.txt --val val.txt --root videos    # lines "path label"
-    python examples/train_i3d.py --train videos/train --val videos/val            # one folder a class
-    torchrun --nproc-per-node 8 examples/train_i3d.py --train ...                 # a process a GPU
-    python examples/train_i3d.py --demo                                           # no data: makes its own
+    python examples/train_i3d.py --train videos/train --val videos/val            # one folder per class
+    torchrun --nproc-per-node 8 examples/train_i3d.py --train ...                 # one process per GPU
+    python examples/train_i3d.py --demo                                           # no data needed: makes its own
 
-Clips, crops, learning rate and schedule are the model's recipe unless an option says otherwise. With --resume a run
-goes on in mid-epoch from OUT/last.pth; on the CPU it ends with the very weights of one that was never stopped.
+Clips, crops, learning rate and schedule follow the model's recipe unless an option overrides it. With --resume a run
+continues in mid-epoch from OUT/last.pth; on the CPU it ends with exactly the weights of an uninterrupted run.
 """
 
 import argparse
@@ -34,33 +34,33 @@ RANK, WORLD_SIZE = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZ
 def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--train", type=Path, metavar="LIST_OR_DIR", help='lines "path label", or one folder a class')
+    add("--train", type=Path, metavar="LIST_OR_DIR", help='lines "path label", or one folder per class')
     add("--val", type=Path, metavar="LIST_OR_DIR")
-    add("--root", default="", help="folder that the paths of a list start from")
-    add("--out", type=Path, default=Path("runs/train"), help="checkpoint, logs, curves (%(default)s)")
+    add("--root", default="", help="folder that a list's paths are relative to")
+    add("--out", type=Path, default=Path("runs/train"), help="checkpoint, logs, curves (default: %(default)s)")
     add("--model", default="i3d_r50_32x2x1", metavar="NAME", help=", ".join(models.list_models()))
     add("--tiny", action="store_true", help="a narrow, shallow version of the model, for a CPU")
     add("--checkpoint", help="weights to start from: MMAction2, PySlowFast, torchvision or last.pth")
-    add("--clip", help="clip_len x frame_interval x num_clips (the recipe's)")
-    add("--size", type=int, help="height and width of the input (the recipe's)")
-    add("--flip", type=float, help="probability of a flip; 0 where classes tell left from right (0.5)")
-    add("--epochs", type=int, help="the schedule is squeezed into so many (the recipe's)")
-    add("--batch-size", type=int, help="videos in a batch on one device (the recipe's)")
-    add("--accumulate", type=int, default=1, help="batches whose gradients make one step")
-    add("--lr", type=float, help="learning rate (the recipe's, scaled to the number of videos in a step)")
-    add("--schedule", choices=("step", "cosine"), help="x0.1 at 40 %% and 80 %%, or down to 0 (the recipe's)")
-    add("--warmup", type=int, metavar="EPOCHS", help="epochs of linear warm-up (the recipe's)")
-    add("--views", choices=("val", "test"), default="val", help="validate on one view, or on the paper's many")
+    add("--clip", help="clip_len x frame_interval x num_clips (default: the recipe's)")
+    add("--size", type=int, help="height and width of the input (default: the recipe's)")
+    add("--flip", type=float, help="flip probability; use 0 if classes distinguish left and right (default: 0.5)")
+    add("--epochs", type=int, help="the schedule is scaled to this many (default: the recipe's)")
+    add("--batch-size", type=int, help="videos per batch on each device (default: the recipe's)")
+    add("--accumulate", type=int, default=1, help="batches whose gradients are accumulated in one step")
+    add("--lr", type=float, help="learning rate (default: the recipe's, scaled to the number of videos per step)")
+    add("--schedule", choices=("step", "cosine"), help="x0.1 at 40 %% and 80 %%, or down to 0 (default: the recipe's)")
+    add("--warmup", type=int, metavar="EPOCHS", help="epochs of linear warm-up (default: the recipe's)")
+    add("--views", choices=("val", "test"), default="val", help="validate on one view, or on all of the paper's")
     add("--amp", choices=("bf16", "fp16"), help="mixed precision")
     add("--compile", action="store_true")
     add("--channels-last", action="store_true")
-    add("--workers", type=int, help="decoding threads (all cores)")
+    add("--workers", type=int, help="decoding threads (default: all cores)")
     add("--seed", type=int, default=0)
     add("--save-every", type=int, default=500, metavar="STEPS")
-    add("--resume", action="store_true", help="go on from OUT/last.pth if it is there")
-    add("--stop-after", type=int, metavar="STEPS", help="save and leave after so many steps, to --resume later")
-    add("--demo", action="store_true", help="synthetic clips, a tiny model: over 90 %% from a chance of 25 %%")
-    add("--budget", choices=("full", "short"), default="full", help="of --demo, in epochs")
+    add("--resume", action="store_true", help="continue from OUT/last.pth if it exists")
+    add("--stop-after", type=int, metavar="STEPS", help="save and exit after this many steps, to --resume later")
+    add("--demo", action="store_true", help="synthetic clips, a tiny model: over 90 %% accuracy (chance: 25 %%)")
+    add("--budget", choices=("full", "short"), default="full", help="number of epochs of --demo")
     args = parser.parse_args(argv)
     if args.demo:
         epochs, clips = 40 if args.budget == "full" else 20, args.out / "clips"
@@ -97,7 +97,7 @@ def dataset(source, split, args, classes=None):
 def validate(model, loader, device, amp):
     """Top-1 and top-5 accuracy over all ranks."""
     model.eval()
-    counts = torch.zeros(3, dtype=torch.float64, device=device)  # right in 1, right in 5, all
+    counts = torch.zeros(3, dtype=torch.float64, device=device)  # top-1 correct, top-5 correct, total
     for clips, labels in loader:
         with amp:
             scores = model.predict(clips.to(device, non_blocking=True), max_views=8)
@@ -125,7 +125,7 @@ def main(argv=None):
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     torch.manual_seed(args.seed)
     if args.tiny:
-        torch.set_num_threads(1)  # so small a network loses more than it gains by threads
+        torch.set_num_threads(1)  # threads cost so small a network more than they gain
     if cuda:
         torch.cuda.set_device(device)
     if args.demo and RANK == 0:
@@ -149,7 +149,7 @@ def main(argv=None):
     # Model
     num_classes = int(max(train.annotations.labels.max(), val.annotations.labels.max())) + 1
     tiny = {"width": 8, "depths": (1, 1, 1, 1), "dropout": 0.2} if args.tiny else {}
-    made = {"name": args.model, "num_classes": num_classes, **tiny}  # goes with the weights
+    made = {"name": args.model, "num_classes": num_classes, **tiny}  # saved with the weights
     model = models.create(**made)
     if args.checkpoint:
         print(models.load_checkpoint(model, args.checkpoint))
@@ -158,7 +158,7 @@ def main(argv=None):
     trained = DistributedDataParallel(model, [device] if cuda else None) if WORLD_SIZE > 1 else model
     trained = torch.compile(trained) if args.compile else trained
 
-    # Recipe: its learning rate belongs to the number of videos in its step
+    # Recipe: its learning rate is for its own number of videos per step
     training = recipe.training.stretched(args.epochs or recipe.training.epochs)
     schedule = {} if args.warmup is None else {"warmup_epochs": args.warmup}
     if args.schedule:
@@ -174,7 +174,7 @@ def main(argv=None):
     amp = torch.autocast(device.type, torch.float16 if args.amp == "fp16" else torch.bfloat16, bool(args.amp))
     scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "fp16")
 
-    # Go on where it stopped
+    # Resume where it stopped
     last, step = args.out / "last.pth", 0
     history = {"step": [], "loss": [], "val_step": [], "top1": []}
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler, "loader": loader}
@@ -190,7 +190,7 @@ def main(argv=None):
             content |= {name: part.state_dict() for name, part in parts.items()}
             content |= {"classes": train.annotations.classes, "size": args.size, "clip": args.clip}
             torch.save(content, last.with_suffix(".part"))
-            last.with_suffix(".part").replace(last)  # a run that dies while saving leaves the last one whole
+            last.with_suffix(".part").replace(last)  # a run that dies while saving leaves the previous file intact
 
     writer = SummaryWriter(args.out, purge_step=step) if RANK == 0 else None
 
@@ -206,9 +206,9 @@ def main(argv=None):
                    disable=RANK > 0)  # fmt: skip
         for number, (clips, labels) in enumerate(loader, 1):
             if step == end:
-                continue  # too few batches are left for a step
+                continue  # too few batches left for a step
             if number % args.accumulate == 1 % args.accumulate:
-                torch.manual_seed(args.seed + step * WORLD_SIZE + RANK)  # of dropout: nothing to save
+                torch.manual_seed(args.seed + step * WORLD_SIZE + RANK)  # for dropout, so its state need not be saved
             clips, labels = clips.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             is_step = number % args.accumulate == 0
             with trained.no_sync() if WORLD_SIZE > 1 and not is_step else contextlib.nullcontext():

@@ -1,9 +1,9 @@
-"""Loads clips of good and bad files for a long time, leaves iterators in mid-epoch, and watches memory, handles and threads.
+"""Loads clips from good and bad files for a long time, abandons iterators in mid-epoch, and watches memory, handles and threads.
 
     make soak                      (or python tests/soak.py --clips 200000 [--abandon 500])
 
-Prints one line of figures; exits with 1 if resident memory grows by 2 % or more after the first twentieth, or if handles or threads do
-not come back to what they were. With a CUDA driver (or the tests' stub of one), the GPU's turn is tests/test_cuda.py's.
+Prints one line of figures; exits with 1 if resident memory grows by 2 % or more after the first twentieth, or if the numbers of handles
+or threads do not return to what they were. The GPU is covered by tests/test_cuda.py, with a CUDA driver or the tests' stub of one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NUM_COPIES = 6  # of each good file in an epoch
 
 
 def resident_mb() -> float:
-    """Without what malloc keeps for later: tens of MB that depend on which thread freed last."""
+    """Excludes what malloc keeps for reuse: tens of MB that depend on which thread freed last."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
@@ -58,7 +58,7 @@ def dataset(folder: Path) -> VideoDataset:
 
 
 def abandon(data: VideoDataset, number: int) -> int:
-    """One loader left in mid-epoch, in one of several ways; returns how many clips it gave."""
+    """Abandons one loader in mid-epoch, in one of several ways; returns how many clips it gave."""
     num_workers, on_error = number % 4, ("skip", "substitute")[number % 2]
     loader = VideoLoader(
         data, batch_size=8, shuffle=True, num_workers=num_workers, on_error=on_error, max_failures=None
@@ -85,7 +85,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         data = dataset(Path(name))
         loader = VideoLoader(data, batch_size=16, shuffle=True, num_workers=2, on_error="skip", max_failures=None)
-        for _ in loader:  # the thread pool, decoders and buffers are there
+        for _ in loader:  # creates the thread pool, decoders and buffers
             pass
         start, num_clips, num_abandoned, early_mb = time.monotonic(), 0, 0, 0.0
         before = counts()

@@ -1,4 +1,4 @@
-"""Mutated lists, CSV files, records and states through their readers: each is read, or refused with a ValueError that names the file.
+"""Runs mutated lists, CSV files, records and states through their readers: each is read, or rejected with a ValueError that names the file.
 
 python tests/fuzz/annotations.py --seconds 60
 """

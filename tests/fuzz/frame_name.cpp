@@ -1,4 +1,4 @@
-// Formats of file names: refused, or one name without a folder for any number.
+// Formats of file names: rejected, or giving a name without a folder for any number.
 // Input: a number, then the format.
 #include "batch/frame_name.h"
 
@@ -13,7 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::vector<uint8_t> format = input.take_bytes(input.size_left());
   try {
     const std::string name = FrameName(std::string(format.begin(), format.end())).of(number);
-    fuzz::expect(name.find('/') == std::string::npos && name.find('\0') == std::string::npos, "a name holds no folder");
+    fuzz::expect(name.find('/') == std::string::npos && name.find('\0') == std::string::npos, "a name contains no folder");
   } catch (const Error&) {
   }
   return 0;

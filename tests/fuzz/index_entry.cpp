@@ -1,5 +1,5 @@
-// An entry of an index file, made to look intact: refused, or safe to plan with, to read with and to write again.
-// Input: the entry after its header; the header with the right checksum is put before it.
+// An entry of an index file, made to look intact: rejected, or safe to plan with, to read with and to write again.
+// Input: the entry without its header; a header with the correct checksum is prepended.
 #include "base/checksum.h"
 #include "base/error.h"
 #include "decode/packet_reader.h"
@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   } catch (const Error&) {
     return 0;
   }
-  fuzz::expect(index.to_bytes() == entry, "what was read is written as it was");
+  fuzz::expect(index.to_bytes() == entry, "what was read is written back unchanged");
   const int64_t wanted[] = {0, index.num_frames() / 2, index.num_frames() - 1};
   const DecodePlan plan = decode_plan(index, wanted, 3);
   fuzz::expect(plan.num_decoded + plan.num_skipped >= 1, "a plan covers the packets");

@@ -1,5 +1,5 @@
-// The first bytes of packets, of any codec that is known: facts, whatever the bytes are.
-// Input: codec, size of the extradata, the extradata, then packets, each after its size.
+// Reads the first bytes of packets of every supported codec: valid facts, whatever the bytes are.
+// Input: codec, size of the extradata, the extradata, then packets, each preceded by its size.
 #include "index/packet_headers.h"
 #include "fuzz/target.h"
 
@@ -24,9 +24,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::vector<uint8_t> packet = input.take_bytes(input.take<uint16_t>());
     const int packet_size = int(packet.size());
     if (packet_size == 0) continue;
-    packet.resize(packet.size() + AV_INPUT_BUFFER_PADDING_SIZE);  // as an AVPacket has
+    packet.resize(packet.size() + AV_INPUT_BUFFER_PADDING_SIZE);  // as in an AVPacket
     const PacketFacts facts = reader.read(packet.data(), packet_size);
-    fuzz::expect(facts.temporal_layer >= 0 && facts.temporal_layer <= 7, "a temporal layer is three bits");
+    fuzz::expect(facts.temporal_layer >= 0 && facts.temporal_layer <= 7, "a temporal layer has three bits");
   }
   return 0;
 }

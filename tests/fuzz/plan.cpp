@@ -1,6 +1,7 @@
 // A small packet index and wanted frames: every wanted frame is in exactly one span, which starts where decoding can start and sends its
-// packets in rising order.
-// Input: number of packets, frames wanted; then a byte of flags and a byte of pts for each packet; then wanted frames.
+// packets in increasing order.
+// Input: number of packets, number of wanted frames, whether the index is regular; then a byte of flags and a byte of pts per packet; then
+// the wanted frames.
 #include <algorithm>
 #include <set>
 
@@ -18,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (int i = 0; i < num_packets; ++i) {
     auto flags = uint8_t(input.take<uint8_t>() & kAllPacketFlags);
     if (i == 0 && index.is_regular) flags = uint8_t((flags | kKeyframe) & ~kHidden);
-    if (flags & kKeyframe) flags &= uint8_t(~kDroppable);  // where decoding starts is depended on
+    if (flags & kKeyframe) flags &= uint8_t(~kDroppable);  // later packets depend on where decoding starts
     index.flags.push_back(flags);
     index.pts.push_back(input.take<uint8_t>());
     index.offset.push_back(100 * i);
@@ -35,7 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const DecodePlan plan = decode_plan(index, wanted.data(), int64_t(wanted.size()));
   std::multiset<int32_t> found;
   for (const Span& span : plan.spans) {
-    fuzz::expect(!span.packets.empty() && std::is_sorted(span.packets.begin(), span.packets.end()), "packets are sent in rising order");
+    fuzz::expect(!span.packets.empty() && std::is_sorted(span.packets.begin(), span.packets.end()), "packets are sent in increasing order");
     fuzz::expect(std::adjacent_find(span.packets.begin(), span.packets.end()) == span.packets.end(), "no packet is sent twice");
     fuzz::expect(span.packets.front() == 0 || (index.flags[size_t(span.packets.front())] & kKeyframe), "a span starts at a keyframe");
     for (const WantedFrame& frame : span.wanted) {

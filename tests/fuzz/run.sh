@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fuzzes the project's own C++ with libFuzzer under ASan and UBSan, each target for its share of SECONDS (600), then whole video files
-# against a sequential decode for as long again. Inputs that broke something are left in build/fuzz; put the smallest into
+# Fuzzes the project's own C++ with libFuzzer under ASan and UBSan, each target for its share of SECONDS (600), then compares whole video files
+# with a sequential decode for as long again. Inputs that broke something are left in build/fuzz; add the smallest to
 # tests/fuzz/corpus/<target>/ with the fix.
 set -eu
 cd "$(dirname "$0")/../.."

@@ -1,4 +1,4 @@
-"""Writes seeds for the fuzzing targets, made from the tests' clips: python tests/fuzz/seeds.py FOLDER CLIP..."""
+"""Writes seeds for the fuzz targets, made from the tests' clips: python tests/fuzz/seeds.py FOLDER CLIP..."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main(folder: Path, clips: list[str]) -> None:
         write(folder / "index_entry" / name, index.to_bytes()[HEADER_BYTES:])
         if not index.is_byte_addressable:
             continue
-        # The first bytes of some packets: what the container put before them is cut off by the mutations soon enough.
+        # The first bytes of some packets: mutations soon cut off what the container put before them.
         start = max(data.find(b"mdat"), 0) + 4
         packets = [data[start + at : start + at + 60] for at in (0, 500, 2000, 5000)]
         sized = b"".join(struct.pack("<H", len(packet)) + packet for packet in packets)

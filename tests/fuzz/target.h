@@ -1,5 +1,5 @@
-// target: what each fuzzing target is built on. A target is one function, in libFuzzer's form; replay.cpp calls the same function with
-// the files of the corpus, so that tests need neither clang nor time.
+// target: what every fuzz target is built on. A target is one function with libFuzzer's signature; replay.cpp calls the same function with
+// the files of the corpus, so that tests need neither clang nor much time.
 #pragma once
 
 #include <cstddef>

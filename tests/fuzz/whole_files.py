@@ -1,11 +1,11 @@
-"""Mutated video files through the reader and the loader, compared with a sequential decode by the same libavcodec.
+"""Runs mutated video files through the reader and the loader, compared with a sequential decode by the same libavcodec.
 
     python tests/fuzz/whole_files.py --seconds 600 [--first 0]
 
-A file is one number: the same number is the same file, on every machine that encodes the clips alike. Children do the work, so that a
-crash costs one number and names it. A finding is a crash, a hang, an exception that is no VideoError, or a good video lost beside a bad
-one: exit status 1. Frames that differ from the sequential decode are counted and listed: of damaged streams not all damage can be seen
-(docs/security.md), of intact ones none may differ.
+A file is given by its number: the same number is the same file, on every machine that encodes the clips identically. Child processes do the
+work, so that a crash costs one number and names it. A finding is a crash, a hang, an exception other than VideoError, or a good video lost
+next to a bad one: exit status 1. Frames that differ from the sequential decode are counted and listed: not all damage can be detected
+(docs/security.md), but no frame of an intact stream may differ.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ _HANG_SECONDS = 60
 
 
 def mutated(clips: list[Path], number: int) -> tuple[str, bytes, str]:
-    """(file name of the clip, its bytes with a few changes, what was done). Every fiftieth is left as it is."""
+    """(file name of the clip, its bytes with a few changes, what was done). Every fiftieth is left unchanged."""
     rng = np.random.default_rng(number)
     clip = clips[int(rng.integers(len(clips)))]
     data, done = bytearray(clip.read_bytes()), []
@@ -122,7 +122,7 @@ def mutated(clips: list[Path], number: int) -> tuple[str, bytes, str]:
 
 
 def _place(data: bytearray, rng: np.random.Generator) -> int:
-    """Headers are at both ends."""
+    """A random position, more often near the two ends, where the headers are."""
     near = min(len(data), 1500)
     where = rng.random()
     if where < 0.35:
@@ -168,7 +168,7 @@ def _number(data: bytearray, rng: np.random.Generator, clips: list[Path]) -> Non
 
 
 def _box(data: bytearray, rng: np.random.Generator, clips: list[Path]) -> None:
-    """A number in a box of an mp4 or a chunk of an AVI, or its size."""
+    """Overwrites a number in a box of an mp4 or a chunk of an AVI, or its size."""
     places = [place for box in _BOXES if (place := data.find(box)) >= 4]
     if not places:
         return
@@ -181,7 +181,7 @@ _MUTATIONS = (_flip, _overwrite, _cut, _delete, _repeat, _splice, _number, _box)
 
 
 def try_one(number: int, clips: list[Path], folder: Path, reference: Path) -> dict[str, object]:
-    """What one file shows, as a row; a "finding" in it is one."""
+    """The result of one file, as a row; the key "finding" marks a finding."""
     import torch
     from corpus_check import sequential_sums, sum_of
 
@@ -230,7 +230,7 @@ def try_one(number: int, clips: list[Path], folder: Path, reference: Path) -> di
     if sums:
         expected = set(sequential_sums(reference, path) or ())
         if missing := sorted(index for index, found in sums.items() if not found <= expected):
-            row["differs"] = f"{len(missing)} of {len(sums)} frames are none of a sequential decode: {missing[:5]}"
+            row["differs"] = f"{len(missing)} of {len(sums)} frames do not occur in a sequential decode: {missing[:5]}"
             if what == "intact":
                 row["finding"] = row["differs"]
     return row
