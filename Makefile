@@ -44,7 +44,7 @@ corpus-check: setup
 
 # SECONDS=600 in total: the project's own C++ under libFuzzer with sanitizers, the list readers, and whole files; see tests/fuzz.
 fuzz: setup
-	SECONDS_IN_ALL=$(or $(SECONDS),600) PYTHON=$(BIN)/python sh tests/fuzz/run.sh
+	TOTAL_SECONDS=$(or $(SECONDS),600) PYTHON=$(BIN)/python sh tests/fuzz/run.sh
 
 # The tests that drive the C++, with AddressSanitizer and UBSan, or with ThreadSanitizer. Each has its own build, in build/.
 asan: setup

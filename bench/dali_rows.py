@@ -1,7 +1,7 @@
 """vidload against DALI, in the same interleaved rounds: clips per second and CPU time per clip.
 
-In: real clips (built once: 8 of 10 seconds, short side 256, as VP9 with a keyframe every 30 frames, and the H.264 ones of
-build_data.py). Out: a table, also appended to the result of loader_vs_decord.py. On the CPU DALI can decode VP9 but not H.264, which
+In: real clips (built once: 10 seconds of each source, short side 256, as VP9 with a keyframe every 30 frames, and the H.264 ones
+of build_data.py). Out: a table, also appended to the result of loader_vs_decord.py. On the CPU DALI can decode VP9 but not H.264, which
 vidload decodes for it. Where torch sees a GPU, rows for it are added: vidload with NVDEC and with CPU decoding, DALI with NVDEC, and
 TorchCodec, decord and PyNvVideoCodec on CUDA where they are installed. All give the same frames and crops, compared before anything is
 timed, with the same number of threads. Whole epochs are timed, after an untimed first one.

@@ -7,8 +7,7 @@ In: nothing; features are synthetic (400 channels x 100 positions, one .npy per 
 bench/results/localization_step.json. An iteration is everything from one batch to the next: reading and
 collating features, labels, forward, loss, backward, optimizer. Each row runs in its own process, so that its
 peak memory is measured alone: on the CPU, resident memory above what was held before the model was created; on
-CUDA, what torch allocated. CPU s/iter sums the threads; on a busy machine it shows what s/iter would be on an
-idle one.
+CUDA, what torch allocated. CPU s/iter sums the threads; other programs disturb it less than s/iter.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 optimization added.
 
     python bench/stage_models.py                      # about 3 minutes on 2 cores
-    python bench/stage_models.py --model tsm_r50_1x1x8 --size 224 --batch-size 8 --device cuda --amp bf16
+    python bench/stage_models.py --model tsm_r50_1x1x8 --size 224 --batch-size 8 --device cuda --amp
 
 In: random clips held in memory. Out: Markdown and bench/results/stage_models.json. "As usually written"
 is the same network with plain nn.Conv3d, TSM's shift by slicing and concatenating, and SGD's loop over

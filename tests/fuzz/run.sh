@@ -4,7 +4,7 @@
 # tests/fuzz/corpus/<target>/ with the fix.
 set -eu
 cd "$(dirname "$0")/../.."
-seconds=${SECONDS_IN_ALL:-600}
+seconds=${TOTAL_SECONDS:-600}
 python=${PYTHON:-.venv/bin/python}
 export PATH="$PWD/.venv/bin:$PATH"
 for version in "" -19 -18 -17 -16 -15 -14; do
