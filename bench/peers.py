@@ -392,7 +392,7 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
         num_clips = sum(len(clips) for clips in batches(warm_up, BATCH_SIZE)) if warm_up else 0
         if num_clips != len(warm_up):  # SPDL continues without failed clips
             raise RuntimeError(f"{num_clips} of {len(warm_up)} clips could be loaded; BENCH_DEBUG=1 shows its messages")
-    except Exception as error:  # whatever keeps a peer from working is reported, and the others run
+    except Exception as error:  # whatever keeps a peer from working is reported, and the rest run
         words = "not installed" if isinstance(error, metadata.PackageNotFoundError) else f"{error}".split("\n")[0]
         answer(error=words)
         return

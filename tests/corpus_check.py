@@ -1,4 +1,4 @@
-"""Every frame of every video in a folder, and random ones, against a sequential decode: one line per file. For anyone's own archive.
+"""Compares every frame of every video in a folder, and random ones, with a sequential decode: one line per file. For your own archive.
 
     make corpus-check DIR=/archive          (or python tests/corpus_check.py /archive [--json report.json])
 
@@ -26,7 +26,7 @@ NUM_RANDOM_SETS = 20
 
 
 def build_reference(folder: str | os.PathLike[str]) -> Path | None:
-    """Compiles the reference decoder; None where there is no compiler or pkg-config."""
+    """Compiles the reference decoder; None if there is no compiler or pkg-config."""
     if shutil.which("cc") is None or shutil.which("pkg-config") is None:
         return None
     target = Path(folder) / "sequential"
@@ -56,7 +56,7 @@ def sum_of(planes: tuple[np.ndarray, ...]) -> int:
 
 
 def check(reference: Path, path: Path) -> dict[str, object]:
-    """What one file shows; "verdict" is "right", "refused", "damaged" (frames raise, the others are right) or "DIFFERS"."""
+    """The result for one file; "verdict" is "right", "refused", "damaged" (some frames raise, the rest are right) or "DIFFERS"."""
     expected = sequential_sums(reference, path)
     row: dict[str, object] = {"path": str(path), "sequential": None if expected is None else len(expected)}
     try:

@@ -1,10 +1,10 @@
 #!/bin/sh
-# sanitize.sh address,undefined | thread: builds the extension with these sanitizers into build/sanitize-*, beside a link to the package,
-# and runs the tests that drive the C++ with it. TESTS names others.
+# sanitize.sh address,undefined | thread: builds the extension with these sanitizers into build/sanitize-*, next to a link to the package,
+# and runs the tests that drive the C++ with it. TESTS selects other tests.
 #
-# Python itself is not built with sanitizers, so their runtime is preloaded. Leaks are not looked for: the interpreter's own would drown
-# all others. Child processes with a memory limit or a preloaded library of their own, the stub GPU (which needs nvcc), and decoding by
-# libraries that are built without sanitizers are left out or go unseen.
+# Python itself is not built with sanitizers, so their runtime is preloaded. Leaks are not checked: the interpreter's own would hide the
+# rest. Child processes with a memory limit or their own preloaded library and the stub GPU (which needs nvcc) are left out; errors in
+# libraries built without sanitizers go undetected.
 set -eu
 cd "$(dirname "$0")/.."
 sanitizers=$1
@@ -14,7 +14,7 @@ tests=${TESTS:-"tests/test_decode.py tests/test_index.py tests/test_index_damage
 [ "$sanitizers" = thread ] && tests=${TESTS:-"tests/test_loader.py tests/test_errors.py tests/test_index.py tests/test_memory_pool.py"}
 folder=$PWD/build/sanitize-$sanitizers
 mkdir -p "$folder/package/vidload"
-# The package's own files, and in place of its compiled module the one built here.
+# The package's own files, with the module built here instead of its compiled one.
 for file in vidload/*; do
   case $file in *.so) ;; *) ln -sfn "$PWD/$file" "$folder/package/$file" ;; esac
 done

@@ -17,7 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::vector<uint8_t> packet = input.take_bytes(input.take<uint16_t>());
     if (packet.empty()) continue;  // no container yields an empty packet
     const std::vector<uint8_t>& out = annex_b.convert(packet.data(), int(packet.size()), with_headers);
-    // A NAL unit has at least one byte and gets a four-byte start code in place of a length of one byte or more.
+    // A NAL unit has at least one byte and gets a four-byte start code instead of a length of one byte or more.
     fuzz::expect(out.size() <= 5 * (packet.size() + stream.extradata.size()) + 64, "the byte stream is about as large as the packet");
     annex_b.starts_anew();
   }
