@@ -24,7 +24,7 @@ OPEN = "I0 P3 b1 b2 I6 b4 b5 P9 b7 b8"  # b4 and b5 are decoded after I6, but ma
 def encode(packets: str, path: Path) -> str:
     """Writes the H.264 clip with these packets."""
     type_of = {int(packet[1:]): packet[0].upper() for packet in packets.split()}
-    params = "bframes=2:b-adapt=0:b-pyramid=none:ref=1:scenecut=0:keyint=infinite:rc-lookahead=10"
+    params = "bframes=2:b-adapt=0:b-pyramid=none:ref=1:scenecut=0:keyint=infinite:min-keyint=1"
     if packets == OPEN:
         params += ":open-gop=1"
     with av.open(str(path), "w") as output:
