@@ -294,12 +294,12 @@ def test_a_failing_video_is_listed_and_the_others_are_done(folder, capsys):
 
 
 @pytest.mark.parametrize("more, message", [
-    (["--stride", "8"], "holds features made with another stride; choose another folder"),
-    (["--format", "csv"], "holds features made with another format"),
+    (["--stride", "8"], "contains features made with another stride; choose another folder"),
+    (["--format", "csv"], "contains features made with another format"),
     (["--model", "tsn"], "--model tsn: not one of tsn_r50_1x1x3"),
     (["--num-classes", "7"], "weights.pth"),
     (["--checkpoint", "none.pth"], "none.pth"),
-    (["--window", "0"], "holds features made with another window"),
+    (["--window", "0"], "contains features made with another window"),
 ])  # fmt: skip
 def test_arguments_that_do_not_fit_are_refused_and_lose_nothing(folder, capsys, more, message):
     run(folder)
@@ -313,4 +313,4 @@ def test_two_videos_that_would_write_one_file_are_refused(folder, capsys):
     videos = folder / "videos"
     shutil.copy(videos / "h264_star.mp4", videos / "h264_star.mkv")
     assert run(folder) == 1
-    assert "would both be written as h264_star.npy; give them different names" in capsys.readouterr().err
+    assert "would both be written to h264_star.npy; give them different names" in capsys.readouterr().err

@@ -483,7 +483,7 @@ def test_a_video_that_crashes_the_decoder_costs_itself_alone(dataset, tmp_path):
     assert results.num_done == 3
     ((source, reason),) = results.failures
     assert source.endswith("two.webm")
-    assert reason == "the process at work on it died (exit code -11)"
+    assert reason == "the process working on it died (exit code -11)"
 
 
 def test_a_dry_run_prints_the_choice_and_writes_nothing(dataset, tmp_path, capsys):
@@ -610,7 +610,7 @@ def test_a_folder_that_turns_unwritable_stops_it(dataset, tmp_path):
 def test_two_runs_do_not_write_one_folder(dataset, tmp_path):
     from vidload.prepare.tasks import _locked
 
-    with _locked(tmp_path / "out"), pytest.raises(DestinationError, match="another run is writing it"):
+    with _locked(tmp_path / "out"), pytest.raises(DestinationError, match="another run is writing to it"):
         prepare(dataset, tmp_path / "out", QUICK, root=dataset.parent)
 
 

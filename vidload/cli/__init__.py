@@ -1,8 +1,8 @@
-"""The `vidload` command: one file a subcommand, each with `add_parser(subparsers)` and `run(args) -> exit
+"""The `vidload` command: one file per subcommand, each with `add_parser(subparsers)` and `run(args) -> exit
 status`.
 
-In: command line arguments. Out: text on stdout, files where asked. Exit status 0; 1 when the work failed,
-said in one line on stderr; 2 for arguments that make no sense; 130 after Ctrl-C.
+In: command line arguments. Out: text on stdout, files where asked for. Exit status 0; 1 if the work failed,
+with one line on stderr; 2 for arguments that make no sense; 130 after Ctrl-C.
 """
 
 from __future__ import annotations

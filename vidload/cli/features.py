@@ -11,14 +11,14 @@ import torch
 from vidload.cli import _shared
 
 _DESCRIPTION = """\
-Slides a window of frames over each video and writes what a recognizer says of every window: one file a video,
+Slides a window of frames over each video and writes a recognizer's output for every window: one file per video,
 NAME.npy (float32 [snippets, channels]) or NAME.csv, and features.jsonl with the lengths of all videos.
-vidload.FeatureDataset reads the folder; the recognizers' 400 class scores are what the localizers expect.
+vidload.FeatureDataset reads the folder; the localizers expect the recognizers' 400 class scores.
 
-A video is decoded once, however much its windows overlap. Each file is written aside and renamed when whole.
-Stopped and started again with the same options, the command goes on with what is missing; a video that changed
-is done again. A video that cannot be read is listed in failed.jsonl with its reason and does not stop the run.
-The exit status is 0 when all videos are done, 1 when some failed.
+A video is decoded once, however much its windows overlap. Each file is written aside and renamed once it is
+whole. Stopped and started again with the same options, the command does what is missing; a video that has
+changed is done again. A video that cannot be read is listed in failed.jsonl and does not stop the run.
+The exit status is 0 if all videos are done, 1 if any failed.
 """
 _EXAMPLE = """\
 example:
@@ -40,10 +40,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--checkpoint",
         required=True,
         metavar="FILE",
-        help="its trained weights; random ones would say nothing",
+        help="its trained weights; random ones would be meaningless",
     )
     parser.add_argument(
-        "--num-classes", type=int, default=400, metavar="N", help="of the checkpoint (default: %(default)s)"
+        "--num-classes", type=int, default=400, metavar="N", help="classes of the checkpoint (default: %(default)s)"
     )
     parser.add_argument(
         "--channels",
@@ -51,11 +51,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         choices=("logits", "pooled"),
         help="class scores, or the pooled features before the classifier (default: %(default)s)",
     )
-    parser.add_argument("--window", type=int, default=16, help="frames of a snippet (default: %(default)s)")
+    parser.add_argument("--window", type=int, default=16, help="frames per snippet (default: %(default)s)")
     parser.add_argument("--stride", type=int, default=16, help="frames from snippet to snippet (default: %(default)s)")
-    parser.add_argument("--format", default="npy", choices=("npy", "csv"), help="default: %(default)s")
-    parser.add_argument("--batch-size", type=int, default=8, help="snippets at once (default: %(default)s)")
-    parser.add_argument("--device", help="default: cuda if there is one, else cpu")
+    parser.add_argument("--format", default="npy", choices=("npy", "csv"), help="of the files (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=8, help="snippets at a time (default: %(default)s)")
+    parser.add_argument("--device", help="where the model runs (default: cuda if there is a GPU, else cpu)")
     parser.add_argument(
         "--num-workers",
         type=int,

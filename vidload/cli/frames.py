@@ -9,12 +9,12 @@ from vidload.cli import _shared
 from vidload.prepare.frames import extract_dataset
 
 _DESCRIPTION = """\
-Writes every frame of every video as a JPEG file, as MMAction2's tools do: one folder a video, img_00001.jpg and so on,
-short side 256, quality -q:v 2, and a list with lines "folder num_frames label". Rotation is applied.
+Writes every frame of every video as a JPEG file, as MMAction2's tools do: one folder per video, img_00001.jpg and so
+on, short side 256, quality -q:v 2, and a list with lines "folder num_frames label". Rotation is applied.
 
-Stop it when you like: the same command goes on where it stopped. A video that cannot be decoded is listed in
+Stop it when you like: the same command resumes where it stopped. A video that cannot be decoded is listed in
 failed.jsonl with its reason and does not stop the run.
-The exit status is 0 when the frames of every video are there, 1 otherwise.
+The exit status is 0 if the frames of every video are there, 1 otherwise.
 """
 _EXAMPLE = """\
 example:

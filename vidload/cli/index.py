@@ -13,11 +13,11 @@ from vidload.index import build_index
 
 _DESCRIPTION = """\
 Reads the packet tables of all videos of a dataset and writes them to one index file.
-Training then starts at once: VideoDataset(..., index=FILE).
+Training with VideoDataset(..., index=FILE) then starts immediately.
 
-Run it again after files were added or changed: only those are read.
+Run it again after files have been added or changed: only those are read.
 A file that cannot be read is listed with its reason and does not stop the run.
-The exit status is 0 when the index is written, 1 when no file at all could be read.
+The exit status is 0 if the index is written, 1 if not a single file could be read.
 """
 _EXAMPLE = "example:\n  vidload index train.txt --root videos -o train.vidx"
 

@@ -1,4 +1,4 @@
-"""`vidload info`: versions, decoders and machine, for one's own eyes and for bug reports."""
+"""`vidload info`: versions, decoders and machine, to look at and for bug reports."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def facts() -> Iterator[tuple[str, str]]:
-    """(name, value) of everything worth knowing when something does not work."""
+    """(name, value) of everything worth knowing if something does not work."""
     versions = _core.versions()
     facts_of_machine = vidload.info()
     yield "vidload", vidload.__version__

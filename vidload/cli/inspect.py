@@ -1,5 +1,4 @@
-"""`vidload inspect`: what is in a video file, how its frames depend on each other, and what clips of it
-cost."""
+"""`vidload inspect`: what is in a video file, how its frames depend on each other, and what loading clips costs."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ The bar below a character shows the size of its packet.
   I  keyframe: decoding can start here
   P  other frames depend on it
   B  other frames depend on it, and it is shown before a frame decoded earlier
-  b  droppable: no other frame depends on it, so it is decoded only when a clip wants it
+  b  droppable: no other frame depends on it, so it is decoded only if a clip wants it
   .  decoded but never shown
 """
 _EXAMPLE = "example:\n  vidload inspect clip.mp4 --png gops.png"
@@ -48,7 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = _shared.add_command(
         subparsers,
         "inspect",
-        help="show a video's facts, its GOPs as a picture, and what clips of it cost",
+        help="show a video's facts, its GOPs as a picture, and what loading clips of it costs",
         description=_DESCRIPTION,
         example=_EXAMPLE,
     )
@@ -107,16 +106,15 @@ def facts(reader: VideoReader, num_bytes: int) -> list[str]:
 
 
 def variable_rate(reader: VideoReader) -> str:
-    """Words on an uneven frame rate; empty for an even one, give or take a tick of rounding in the
-    container."""
+    """A remark on an uneven frame rate; empty for an even one, give or take the container's rounding."""
     steps = np.diff(reader.pts_seconds)
     if len(steps) < 2 or np.ptp(steps) < 0.25 * np.median(steps):
         return ""
-    return f"; uneven: {steps.min() * 1000:.0f} to {steps.max() * 1000:.0f} ms a frame"
+    return f"; uneven: {steps.min() * 1000:.0f} to {steps.max() * 1000:.0f} ms per frame"
 
 
 def packet_kinds(reader: VideoReader) -> NDArray[np.str_]:
-    """One character a packet, in decode order; see _DESCRIPTION."""
+    """One character per packet, in decode order; see _DESCRIPTION."""
     flags = reader._index.packet_flags
     place = np.full(len(flags), -1)  # of a packet's frame in presentation order; -1 = it gives none
     place[reader._index.frame_packet] = np.arange(reader.num_frames)

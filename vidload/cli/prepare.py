@@ -16,12 +16,12 @@ Re-encodes the videos of a dataset for loading: short side 256, a few frames fro
 decode, every video at the PSNR that is asked for. Frames keep their number and times, rotation is applied, audio is
 dropped. The annotation list is copied with the new names, and the index file is written beside it.
 
-Stop it when you like, kill it, let the power fail: the same command goes on where it stopped. A video that cannot be
+Stop it when you like, kill it, let the power fail: the same command resumes where it stopped. A video that cannot be
 encoded is listed in failed.jsonl with its reason and does not stop the run.
-The exit status is 0 when every video is there, 1 otherwise.
+The exit status is 0 if every video is there, 1 otherwise.
 
 profiles:
-  smallest   the fewest bytes; dense clips read as fast as JPEG frames, sparse ones not
+  smallest   the fewest bytes; dense clips load as fast as JPEG frames, sparse ones do not
   balanced   faster than JPEG frames in an ordinary DataLoader, at a fraction of their bytes (default)
   fastest    as fast as JPEG frames through vidload itself, at about half their bytes
 """
@@ -46,11 +46,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     _shared.add_videos(parser)
     parser.add_argument("dst", metavar="DST", help="folder to write")
-    parser.add_argument("--profile", choices=PROFILES, default="balanced", help="what matters (default: balanced)")
-    parser.add_argument("--codec", choices=ENCODERS, help="another codec than the profile's")
+    parser.add_argument("--profile", choices=PROFILES, default="balanced", help="what matters most (default: balanced)")
+    parser.add_argument("--codec", choices=ENCODERS, help="a codec other than the profile's")
     parser.add_argument("--gop", type=int, metavar="N", help="frames from one keyframe to the next; 1 = keyframes only")
     parser.add_argument(
-        "--b-frames", type=int, metavar="N", help="frames nothing depends on between two that others depend on"
+        "--b-frames", type=int, metavar="N", help="B frames, on which nothing depends, between two reference frames"
     )
     parser.add_argument(
         "--psnr", type=float, metavar="DB", help="luma PSNR that every video reaches; its quality is searched for"

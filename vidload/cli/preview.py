@@ -25,7 +25,7 @@ _DESCRIPTION = """\
 Draws what the model will see: for a few videos of a dataset, the very frames and crops that VideoDataset
 gives for this clip, transform, seed and epoch, with file names, labels and frame numbers.
 
-A random transform (the default) shows training samples, another one evaluation samples.
+A random transform (the default) shows training samples, any other evaluation samples.
 """
 _EXAMPLE = """\
 examples:
@@ -58,7 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--epoch", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--num-videos", type=int, default=6, metavar="N", help="rows (default: %(default)s)")
     parser.add_argument(
-        "--num-frames", type=int, default=8, metavar="N", help="frames shown of a row (default: %(default)s)"
+        "--num-frames", type=int, default=8, metavar="N", help="frames shown per row (default: %(default)s)"
     )
     parser.set_defaults(run=run)
 

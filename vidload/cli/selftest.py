@@ -1,4 +1,4 @@
-"""`vidload selftest`: compares random with sequential access, and the GPU with the CPU, on clips made on the spot."""
+"""`vidload selftest`: compares random with sequential access, and the GPU with the CPU, on clips that it makes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from vidload.cli import _shared
 from vidload.system.selftest import report, selftest
 
 _DESCRIPTION = """\
-Makes a few clips and checks that random access gives the frames of sequential decoding. With --gpu also that
-the GPU gives the CPU's pixels, through the CPU's decoder and through NVDEC, and how fast.
-The exit status is 0 when all is well, 1 when a check failed or the GPU cannot be used.
+Makes a few clips and checks that random access gives the frames of sequential decoding. With --gpu, also checks
+that the GPU gives the CPU's pixels, through the CPU's decoder and through NVDEC, and measures how fast.
+The exit status is 0 if all is well, 1 if a check failed or the GPU cannot be used.
 """
 
 
@@ -24,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         example="example:\n  vidload selftest --gpu --report selftest.md",
     )
     parser.add_argument("--gpu", action="store_true", help="compare the GPU with the CPU")
-    parser.add_argument("--device", default="cuda", help="which one (default: %(default)s)")
+    parser.add_argument("--device", default="cuda", help="which GPU (default: %(default)s)")
     parser.add_argument("--report", metavar="FILE", help="also write the report, in Markdown, to FILE")
     parser.set_defaults(run=run)
 

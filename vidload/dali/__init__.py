@@ -1,9 +1,9 @@
-"""DALI pipelines with VideoLoader's contract: the dataset says which frames, boxes and flips, NVIDIA DALI makes the pixels.
+"""DALI pipelines with VideoLoader's contract: the dataset chooses frames, boxes and flips, NVIDIA DALI makes the pixels.
 
 In: a dataset's requests (vidload.clip_dataset). Out: `dali_pipeline`, for those who run DALI pipelines themselves, and for
-VideoLoader(decoder="dali") batches that pass for the core's. A video that DALI would get wrong, or not at all (`unsupported_reason`),
-is decoded by the core to RGB and joins the same pipeline: bad files must be found before DALI sees them, as one bad sample destroys a
-pipeline. Random numbers, labels and the handling of errors stay with dataset and loader. Needs nvidia-dali.
+VideoLoader(decoder="dali") batches that behave like the core's. A video that DALI would decode wrongly or not at all
+(`unsupported_reason`) is decoded by the core to RGB and joins the same pipeline: bad files must be found before DALI sees them, as one bad
+sample breaks a pipeline. Random numbers, labels and error handling stay with dataset and loader. Needs nvidia-dali.
 """
 
 from __future__ import annotations

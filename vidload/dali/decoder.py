@@ -1,4 +1,4 @@
-"""DaliDecoder: runs a VideoLoader's batches through a DALI pipeline, in place of the core's transform.
+"""DaliDecoder: runs a VideoLoader's batches through a DALI pipeline instead of the core's transform.
 
 In: batches of samples of a dataset. Out: DaliBatch, a batch as the loader knows it (vidload.batch). A pipeline that breaks costs no batch:
 the core decodes the videos that were in it.
@@ -31,7 +31,7 @@ _NUM_IN_PIPELINE = 2  # batches
 
 
 class DaliDecoder:
-    """Runs a VideoLoader's batches through a pipeline, in place of the core's transform.
+    """Runs a VideoLoader's batches through a pipeline instead of the core's transform.
 
     fallbacks: how many samples the core decoded to RGB because DALI could not, by reason.
     """
@@ -64,12 +64,12 @@ class DaliDecoder:
         _decoders.add(self)
 
     def __del__(self) -> None:
-        self._pipeline = None  # waits for what runs; only then may its inputs go
+        self._pipeline = None  # waits for what is running; only then may its inputs go
         self._fed.clear()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     def abandon(self) -> None:
-        """In a forked child: lets go of a pipeline whose threads were not forked with it, without the destructor that would join them."""
+        """In a forked child: drops a pipeline whose threads were not forked with it, without the destructor that would join them."""
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._pipeline))
         self._pipeline = None
 
@@ -92,7 +92,7 @@ class DaliDecoder:
                 self._waiting.remove(batch)
 
     def _finish(self, batch: DaliBatch) -> None:
-        """Brings a batch that was read and decoded to its end, and on the way others into the pipeline."""
+        """Takes a batch that has been read and decoded through the pipeline, and feeds the pipeline others meanwhile."""
         with self._lock:
             if batch in self._waiting:
                 self._waiting.remove(batch)
@@ -151,7 +151,7 @@ class DaliDecoder:
         batch.inputs = []
 
     def _start_again(self, error: RuntimeError) -> None:
-        """The pipeline broke, and with it all batches in it: the core decodes their videos, and tells which one is bad."""
+        """The pipeline broke, and with it all batches in it: the core decodes their videos, and finds out which one is bad."""
         batches = [batch for batch in self._fed if batch.out is not None]
         broken = [sample for batch in batches for sample in batch.samples if sample.is_encoded and sample.is_wanted]
         self._pipeline = None
@@ -182,7 +182,7 @@ os.register_at_fork(after_in_child=_abandon_pipelines)
 
 
 class DaliBatch:
-    """A vidload.batch.Batch whose pixels DALI makes."""
+    """A vidload.batch.Batch whose pixels DALI makes; methods without a docstring are as there."""
 
     def __init__(self, decoder: DaliDecoder, samples: list[Sample]) -> None:
         self.samples = samples
@@ -193,7 +193,7 @@ class DaliBatch:
         self._decoder = decoder
 
     def wait(self, timeout_seconds: float = -1.0) -> bool:
-        """False if the time is up first. Negative: no limit. The time that DALI takes is not limited."""
+        """Whether everything was done before the time was up (negative: no limit). The time that DALI takes is not limited."""
         deadline = None if timeout_seconds < 0 else time.monotonic() + timeout_seconds
         if not all(sample.wait(deadline) for sample in self.samples):
             return False
@@ -202,6 +202,7 @@ class DaliBatch:
         return True
 
     def is_ready(self) -> bool:
+        """Whether all samples have been read and decoded."""
         now = time.monotonic()
         return all(sample.wait(now) for sample in self.samples)
 
@@ -221,7 +222,7 @@ class DaliBatch:
         strides: tuple[int, int, int, int, int, int],
         memory: torch.Tensor,
     ) -> None:
-        """As _core.Batch's, to `memory` of the dataset's dtype and layout; spec, clip_len and strides are the dataset's, known already."""
+        """As _core.Batch's, into `memory` of the dataset's dtype and layout; spec, clip_len and strides are the dataset's, known already."""
         self.requests = [
             None if wanted is None or boxes is None else Request(wanted, boxes)
             for wanted, boxes in zip(frames, views, strict=True)

@@ -31,7 +31,7 @@ LABEL = "label"
 _DTYPES = {
     torch.float32: types.FLOAT,
     torch.float16: types.FLOAT16,
-    torch.bfloat16: types.FLOAT,  # DALI has none: converted where the loader copies
+    torch.bfloat16: types.FLOAT,  # DALI has no bfloat16: converted when the loader copies
     torch.uint8: types.UINT8,
 }
 
@@ -68,7 +68,7 @@ def _graph(
     source: Any,
     inputs: Sequence[tuple[str, Any, int, str]],
 ) -> tuple[Graph, Graph]:
-    # DALI rewrites the source of this function and all it calls, so that `if` works on graphs; it does not know all of Python.
+    # DALI rewrites the source of this function and all it calls, so that `if` works on graphs; it does not understand all of Python.
     nodes: Any
     if source is None:
         nodes = [
@@ -98,13 +98,13 @@ def _graph(
 
 
 def _crops(dataset: ClipDataset) -> list[tuple[int, int]]:
-    """(repeat, place among all crops of the sample) of each crop; it holds all clips of its repeat."""
+    """(repeat, place among all crops of the sample) of each crop, which shows all clips of its repeat."""
     num_crops = dataset.transform.num_crops
     return [(repeat, repeat * num_crops + crop) for repeat in range(dataset.num_repeats) for crop in range(num_crops)]
 
 
 def _crop(dataset: ClipDataset, video: Graph, order: Graph, box: Graph, flip: Graph, augment: Augment | None) -> Graph:
-    """video [U, H, W, 3] -> the clips of one crop, in the order of axes of dataset.layout without N: [clips, C, T, h, w] or so."""
+    """video [U, H, W, 3] -> the clips of one crop, with the axes in the order of dataset.layout without N, such as [clips, C, T, h, w]."""
     transform = dataset.transform
     height, width = transform.size
     resize = {

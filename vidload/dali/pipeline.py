@@ -1,6 +1,6 @@
 """dali_pipeline: a DALI pipeline of a dataset's samples, for those who run DALI pipelines themselves.
 
-In: a dataset and the order of its samples, as VideoLoader takes them. Out: the pipeline, which reads, decodes and draws ahead of itself.
+In: a dataset and the order of its samples, as VideoLoader takes them. Out: the pipeline, for which samples are drawn, read and decoded ahead.
 """
 
 from __future__ import annotations
@@ -36,30 +36,28 @@ def dali_pipeline(
 ) -> Any:
     """A DALI pipeline of (clips, labels): [N, *dataset.sample_shape] of dataset.dtype, and int64 labels.
 
-    Frames, boxes, flips and order are those of VideoLoader. A run gives a batch, the last one of an epoch may be smaller, then comes
-    StopIteration; `reset()` starts the next epoch (which that is: as with VideoLoader), as DALI's own iterators do when they reset.
+    Frames, boxes, flips, order and epochs are those of VideoLoader. Each run gives a batch, and after the last of an epoch, which may be
+    smaller, StopIteration; `reset()` starts the next epoch, as DALI's own iterators do when they reset.
 
     Args:
         dataset: a VideoDataset or FrameFolderDataset, or a torch Subset of one.
         device: "cpu", or "gpu": NVDEC decodes and the clips are on the GPU `device_id`.
-        num_threads: DALI's and the core's, each; None = the cores this process may use.
-        shuffle: in the order of VideoLoader(shuffle=True).
-        sampler: the order of samples, as DataLoader's; its set_epoch is called where it has one, and heard.
+        num_threads: for DALI and for the core each; None = the cores this process may use.
+        shuffle: take the order of VideoLoader(shuffle=True).
+        sampler: the order of samples, as DataLoader's; an epoch may be set on it, and its set_epoch is called, if it has one.
         augment: the caller's own DALI operators: from cropped uint8 RGB clips [F, H, W, 3] (layout "FHWC") to clips of that shape; then
             they are flipped and normalized. F counts the frames of all clips that share a crop.
         prefetch_queue_depth: batches that run ahead in the pipeline; as many again are read and decoded ahead of it.
 
     Raises:
-        ValueError: dataset.dtype is bfloat16, which DALI does not know.
+        ValueError: an argument makes no sense, or dataset.dtype is bfloat16, which DALI does not have.
         VideoError: (by a run) a video is missing or cannot be decoded. VideoLoader can skip or substitute it instead.
     """
     base, _ = base_dataset(dataset)
     if device not in CODECS:
         raise ValueError(f"device {device!r} is not one of {', '.join(CODECS)}")
     if base.dtype == torch.bfloat16:
-        raise ValueError(
-            "dtype bfloat16 is unknown to DALI; use float16, float32 or uint8, or VideoLoader(decoder='dali')"
-        )
+        raise ValueError("DALI has no bfloat16; use float16, float32 or uint8, or VideoLoader(decoder='dali')")
     if shuffle and sampler is not None:
         raise ValueError("sampler is given, so shuffle must be False: the sampler decides the order")
     num_threads = available_cores() if num_threads is None else max(num_threads, 1)

@@ -1,6 +1,6 @@
-"""Samples on their way into a DALI pipeline: who decodes each, DALI or the core.
+"""Samples on their way into a DALI pipeline, and which of them DALI decodes, which the core.
 
-In: a dataset, the index of a sample, its request. Out: the inputs of vidload.dali.graph for it, or its VideoError.
+In: a dataset, the index of a sample, its request. Out: its inputs for vidload.dali.graph, or its VideoError.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _PIXEL_FORMATS = {
     "cpu": ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p"),
     "gpu": ("yuv420p", "yuvj420p"),
 }
-_BT601 = (2, 5, 6)  # H.273 numbers; 2 is "not stated", which all take for BT.601
+_BT601 = (2, 5, 6)  # H.273 numbers; 2 is "not stated", which everybody takes for BT.601
 _HIDDEN_OR_DISCARDED, _DAMAGED = 4 | 8, 64  # packet flags of the core
 
 
 def unsupported_reason(index: _core.PacketIndex | None, device: str = "cpu") -> str | None:
     """Why DALI on `device` ("cpu" or "gpu") cannot decode this video to the right frames and colors; None if it can.
 
-    DALI decodes VP8, VP9 and MJPEG on the CPU and more with NVDEC, takes every stream for BT.601, leaves rotation out, chooses
-    a stream itself, and numbers frames by counting the packets whose pts is not negative. `index` None is a folder of extracted frames.
+    DALI decodes VP8, VP9 and MJPEG on the CPU and more with NVDEC, takes every stream for BT.601, ignores rotation, chooses the stream
+    itself, and numbers frames by counting the packets whose pts is not negative. For a folder of extracted frames `index` is None.
     """
     if index is None:
         return "extracted frames"
@@ -55,7 +55,7 @@ def unsupported_reason(index: _core.PacketIndex | None, device: str = "cpu") -> 
     if (index.packet_flags & _DAMAGED).any():
         return "packets that fail their checksum"
     if not index.is_regular:
-        return "frames that only a decode tells"
+        return "frames that only a decode can list"
     has_extra_packets = index.num_packets != index.num_frames or (index.packet_flags & _HIDDEN_OR_DISCARDED).any()
     if has_extra_packets or index.frame_pts[0] < 0:
         return "packets that show no frame"
@@ -63,7 +63,7 @@ def unsupported_reason(index: _core.PacketIndex | None, device: str = "cpu") -> 
 
 
 class Sample:
-    """One sample on its way into a pipeline: its video is found (by __init__), its frames are chosen, then it is read or decoded."""
+    """One sample on its way into a pipeline: __init__ starts finding its video, `start` reads or decodes the frames of its request."""
 
     def __init__(self, dataset: ClipDataset, pool: _core.LoaderPool, index: int) -> None:
         self._dataset = dataset
@@ -77,7 +77,7 @@ class Sample:
         self._error: VideoError | None = None
 
     def wait(self, deadline: float | None = None) -> bool:
-        """Whether all that was started is done; waits for it until `deadline` of time.monotonic()."""
+        """Waits for what was started, until `deadline` of time.monotonic() at most; returns whether it is done."""
         if not self._batch.wait(-1.0 if deadline is None else max(deadline - time.monotonic(), 0.0)):
             return False
         if self._bytes is None:
@@ -85,7 +85,7 @@ class Sample:
         seconds = None if deadline is None else max(deadline - time.monotonic(), 0.0)
         return not wait_for_futures([self._bytes], seconds).not_done
 
-    # The following are valid once wait() gave True.
+    # The following are valid once wait() has returned True.
 
     @property
     def info(self) -> _core.SampleInfo | None:
@@ -98,7 +98,7 @@ class Sample:
         if error is not None or failed is None:
             return error
         if isinstance(failed, FileNotFoundError):
-            return VideoNotFoundError(self._path, None, "it was there a moment ago and is gone")
+            return VideoNotFoundError(self._path, None, "the file was there a moment ago and is gone")
         return UnreadableVideoError(self._path, None, f"cannot be read: {failed}")
 
     @property
@@ -110,7 +110,7 @@ class Sample:
         return self._bytes is not None
 
     def start(self, request: Request, device: str, readers: ThreadPoolExecutor, is_strict: bool = False) -> str | None:
-        """Begins to read the file for DALI, or to decode it here; returns the reason for the latter."""
+        """Starts to read the file for DALI, or to decode it here; returns the reason for the latter, else None."""
         self._request = request
         assert self.info is not None
         num_frames, *_, index = self.info
@@ -126,14 +126,14 @@ class Sample:
         if reason is None:
             self._bytes = readers.submit(np.fromfile, self._path, np.uint8)
         elif is_strict:
-            text = f"DALI cannot decode this video ({reason}), and strict=True forbids to decode it otherwise"
+            text = f"DALI cannot decode this video ({reason}), and strict=True forbids falling back to libavcodec"
             self._error = UnsupportedVideoError(self._path, None, text)
         else:
             self._decode()
         return reason
 
     def start_again(self) -> None:
-        """Decodes here what DALI failed on."""
+        """Decodes the video here, after DALI failed on it."""
         assert self._bytes is not None
         self._bytes = None
         self._batch = self._dataset.start_indexing(self._pool, [self._index])
@@ -147,7 +147,7 @@ class Sample:
             self._bytes.cancel()
 
     def _decode(self) -> None:
-        """Whole pictures to RGB, each wanted frame once."""
+        """Starts decoding whole pictures to RGB, each wanted frame once."""
         assert self._request is not None and self.info is not None
         frames = np.unique(self._request.frames)
         height, width = self.info[2], self.info[3]
@@ -163,7 +163,7 @@ class Sample:
         )
 
     def inputs(self) -> tuple[npt.NDArray[Any], ...]:
-        """What the pipeline is fed, in the order of INPUTS, and the label."""
+        """What the pipeline is fed for this sample: the INPUTS in order, then the label."""
         assert self._request is not None
         dataset = self._dataset
         frames, order = np.unique(self._request.frames, return_inverse=True)
@@ -183,7 +183,7 @@ class Sample:
 
 
 def inputs_of(samples: Sequence[Sample]) -> tuple[list[npt.NDArray[Any]], ...]:
-    """The inputs of a batch, each a list over samples. Raises the VideoError of the first one that failed."""
+    """The inputs of a batch, each a list over samples. Raises the VideoError of the first sample that failed."""
     for sample in samples:
         sample.wait()
         if sample.error is not None:

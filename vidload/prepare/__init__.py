@@ -1,7 +1,7 @@
-"""Datasets made ready: videos re-encoded for loading, their frames extracted, their features written.
+"""Makes datasets ready: re-encodes videos for loading, extracts their frames, writes their features.
 
-In: a folder or an annotation list. Out: a folder that the datasets read at once. Every run can be stopped at any moment and goes on where
-it stopped; a video that fails is listed with its reason.
+In: a folder or an annotation list. Out: a folder that the datasets can read. Every run can be stopped at any moment and resumes where it
+stopped; a video that fails is listed with its reason.
 """
 
 from vidload.prepare.costs import CLIP_SPECS, Cost, cost_table

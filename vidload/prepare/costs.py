@@ -1,4 +1,4 @@
-"""What videos cost: on disk, in quality, and in packets and milliseconds a clip.
+"""What videos cost: on disk, in quality, and in packets and milliseconds per clip.
 
 In: video files. Out: rows of a table, and the table as text.
 """
@@ -30,9 +30,9 @@ class Cost:
     Attributes:
         name: what they are.
         num_bytes: on disk.
-        vs_source, vs_jpeg: the same, as a share of the source's and of JPEG frames' (`-q:v 2`) bytes.
-        psnr: luma PSNR of the worst video, dB; NaN for the source itself.
-        packets, milliseconds: a clip, for each of CLIP_SPECS; empty if not measured.
+        vs_source, vs_jpeg: the same, as a share of the source's bytes and of those of JPEG frames (`-q:v 2`).
+        psnr: luma PSNR of the worst video in dB; NaN for the source itself.
+        packets, milliseconds: per clip, for each of CLIP_SPECS; empty if not measured.
     """
 
     name: str
@@ -72,7 +72,7 @@ def cost_table(costs: Sequence[Cost]) -> str:
     """The rows as text for a terminal."""
     specs = " ".join(f"{spec:>12}" for spec in CLIP_SPECS)
     lines = [
-        f"{'':<14} {'MB':>9} {'vs source':>9} {'vs JPEG':>8} {'PSNR':>6}   packets and ms a clip, one core",
+        f"{'':<14} {'MB':>9} {'vs source':>9} {'vs JPEG':>8} {'PSNR':>6}   packets and ms per clip, one core",
         f"{'':<14} {'':>9} {'':>9} {'':>8} {'':>6} {specs}",
     ]
     for cost in costs:

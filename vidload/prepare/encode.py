@@ -2,8 +2,8 @@
 
 In: a video file and `EncodeSettings`. Out: an MP4 file under its final name, whole and verified, or an exception
 and nothing; and what was measured on the way (`EncodedVideo`). The same source and settings give the same bytes
-on every run: encoders run on one thread, and nothing in the file depends on the clock. Which files, in what
-order and on which machines is vidload.prepare.tasks' business.
+on every run: encoders run on one thread, and nothing in the file depends on the clock. vidload.prepare.tasks
+decides which files are encoded, in what order and on which machines.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from vidload.prepare.source_frames import JpegEncoder, SourceFrames
 from vidload.reader import VideoReader
 from vidload.system.files import written_aside
 
-_SAMPLE_MARGIN = 0.1  # dB by which they should be better than all its frames must be
-_PSNR_MARGIN = 0.3  # dB above the target at which a coarser quality is no longer looked for
+_SAMPLE_MARGIN = 0.1  # dB by which a sample of the frames should be better than all of them must be
+_PSNR_MARGIN = 0.3  # dB above the target at which the search for a coarser quality ends
 _MAX_PASSES = 6
 # Encoders see numbered frames, the container their times. So files of one size have the same headers, whatever their rate,
-# and one open decoder does for all of them.
+# and one open decoder serves all of them.
 _NOMINAL_FPS = 25
 _LAMBDA = 118  # FFmpeg's FF_QP2LAMBDA: one step of qscale
 _JPEG_SAMPLES = 8  # frames of a video that are encoded as JPEG to estimate the size of all of them
@@ -49,7 +49,7 @@ class EncodedVideo:
         quality: the value of the encoder's quality option.
         psnr: luma PSNR in dB against the source's frames at the new size.
         num_bytes, source_bytes, source_mtime_ns: sizes of the two files; when the source was last changed.
-        jpeg_bytes: about what its frames would take as JPEG files of `-q:v 2`, from a few of them.
+        jpeg_bytes: about what its frames would take as JPEG files of `-q:v 2`, estimated from a few of them.
     """
 
     num_frames: int
@@ -74,7 +74,7 @@ def encode_video(
 
     The file is written aside in the same folder, read back (frame count and times must be the source's), flushed to
     disk and renamed; it gets the source's modification time, so that a second run changes nothing. With `max_frames`,
-    only the beginning is encoded, and `source_bytes` is its share.
+    only the beginning is encoded, and `source_bytes` is that part's share.
 
     Raises:
         VideoError: the source is missing, empty, damaged or not supported.
@@ -126,8 +126,8 @@ def _encode_to_psnr(
 def coarsest_quality(encoder: Encoder, target: float, psnr_of: Callable[[float], float]) -> float:
     """The coarsest quality value that reaches `target` dB, or one at most 0.3 dB better; the finest if none does.
 
-    PSNR falls nearly along a line as quality gets coarser: a few steps along it, kept between the coarsest value known
-    to be fine enough and the finest known to be too coarse, find it.
+    PSNR falls almost linearly as quality gets coarser: a few steps along that line, kept between the coarsest value known
+    to be fine enough and the finest known to be too coarse, find the value.
     """
     good: tuple[float, float] | None = None  # quality, psnr
     too_coarse = encoder.coarsest + encoder.step
@@ -160,10 +160,10 @@ def _encode(
     path: Path,
     jpeg_sizes: list[int],
 ) -> float:
-    """Writes `pictures`, which are all of `frames` or some, to the MP4 file `path` at one quality. Returns the luma PSNR
-    of what a decoder makes of them.
+    """Writes `pictures`, all of `frames` or some of them, to the MP4 file `path` at one quality. Returns the luma PSNR in
+    dB of what a decoder makes of them.
 
-    The first pass leaves in `jpeg_sizes` the sizes of some of the frames as JPEG files.
+    The first pass puts into `jpeg_sizes` the sizes of some of the frames as JPEG files.
     """
     encoder = ENCODERS[settings.codec]
     options = encoder.options(settings) | dict(settings.extra)
@@ -203,7 +203,7 @@ def _encode(
                 output.mux(packet)
         errors += [_squared_error(picture, originals.popleft()) for picture in decoder.decode(None)]
     if len(errors) != len(pictures):
-        reason = f"{len(errors)} of {len(pictures)} frames came out of {encoder.name}; try another codec"
+        reason = f"{encoder.name} returned {len(errors)} of {len(pictures)} frames; try another codec"
         raise DamagedVideoError(frames.path, None, reason)
     return 10 * math.log10(255**2 / max(statistics.fmean(errors), 1e-3))
 
@@ -221,7 +221,7 @@ def _luma(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
 
 
 def _verify(path: Path, frames: SourceFrames) -> None:
-    """Reads the file as training will: the number of frames, their times, and the last picture."""
+    """Reads the file as training will: the number of frames, their times, the first and the last picture."""
     with VideoReader(path) as reader:
         expected = frames.pts * float(frames.time_base)
         if reader.num_frames != len(frames):

@@ -1,7 +1,7 @@
-"""Engines: who does the work of many tasks, the processes of this machine or a Ray cluster.
+"""Engines: what does the work of many tasks, the processes of this machine or a Ray cluster.
 
 In: tasks and a function `work(source, destination, settings)`. Out: (task, dict of the result | exception), in any order. A failure, even
-the death of a process, is its task's alone.
+the death of a process, affects only its task.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Work = Callable[[str, str, Any], Any]
 
 
 def _attempt(work: Work, task: Task, folder: str, settings: Any) -> dict[str, Any] | BaseException:
-    """One task in a worker. A VideoError, or whatever else a strange video provokes, is its failure; other OSErrors concern
-    the destination."""
+    """One task in a worker. A VideoError, or whatever else a strange video provokes, is the task's failure; other OSErrors
+    concern the destination."""
     try:
         return dataclasses.asdict(work(task.source, os.path.join(folder, task.name), settings))
     except VideoError as error:
@@ -72,7 +72,7 @@ class _Worker:
 def _run_local(
     tasks: Sequence[Task], work: Work, settings: Any, folder: Path, jobs: int | None
 ) -> Iterator[tuple[Task, Any]]:
-    """Processes of this machine. One that dies (a decoder can crash on a broken file) costs its video alone."""
+    """Processes of this machine. One that dies (a decoder can crash on a broken file) only costs its video."""
     # A server forked before any thread exists, with the imports done once, forks the workers.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([work.__module__])
@@ -97,7 +97,7 @@ def _run_local(
                     outcome = worker.connection.recv()
                 except (EOFError, OSError):
                     worker.process.join()
-                    outcome = RuntimeError(f"the process at work on it died (exit code {worker.process.exitcode})")
+                    outcome = RuntimeError(f"the process working on it died (exit code {worker.process.exitcode})")
                     workers.remove(worker)
                     worker.stop()
                     worker = _Worker(context)
@@ -124,7 +124,7 @@ def _run_ray(
         ray.init(log_to_driver=False, **({"num_cpus": jobs, "include_dashboard": False} if is_local else {}))
     try:
         attempt = ray.remote(num_cpus=1)(_attempt)
-        # Without a limit of the user's, one task at work and one on its way for every core of the cluster.
+        # Without a limit of the user's, one running and one waiting task for every core of the cluster.
         limit = jobs or 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
         waiting = list(reversed(tasks))
         running: dict[Any, Task] = {}
@@ -138,7 +138,7 @@ def _run_ray(
             try:
                 outcome = ray.get(reference)
             except ray.exceptions.RayError as error:
-                outcome = RuntimeError(f"the Ray task at work on it failed ({type(error).__name__})")
+                outcome = RuntimeError(f"the Ray task working on it failed ({type(error).__name__})")
             yield task, outcome
     finally:
         if is_ours:

@@ -1,8 +1,8 @@
 """Snippet features of the videos of a dataset, in the files that FeatureDataset reads.
 
-In: a folder or an annotation list, a recognizer by name, its weights. Out: one file of features a video, features.jsonl with the settings
-and the lengths of all videos, and failed.jsonl with the reasons of those that failed. What features are, is said in
-vidload.prepare.features; how the work is resumed, in vidload.prepare.tasks.
+In: a folder or an annotation list, a recognizer by name, its weights. Out: one file of features per video, features.jsonl with the settings
+and the lengths of all videos, and failed.jsonl with those that failed and why. vidload.prepare.features computes the features,
+vidload.prepare.tasks resumes the work.
 """
 
 from __future__ import annotations
@@ -61,8 +61,7 @@ def write_features(
     num_workers: int | None = None,
     progress: bool = False,
 ) -> FeaturesSummary:
-    """Writes the features of every video into the folder `output`. Run again with the same settings, it goes on with what is missing or
-    changed.
+    """Writes the features of every video into the folder `output`. Run again with the same settings, it does what is missing or changed.
 
     Args:
         source: a list, a Kinetics CSV, a folder, or one video.
@@ -70,11 +69,11 @@ def write_features(
         model, checkpoint, num_classes: a recognizer of vidload.models, and its trained weights.
         file_format: NAME.npy, or NAME.csv with the same numbers.
         progress: whether to show a progress bar on stderr.
-        others: as of FeatureExtractor.
+        others: as for FeatureExtractor.
 
     Raises:
-        FileNotFoundError, ValueError: there are no videos, two would be written as one file, the weights do not fit the model, or the
-            folder holds features made otherwise.
+        FileNotFoundError, ValueError: there are no videos, two would be written to the same file, the weights do not fit the model, or the
+            folder contains features made with other settings.
     """
     output = Path(output)
     tasks = _tasks(os.fspath(source), os.fspath(root), file_format)
@@ -119,12 +118,12 @@ def _tasks(source: str, root: str, file_format: str) -> list[Task]:
     for path in read_videos(source, root).path_list():
         name = f"{Path(path).stem}.{file_format}"
         if videos.setdefault(name, path) != path:
-            raise ValueError(f"{videos[name]} and {path} would both be written as {name}; give them different names")
+            raise ValueError(f"{videos[name]} and {path} would both be written to {name}; give them different names")
     return [Task(path, name) for name, path in videos.items()]
 
 
 def _extract(extractor: FeatureExtractor, tasks: Sequence[Task], folder: Path) -> Iterator[tuple[Task, Any]]:
-    """In this process, one after the other: the model is here, and decoding has threads of its own."""
+    """In this process, one after another: the model is here, and decoding has threads of its own."""
     for task in tasks:
         source = _stamp(task.source)
         try:
@@ -143,10 +142,10 @@ def _extract(extractor: FeatureExtractor, tasks: Sequence[Task], folder: Path) -
 
 
 class _Facts:
-    """features.jsonl as the record of a run: the settings, then what is known of each video by its name.
+    """features.jsonl as the record of a run: the settings, then what is known about each video by its name.
 
     Raises:
-        ValueError: it is not of these settings.
+        ValueError: it was written with other settings.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
@@ -157,7 +156,7 @@ class _Facts:
         differing = [key for key in settings if earlier and earlier.get(key) != settings[key]]
         if differing:
             raise ValueError(
-                f"{folder}: holds features made with another {', '.join(differing)}; choose another folder"
+                f"{folder}: contains features made with another {', '.join(differing)}; choose another folder"
             )
 
     def is_done(self, task: Task) -> bool:
@@ -183,7 +182,7 @@ def _sha256(path: str) -> str:
 
 
 def _stamp(path: str) -> list[int]:
-    """What tells whether a video changed: size and time of writing; nothing of a missing one."""
+    """Size and mtime, by which a changed video is noticed; empty for a missing one."""
     try:
         status = os.stat(path)
     except OSError:

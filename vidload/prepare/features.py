@@ -1,9 +1,8 @@
 """Snippet features of untrimmed video: a window slides over all its frames, a recognizer sees each window.
 
-In: a recognizer of vidload.models and a video file. Out: one row of numbers a snippet, what FeatureDataset
-reads. A video is decoded once, however many snippets overlap: whole GOPs in order, some at a time in
-parallel, only the frames that a snippet shows. Files, resuming and the list of failures are the business of
-vidload.prepare.feature_files.
+In: a recognizer of vidload.models and a video file. Out: one row of numbers per snippet, as FeatureDataset
+reads them. A video is decoded once, however many snippets overlap: whole GOPs in order, some at a time in
+parallel, only the frames that a snippet shows. vidload.prepare.feature_files writes the files and resumes.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from vidload import _core
 from vidload.reader import VideoReader
 from vidload.system.cores import available_cores
 
-_FRAMES_A_RUN = 32  # at least; a run is whole GOPs
+_FRAMES_PER_RUN = 32  # at least; a run is whole GOPs
 
 
 class VideoFeatures(NamedTuple):
-    """features: float32 [snippets, channels]. feature_frames: the first so many of num_frames are covered."""
+    """features: float32 [snippets, channels]. feature_frames: how many of the num_frames, from the first on, they cover."""
 
     features: NDArray[np.float32]
     num_frames: int
@@ -39,7 +38,7 @@ class FeatureExtractor:
     the video repeat the first or last one. A video has num_frames // stride snippets, at least one. The
     picture is cropped and normalized as in the model's validation.
 
-    Memory: 150 kB a frame (at 224 x 224) for twice `num_workers` runs of a GOP, or of 32 wanted frames.
+    Memory: 150 kB per frame (at 224 x 224) for twice `num_workers` runs of a GOP, or of 32 wanted frames.
 
     Args:
         model: made by `vidload.models.create`, with trained weights; moved to `device`, set to evaluation.
@@ -48,6 +47,10 @@ class FeatureExtractor:
         batch_size: snippets that go through the model at once.
         device: of the model; decoding is on the CPU.
         num_workers: decoding threads; None = the cores this process may use, 0 = the calling thread.
+
+    Raises:
+        TypeError: the model was not made by `vidload.models.create`.
+        ValueError: another argument makes no sense.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class FeatureExtractor:
         self._num_runs = max(1, available_cores() if num_workers is None else num_workers)
         self._pool = _core.LoaderPool(available_cores() if num_workers is None else num_workers)
         recipe = model.recipe
-        self._frames_a_snippet = recipe.clip.clip_len * recipe.clip.num_clips
+        self._frames_per_snippet = recipe.clip.clip_len * recipe.clip.num_clips
         self._is_by_frame = recipe.layout == "NVCTHW"
         self._transform = recipe.val_transform
         self._mean = torch.tensor(recipe.mean, device=self.device).view(3, 1, 1)
@@ -88,15 +91,14 @@ class FeatureExtractor:
         return dict(self._pool.stats())
 
     def extract(self, path: str) -> VideoFeatures:
-        """Features of the video at `path`. Raises VideoError when it cannot be read, or a frame is
-        damaged."""
+        """Features of the video at `path`. Raises VideoError if it cannot be read or a frame is damaged."""
         with VideoReader(path) as reader:
             num_frames, duration = reader.num_frames, reader.duration_seconds
             keyframes = reader.keyframe_indices
             boxes = self._transform.boxes(
                 reader.height, reader.width, sample_aspect_ratio=float(reader.sample_aspect_ratio)
             )
-        snippets = snippet_frames(num_frames, self._frames_a_snippet, self.window, self.stride)
+        snippets = snippet_frames(num_frames, self._frames_per_snippet, self.window, self.stride)
         rows = []
         held = np.zeros(0, np.int64)  # frame indices, rising, of `pixels`
         pixels = torch.empty(0, dtype=torch.uint8)
@@ -130,8 +132,7 @@ class FeatureExtractor:
     def _decoded_runs(
         self, path: str, wanted: NDArray[np.int64], keyframes: NDArray[np.int64], box: NDArray[np.float64]
     ) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
-        """The wanted frames in order, as (indices [n], uint8 [n, 3, H, W]); the next ones decode
-        meanwhile."""
+        """Yields the wanted frames in order, as (indices [n], uint8 [n, 3, H, W]), while the next ones are decoded."""
         runs = _whole_gops(wanted, keyframes)
         groups = [runs[i : i + self._num_runs] for i in range(0, len(runs), self._num_runs)]
         ahead = self._start(path, groups[0], box)
@@ -168,7 +169,7 @@ class FeatureExtractor:
 def snippet_frames(num_frames: int, clip_len: int, window: int, stride: int) -> NDArray[np.int64]:
     """Frames of every snippet, int64 [max(1, num_frames // stride), clip_len], rising along both axes.
 
-    Snippet k has the middles of `clip_len` equal parts of `window` frames, which lie around the middle of
+    Snippet k takes the middles of `clip_len` equal parts of a window of `window` frames around the middle of
     frames [k * stride, (k + 1) * stride); indices are clamped to the video.
     """
     first = np.arange(max(1, num_frames // stride))[:, None] * stride + (stride - window) // 2
@@ -177,11 +178,11 @@ def snippet_frames(num_frames: int, clip_len: int, window: int, stride: int) -> 
 
 
 def _whole_gops(wanted: NDArray[np.int64], keyframes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """`wanted` (rising) cut at keyframes into runs of at least _FRAMES_A_RUN frames, but for the last."""
+    """`wanted` (rising) cut at keyframes into runs of at least _FRAMES_PER_RUN frames, except the last."""
     gop = np.searchsorted(keyframes, wanted, side="right")
     starts = np.flatnonzero(np.diff(gop, prepend=-1))
     cuts = [0]
     for start in starts:
-        if start - cuts[-1] >= _FRAMES_A_RUN:
+        if start - cuts[-1] >= _FRAMES_PER_RUN:
             cuts.append(int(start))
     return [wanted[a:b] for a, b in zip(cuts, [*cuts[1:], len(wanted)], strict=True)]

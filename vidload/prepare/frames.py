@@ -1,8 +1,8 @@
 """Extracts the frames of a dataset as JPEG files, for FrameFolderDataset and for comparison with video.
 
 In: a folder or an annotation list. Out: for each video a folder img_00001.jpg, img_00002.jpg, ..., as MMAction2's
-tools leave them (short side 256, `-q:v 2`), and a list with lines "folder num_frames label". How the work is spread and
-resumed is said in vidload.prepare.tasks; turning, resizing and JPEG in vidload.prepare.source_frames.
+tools leave them (short side 256, `-q:v 2`), and a list with lines "folder num_frames label". vidload.prepare.tasks
+spreads and resumes the work; vidload.prepare.source_frames turns, resizes and makes JPEG files.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from vidload.prepare.sources import SourceList
 from vidload.prepare.tasks import run_tasks
 from vidload.system.files import write_whole, written_aside
 
-LIST_NAME = "frames.txt"  # where the source has no list
+LIST_NAME = "frames.txt"  # if the source has no list
 LOG_NAME = "frames.jsonl"
 NAME_FORMAT = "img_{:05}.jpg"
 
 
 @dataclass(frozen=True)
 class ExtractedFrames:
-    """What `extract_frames` wrote."""
+    """What `extract_frames` wrote: `num_bytes` in all, and size and mtime of the source."""
 
     num_frames: int
     num_bytes: int
@@ -39,7 +39,7 @@ class FramesSummary:
 
     Attributes:
         num_videos, num_extracted, num_kept: of the dataset; extracted now; there from an earlier run.
-        num_frames, num_bytes: of all that is there.
+        num_frames, num_bytes: of all videos that are there.
         failures: (path, reason) of the videos that failed; they are in failed.jsonl too, and not in the list.
         list_path: the list for FrameFolderDataset.from_list.
     """

@@ -1,8 +1,8 @@
 """Re-encodes a dataset for loading: every video, the annotation list with the new names, and the index file.
 
-In: a folder or an annotation list, and `EncodeSettings`. Out: a folder that VideoDataset reads at once, and a table
-of what it costs on disk, in quality, and in packets and milliseconds a clip. How one video is encoded is said in
-vidload.prepare.encode; how the work is spread, resumed and survived, in vidload.prepare.tasks.
+In: a folder or an annotation list, and `EncodeSettings`. Out: a folder that VideoDataset can read, and a table of what
+it costs on disk, in quality, and in packets and milliseconds per clip. vidload.prepare.encode encodes one video,
+vidload.prepare.tasks spreads and resumes the work.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def prepare(
 ) -> PrepareSummary:
     """Re-encodes the videos of a folder or an annotation list into `destination`.
 
-    Run again after an interruption (Ctrl-C, kill -9, a power cut), it goes on where it stopped and ends with the same
-    files, bit for bit. Run again after videos have been added or changed, it encodes those alone.
+    Run again after an interruption (Ctrl-C, kill -9, a power cut), it resumes where it stopped and ends with the same
+    files, bit for bit. Run again after videos have been added or changed, it encodes only those.
 
     Args:
         source: a list ("path label" lines), a Kinetics CSV, a folder (videos at any depth), or one video.
@@ -145,7 +145,7 @@ def dry_run(
 
     Raises:
         FileNotFoundError, ValueError: `source` holds no videos.
-        VideoError: none of the tried videos can be encoded.
+        VideoError: none of the chosen videos can be encoded.
     """
     videos = SourceList.read(source, os.fspath(root))
     sample = _spread(videos.tasks, _SAMPLE_VIDEOS)

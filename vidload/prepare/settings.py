@@ -1,7 +1,7 @@
 """How a video is encoded: the encoders, their options, and the profiles to choose from.
 
-In: nothing; these are tables. Out: `EncodeSettings`, checked, and for each codec the options that they mean. What is done with them, is
-said in vidload.prepare.encode.
+In: nothing; these are tables. Out: `EncodeSettings`, checked, and for each codec the options that they mean to its encoder.
+vidload.prepare.encode uses them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class EncodeSettings:
         gop: frames from one keyframe to the next; 1 = keyframes only (mjpeg has no other).
         b_frames: B frames, which nothing depends on, between one reference frame and the next (as many as fit);
             see Note [What makes H.264 cheap to decode]. For h264 and hevc.
-        psnr: luma PSNR in dB that every video must reach: the coarsest quality that does is searched for.
+        psnr: luma PSNR in dB that every video must reach; the coarsest quality that reaches it is searched for.
         crf: a fixed quality instead of the search (the encoder's own scale).
         short_side: the shorter side in pixels; smaller videos keep their size.
         fps: a new frame rate; None keeps every frame and its time.

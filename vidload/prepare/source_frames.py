@@ -1,7 +1,7 @@
 """The frames of a video as they will be encoded, and JPEG pictures of them.
 
 In: a video file and `EncodeSettings`. Out: frames that are upright, of the new size, 8 bit 4:2:0, each at its own time, as often as they
-are asked for. A file that is damaged, or of which not all frames come, is a VideoError.
+are asked for. A file that is damaged, or that does not give every frame, is a VideoError.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class SourceFrames:
 
     Attributes:
         width, height: of the frames.
-        pts, durations: int64 [num_frames], ticks of `time_base` seconds.
-        matrix, primaries, transfer, color_range: as H.273 numbers them; what the source leaves open is filled in.
+        pts, durations: int64 [num_frames], in ticks of `time_base` seconds.
+        matrix, primaries, transfer, color_range: H.273 numbers; what the source does not state is filled in.
         source_matrix, source_range, source_siting: of the source; siting is where chroma samples sit among luma samples.
         is_jpeg: whether the pictures are for a JPEG encoder: BT.601, chroma centered.
         rotation, is_flipped, is_rgb: of the source's pictures.
@@ -82,7 +82,7 @@ class SourceFrames:
         try:
             status = os.stat(path)
         except OSError:
-            raise VideoNotFoundError(path, None, "the file has vanished; put it back and run again") from None
+            raise VideoNotFoundError(path, None, "the file is gone; put it back and run again") from None
         self.num_bytes, self.mtime_ns = status.st_size, status.st_mtime_ns
         self._is_cut = max_frames is not None and max_frames < self._num_source_frames
         if max_frames is not None and self._is_cut:
@@ -90,7 +90,7 @@ class SourceFrames:
             self._num_source_frames = max_frames
             self.pts, self.durations = self.pts[:max_frames], self.durations[:max_frames]
 
-        # As VideoReader takes colors that the stream does not state.
+        # Colors that the stream does not state are those that VideoReader assumes.
         is_gray = index.pixel_format.startswith("gray")
         self.is_rgb = index.color_space == RGB or index.pixel_format.startswith(("gbr", "rgb", "bgr"))
         is_full = index.color_range == FULL_RANGE or index.pixel_format.startswith("yuvj")
@@ -117,7 +117,7 @@ class SourceFrames:
         return len(self.pts)
 
     def set_times(self, packet: av.Packet[Any]) -> None:
-        """Gives a packet that has frame numbers for times those of the frames."""
+        """Gives a packet, whose times are frame numbers, the times of those frames."""
         assert packet.pts is not None and packet.dts is not None  # encoders of video set both
         number, order = packet.pts, packet.dts
         packet.pts, packet.duration = int(self.pts[number]), int(self.durations[number])
@@ -142,7 +142,7 @@ class SourceFrames:
         return (picture for _, picture in self._numbered())
 
     def sample(self, gop: int) -> list[av.VideoFrame]:
-        """About 64 of the frames, in runs of `gop`, evenly spread; all of them if they are not many more."""
+        """About 64 of the frames, in runs of `gop`, evenly spread; all of them if there are not many more."""
         num_runs = max(_SAMPLE_FRAMES // gop, 1)
         run_length = min(gop, _SAMPLE_FRAMES)
         if len(self) < 2 * num_runs * run_length:
@@ -173,25 +173,27 @@ class SourceFrames:
                 stream.codec_context.thread_count = 1  # one process a core: threads would only wait for each other
                 for number, frame in enumerate(container.decode(stream)):
                     if frame.is_corrupt:
-                        raise DamagedVideoError(self.path, number, "it is damaged; get the file anew")
+                        raise DamagedVideoError(self.path, number, "it is damaged; get the file again")
                     if number == self._num_source_frames:
                         break
                     yield resize(frame)
         except FileNotFoundError:
-            raise VideoNotFoundError(self.path, None, "the file has vanished; put it back and run again") from None
+            raise VideoNotFoundError(self.path, None, "the file is gone; put it back and run again") from None
         except av.FFmpegError as error:
             raise DamagedVideoError(
-                self.path, number + 1, f"cannot be decoded ({error.strerror}); get the file anew", error.errno
+                self.path, number + 1, f"cannot be decoded ({error.strerror}); get the file again", error.errno
             ) from None
         if number + 1 < self._num_source_frames or (number == self._num_source_frames and not self._is_cut):
             count = "fewer" if number + 1 < self._num_source_frames else "more"
-            reason = f"{count} frames come out than the {self._num_source_frames} of its index; get the file anew"
+            reason = (
+                f"decoding gives {count} frames than the {self._num_source_frames} of its index; get the file again"
+            )
             raise DamagedVideoError(self.path, None, reason)
 
 
 class _Resizer:
-    """Turns decoded frames upright, resizes them and makes them 8 bit 4:2:0; the size, format and colors of the
-    input may change on the way."""
+    """Turns decoded frames upright, resizes them and makes them 8 bit 4:2:0; size, format and colors of the input may
+    change from frame to frame."""
 
     def __init__(self, target: SourceFrames) -> None:
         self._target = target

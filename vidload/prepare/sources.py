@@ -1,4 +1,4 @@
-"""The videos of a dataset, each with the name of what is made of it.
+"""The videos of a dataset, each with the name of what is made from it.
 
 In: a folder, an annotation list, a Kinetics CSV or one video. Out: tasks, and the list again with the new names.
 """
@@ -17,6 +17,8 @@ from vidload.system.files import write_whole
 
 @dataclass(frozen=True)
 class Task:
+    """A video, and what to make from it."""
+
     source: str
     name: str  # of the output, relative to the destination
 
@@ -47,7 +49,7 @@ class SourceList:
         one video. Outputs are named as the videos are under `root`, with `suffix` for their ending.
 
         Raises:
-            FileNotFoundError, ValueError: there is nothing there, or nothing that can be read.
+            FileNotFoundError, ValueError: there is nothing to read.
         """
         source = os.fspath(source)
         annotations = read_videos(source, root)
@@ -87,7 +89,7 @@ class SourceList:
 
 
 def _tasks(paths: Sequence[str], root: str, suffix: str) -> tuple[Task, ...]:
-    """Names keep the folders below `root`. Where two videos differ in their ending alone, both keep it, before the new one."""
+    """Names keep the folders below `root`. Two videos that differ only in their endings keep them, before the new one."""
     unique = list(dict.fromkeys(paths))
     relative = [_relative(path, root) for path in unique]
     stems = [os.path.splitext(name)[0] for name in relative]

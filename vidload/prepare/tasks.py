@@ -2,8 +2,8 @@
 
 In: tasks (vidload.prepare.sources) and a function `work(source, destination, settings)` that makes one output from one
 video, whole or not at all; or, for `resume`, whatever does the work of tasks. Out: the outputs under their names, `<log>.jsonl`
-with what is known of each, and `failed.jsonl` with the reasons of those that failed. Who does the work is said in
-vidload.prepare.engines; what it is, in the other files of vidload.prepare.
+with what is known about each, and `failed.jsonl` with those that failed and why. vidload.prepare.engines spreads the work; the
+other files of vidload.prepare do it.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ _log = logging.getLogger("vidload")
 
 
 class DestinationError(OSError):
-    """The output folder cannot be written; what is finished stays."""
+    """The output folder cannot be written; what is finished stays there."""
 
     def __str__(self) -> str:
         return str(self.args[-1])  # the message says it; no "[Errno 28]" in front
 
 
 class Record(Protocol):
-    """What is known of the outputs, from one run to the next: a .jsonl file, a line an output."""
+    """What is known about the outputs, from one run to the next: a .jsonl file with a line per output."""
 
     path: Path
 
     def is_done(self, task: Task) -> bool:
-        """Whether its output is there, made of the same file with the same settings."""
+        """Whether its output is there, made from the same file with the same settings."""
         ...
 
     def add(self, task: Task, outcome: dict[str, Any]) -> dict[str, Any]:
-        """Takes note of an output that was made now; returns its line."""
+        """Notes an output that was made now; returns its line."""
         ...
 
     def rows(self) -> Iterable[dict[str, Any]]:
-        """All lines, as they belong into the file: what was cut off or superseded is left out."""
+        """All lines that belong in the file: what was cut off or superseded is left out."""
         ...
 
 
@@ -102,7 +102,7 @@ class Results:
     """What `run_tasks` did.
 
     Attributes:
-        entries: what is known of each finished output, by name (those of earlier runs too).
+        entries: what is known about each finished output, by name (those of earlier runs too).
         failures: (source, reason) of the videos that failed now.
         num_done: outputs made now.
         num_kept: outputs that were there already.
@@ -125,7 +125,7 @@ def run_tasks(
     engine: str = "local",
     progress: bool = False,
 ) -> Results:
-    """Makes the output of every task under `destination`, except those that an earlier run has made of the same file
+    """Makes the output of every task under `destination`, except those that an earlier run has made from the same file
     with the same settings.
 
     Args:
@@ -197,7 +197,7 @@ class _Entries:
         try:
             source = os.stat(task.source)
         except OSError:
-            return True  # it is gone, but was there when the output was made
+            return True  # the source is gone, but was there when the output was made
         return (entry["source_bytes"], entry["source_mtime_ns"]) == (source.st_size, source.st_mtime_ns)
 
     def add(self, task: Task, outcome: dict[str, Any]) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of a .jsonl file; a line that a killed run has left unfinished is none."""
+    """The entries of a .jsonl file, without lines that a killed run has left unfinished."""
     if not path.exists():
         return
     with open(path, encoding="utf-8", errors="replace") as file:
@@ -235,7 +235,7 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _read_entries(path: Path, work: Work) -> Iterator[dict[str, Any]]:
-    """The lines that `run_tasks` has written for this work. Any other is passed over, and what it told of is made again."""
+    """The lines that `run_tasks` has written for this work. Any other is passed over, and its output made again."""
     result = typing.get_type_hints(work).get("return")
     numbers = [field.name for field in dataclasses.fields(result)] if dataclasses.is_dataclass(result) else []
     num_passed_over = 0
@@ -253,7 +253,7 @@ def _read_entries(path: Path, work: Work) -> Iterator[dict[str, Any]]:
         else:
             num_passed_over += 1
     if num_passed_over:
-        _log.warning("%s: %d lines make no sense and are passed over", path, num_passed_over)
+        _log.warning("%s: %d lines make no sense and are ignored", path, num_passed_over)
 
 
 def _write_failures(folder: Path, tasks: Sequence[Task], failures: Sequence[tuple[str, str]]) -> None:
@@ -277,17 +277,18 @@ def _sweep(folder: Path, tasks: Sequence[Task]) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Holds the only right to write into `folder`; the system takes it back from a killed process."""
+    """Holds the exclusive right to write into `folder`, which the system takes back from a killed process."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / _LOCK_NAME, "w")  # noqa: SIM115
     except OSError as error:
         raise DestinationError(
-            error.errno, f"{folder}: cannot be written ({error.strerror}); choose another folder or its permissions"
+            error.errno,
+            f"{folder}: cannot be written ({error.strerror}); choose another folder or change its permissions",
         ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DestinationError(f"{folder}: another run is writing it; wait for it to end or stop it") from None
+            raise DestinationError(f"{folder}: another run is writing to it; wait for it to end, or stop it") from None
         yield  # the file stays: another process may have opened it already
