@@ -59,7 +59,7 @@ def test_an_audio_file_holds_no_video(tmp_path: Path) -> None:
         frame.sample_rate = 48000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(UnsupportedVideoError, match="holds no video stream"):
+    with pytest.raises(UnsupportedVideoError, match="has no video stream"):
         vidload.VideoReader(path)
 
 

@@ -202,9 +202,9 @@ def test_the_streams_of_a_file_are_listed_and_any_video_stream_can_be_read(video
         reader = vidload.VideoReader(path, stream=number)
         assert (reader.stream, reader.width, reader[3].shape[1]) == (number, width, width)
     assert [s.kind for s in vidload.streams(video("h264_audio_first"))] == ["audio", "video"]
-    with pytest.raises(vidload.UnsupportedVideoError, match="stream 0 is no video stream; its video streams are 1"):
+    with pytest.raises(vidload.UnsupportedVideoError, match="stream 0 is not a video stream; its video streams are 1"):
         vidload.VideoReader(video("h264_audio_first"), stream=0)
-    with pytest.raises(vidload.UnsupportedVideoError, match="stream 7 is no video stream"):
+    with pytest.raises(vidload.UnsupportedVideoError, match="stream 7 is not a video stream"):
         vidload.VideoReader(path, stream=7)
 
 

@@ -237,7 +237,7 @@ def test_a_playlist_is_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(playlist("hls", "http://127.0.0.1:9/seg0.ts"))
     with pytest.raises(
-        vidload.UnsupportedVideoError, match=r"clip\.mp4: is of the format 'hls', which is no plain video"
+        vidload.UnsupportedVideoError, match=r"clip\.mp4: is of the format 'hls', which is not a plain video"
     ):
         vidload.VideoReader(path)
 

@@ -308,13 +308,13 @@ bool Batch::Shared::load_by_nvdec(size_t sample, const PacketIndex& index, const
   } catch (const NvdecRefusal& refusal) {
     if (target.is_strict && refusal.reason() == Fallback::create_failed) {  // a stream that its tables allow: it lacks memory, or is lost
       throw CudaError(std::string("CUDA: ") + refusal.what() +
-                      ", and strict=True forbids to decode on the CPU; free memory of the GPU, or "
+                      ", and strict=True forbids falling back to the CPU; free memory of the GPU, or "
                       "lower vidload.cuda.set_max_decoders");
     }
     if (target.is_strict) {
       throw VideoError(VideoErrorKind::unsupported, sources[sample].path, -1,
                        std::string("NVDEC cannot decode it (") + fallback_name(refusal.reason()) + ": " + refusal.what() +
-                           "), and strict=True forbids to decode it on the CPU");
+                           "), and strict=True forbids falling back to the CPU");
     }
     ++stats.num_fallbacks[size_t(refusal.reason())];
     stats.num_frames = num_frames;
@@ -510,7 +510,7 @@ const std::vector<SampleInfo>& Batch::infos() const { return shared_->infos; }
 const std::vector<std::exception_ptr>& Batch::errors() const { return shared_->errors; }
 
 void Batch::decode(DecodeRequest request) {
-  if (request.samples.size() != shared_->sources.size()) throw Error("decode: one request a sample is needed");
+  if (request.samples.size() != shared_->sources.size()) throw Error("decode: one request per sample is needed");
   std::vector<size_t> wanted;
   for (size_t i = 0; i < request.samples.size(); ++i) {
     const DecodeRequest::Sample& sample = request.samples[i];

@@ -41,7 +41,7 @@ void attempt_file(const std::string& path, Step step) {
       if (!has_memory()) throw;
       if (is_second) {
         throw VideoError(VideoErrorKind::unreadable, path, -1,
-                         "asks for more memory than the machine gives out; leave the file out, or replace it by an intact copy");
+                         "needs more memory than the machine can give; leave the file out, or replace it with an intact copy");
       }
     }
   }

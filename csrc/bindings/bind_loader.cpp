@@ -41,7 +41,7 @@ std::vector<SampleSource> video_sources(const std::vector<FilePath>& paths, cons
 std::vector<SampleSource> frame_sources(const std::vector<FilePath>& folders, const std::string& name_format,
                                         const std::vector<int64_t>& first_numbers, const std::vector<int64_t>& num_frames) {
   if (num_frames.size() != folders.size() || first_numbers.size() != folders.size()) {
-    throw Error("one first number and one num_frames a folder are needed");
+    throw Error("one first number and one num_frames per folder are needed");
   }
   const auto frame_name = std::make_shared<const FrameName>(name_format);
   std::vector<SampleSource> sources(folders.size());
@@ -138,7 +138,7 @@ DecodeRequest request_of(const TransformSpec& spec, int clip_len, size_t num_sam
 void decode(OwnedBatch& owned, const TransformSpec& spec, int clip_len, const py::list& frames, const py::list& views, uintptr_t out,
             const std::array<ptrdiff_t, 6>& strides, py::object memory) {
   DecodeRequest request = request_of(spec, clip_len, frames.size(), out, strides);
-  if (views.size() != frames.size()) throw Error("one array of views a sample is needed");
+  if (views.size() != frames.size()) throw Error("one array of views per sample is needed");
   for (size_t i = 0; i < frames.size(); ++i) {
     if (frames[i].is_none()) continue;
     const auto indices = frames[i].cast<Array<int64_t>>();
@@ -167,7 +167,7 @@ void draw(OwnedBatch& owned, const TransformSpec& spec, const DrawRules& rules, 
           const std::vector<int64_t>& indices, const std::vector<int64_t>& draws, int64_t stands_for, double fps, uintptr_t out,
           const std::array<ptrdiff_t, 6>& strides, py::object memory) {
   const Batch& batch = *owned.batch;
-  if (indices.size() != batch.infos().size() || draws.size() != indices.size()) throw Error("one index and one draw a sample is needed");
+  if (indices.size() != batch.infos().size() || draws.size() != indices.size()) throw Error("one index and one draw per sample are needed");
   DecodeRequest request = request_of(spec, rules.clip_len, indices.size(), out, strides);
   for (size_t i = 0; i < indices.size(); ++i) {
     if (batch.errors()[i]) continue;
@@ -313,9 +313,9 @@ void bind_loader(py::module_& module) {
 
   module.def(
       "frame_name", [](const std::string& name_format, int64_t number) { return FrameName(name_format).of(number); },
-      py::arg("name_format"), py::arg("number"), "The file name of a folder's frame. Raises ValueError for a format that is none.");
+      py::arg("name_format"), py::arg("number"), "The file name of a folder's frame. Raises ValueError for a format that makes no sense.");
 
-  py::class_<OwnedBatch>(module, "Batch", "One batch on its way: indexed, then decoded into the caller's memory.")
+  py::class_<OwnedBatch>(module, "Batch", "One batch under way: indexed, then decoded into the caller's memory.")
       .def(
           py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored,
                       const IndexFile* index_file, const std::optional<std::vector<int>>& streams) {
@@ -336,7 +336,7 @@ void bind_loader(py::module_& module) {
           },
           py::arg("pool"), py::arg("folders"), py::arg("name_format"), py::arg("first_numbers"), py::arg("num_frames"))
       .def("wait", &wait_for, py::arg("timeout_seconds") = -1.0,
-           "False if the time is up first. Negative: no limit. Raises what no video is to blame for: MemoryError, OSError, RuntimeError.")
+           "False if the time is up first. Negative: no limit. Raises what is no video's fault: MemoryError, OSError, RuntimeError.")
       .def("cancel", [](OwnedBatch& owned) { owned.batch->cancel(); })
       .def(
           "infos",
@@ -374,8 +374,8 @@ void bind_loader(py::module_& module) {
            "As decode(), of frames and boxes drawn by `rules`. fps: of all videos, 0 = each its own.")
       .def("decode", &decode, py::arg("spec"), py::arg("clip_len"), py::arg("frames"), py::arg("views"), py::arg("out"), py::arg("strides"),
            py::arg("memory"),
-           "Starts decoding to address `out`, which `memory` owns. frames: int64 [clips * clip_len] a sample, or None to leave it out; "
-           "views: float64 [V, 6] a sample; strides "
+           "Starts decoding to address `out`, which `memory` owns. frames: int64 [clips * clip_len] per sample, or None to leave it out; "
+           "views: float64 [V, 6] per sample; strides "
            "(sample, view, frame, channel, row, column) in elements.");
 }
 

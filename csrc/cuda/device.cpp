@@ -67,7 +67,7 @@ CudaDevice& CudaDevice::get(int ordinal) {
 
 CudaDevice::CudaDevice(int ordinal) : ordinal_(ordinal) {
   if (!has_cuda_kernels()) {
-    throw CudaError("CUDA: this build of vidload has no CUDA kernels; build it with nvcc (CUDA toolkit 12 or newer) at hand");
+    throw CudaError("CUDA: this build of vidload has no CUDA kernels; rebuild it where nvcc (CUDA toolkit 12 or newer) is installed");
   }
   start_driver();
   const CudaDriver& driver = cuda_driver();

@@ -154,10 +154,10 @@ AVPixelFormat NvdecDecoder::choose_format(AVCodecContext* context, const AVPixel
 }
 
 void NvdecDecoder::fail(int code) {
-  if (is_refused_ && has_chosen_) throw NvdecRefusal(Fallback::create_failed, "the driver made no decoder for it");
+  if (is_refused_ && has_chosen_) throw NvdecRefusal(Fallback::create_failed, "the driver could not make a decoder for it");
   if (is_refused_) throw NvdecRefusal(Fallback::no_nvdec, "this FFmpeg has no NVDEC support for '" + stream_.codec + "' of this kind");
   if (code == AVERROR_EXTERNAL) throw NvdecRefusal(Fallback::map_failed, "the driver failed on a picture");
-  throw NvdecRefusal(Fallback::decode_failed, "NVDEC gave not all frames (" + av_error_text(code) + ")");
+  throw NvdecRefusal(Fallback::decode_failed, "NVDEC did not return every frame (" + av_error_text(code) + ")");
 }
 
 void NvdecDecoder::send(const std::vector<uint8_t>& bytes, int64_t pts, bool is_keyframe, DecodeTimes& times) {
@@ -332,7 +332,7 @@ void decode_by_nvdec(const CudaDevice& device, const PacketIndex& index, const D
   for (const Span& span : plan.spans) {
     const auto is_damaged = [&](int32_t packet) { return (index.flags[size_t(packet)] & kDamaged) != 0; };
     if (std::any_of(span.packets.begin(), span.packets.end(), is_damaged)) {
-      throw NvdecRefusal(Fallback::decode_failed, "a checksum of the container says that it is damaged");
+      throw NvdecRefusal(Fallback::decode_failed, "it fails a checksum of the container");
     }
   }
   NvdecPool& decoders = NvdecPool::of(device);

@@ -246,7 +246,7 @@ void Decoder::check(const PacketIndex& index, const Span& span, const std::strin
   if (index.is_regular) {
     std::string contradiction = mismatch_;
     for (size_t i = 0; contradiction.empty() && i < span.packets.size(); ++i) {
-      if (is_missing(i)) contradiction = "no frame came of packet " + std::to_string(span.packets[i]);
+      if (is_missing(i)) contradiction = "no frame came out of packet " + std::to_string(span.packets[i]);
     }
     if (!contradiction.empty()) {
       throw VideoError(VideoErrorKind::index_mismatch, path, -1, "does not decode as its packets say: " + contradiction, damage_code_);
@@ -263,9 +263,9 @@ void Decoder::check(const PacketIndex& index, const Span& span, const std::strin
     } else if (is_untrusted) {
       reason += "it was predicted from pictures before the first keyframe, which are not in the file";
     } else {
-      reason += "the decoder gave no frame for packet " + std::to_string(wanted.packet);
+      reason += "the decoder returned no frame for packet " + std::to_string(wanted.packet);
     }
-    reason += "; leave the file out, or replace it by an intact copy";
+    reason += "; leave the file out, or replace it with an intact copy";
     throw VideoError(VideoErrorKind::damaged, path, wanted.frame, reason, damage_code_);
   }
 }

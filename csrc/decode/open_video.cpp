@@ -142,7 +142,7 @@ void list_decoded_frames(PacketScan& scan, const ByteSource& source, const Cance
   for (const int32_t packet : order) times.push_back(index.pts[size_t(packet)]), part.push_back(scan.part[size_t(packet)]);
   index.frame_packet = order;
   index.frame_pts = rising_times(times, part, frame_ticks(scan));
-  if (scan.part.back() > 0 && index.note.empty()) index.note = "its time goes back; what follows was moved behind what comes before";
+  if (scan.part.back() > 0 && index.note.empty()) index.note = "its timestamps jump back; what follows was placed after what came before";
   index.pts.assign(index.pts.size(), kNoPlace);
   for (size_t i = order.size(); i-- > 0;) index.pts[size_t(order[i])] = int64_t(i);  // its first frame's
 
@@ -220,9 +220,9 @@ PacketIndex index_video(const ByteSource& source, int stream, bool must_decode, 
     measure_timing(index, scan.container_fps, scan.last_duration);
   }
   source.check_unchanged();
-  if (index.num_frames() == 0) throw VideoError(VideoErrorKind::unreadable, source.name(), -1, "no frame of it can be decoded");
+  if (index.num_frames() == 0) throw VideoError(VideoErrorKind::unreadable, source.name(), -1, "none of its frames can be decoded");
   if (index.stream.coded_width <= 0 || index.stream.coded_height <= 0) {
-    throw VideoError(VideoErrorKind::unreadable, source.name(), -1, "its picture size is unknown and its first frame damaged");
+    throw VideoError(VideoErrorKind::unreadable, source.name(), -1, "its picture size is not stated and its first frame is damaged");
   }
   check_limits(index, source.name());
   check_pixel_format(index.stream, source.name());

@@ -242,7 +242,7 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
   }
   source.check_unchanged();
   const size_t num_packets = index.pts.size();
-  if (num_packets == 0) throw VideoError(VideoErrorKind::unreadable, source.name(), -1, "its video stream holds no packets");
+  if (num_packets == 0) throw VideoError(VideoErrorKind::unreadable, source.name(), -1, "its video stream has no packets");
   if (!index.is_byte_addressable) {
     UniqueAVPacket again(av_packet_alloc());  // positions must be what the demuxer says, to find packets again after a seek
     if (!again) throw std::bad_alloc();

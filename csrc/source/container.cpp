@@ -121,7 +121,7 @@ void Container::open(int stream) {
   if (code >= 0 && av_match_list(input->name, kPlainFormats, ',') <= 0) {
     throw VideoError(VideoErrorKind::unsupported, name, -1,
                      std::string("is of the format '") + input->name +
-                         "', which is no plain video container (sound alone, and "
+                         "', which is not a plain video container (audio alone, and "
                          "playlists and other formats that point to further files are not opened)");
   }
   const VideoLimits limits = video_limits();
@@ -154,12 +154,12 @@ void Container::open(int stream) {
     rethrow_failure();
     throw_if_out_of_memory(code);
     if (code < 0) {
-      throw VideoError(VideoErrorKind::unreadable, name, -1, "cannot find out what streams it holds (" + av_error_text(code) + ")", code);
+      throw VideoError(VideoErrorKind::unreadable, name, -1, "cannot find out which streams it has (" + av_error_text(code) + ")", code);
     }
   }
   check_limit(format_->nb_streams, limits.streams, "streams", "streams", name);
   best_stream_ = av_find_best_stream(format_, AVMEDIA_TYPE_VIDEO, -1, -1, nullptr, 0);
-  if (!is_video(best_stream_)) throw VideoError(VideoErrorKind::unsupported, name, -1, "holds no video stream");
+  if (!is_video(best_stream_)) throw VideoError(VideoErrorKind::unsupported, name, -1, "has no video stream");
   const int chosen = stream < 0 ? best_stream_ : stream;
   if (!is_video(chosen)) {
     std::string numbers;
@@ -167,7 +167,7 @@ void Container::open(int stream) {
       if (is_video(i)) numbers += (numbers.empty() ? "" : ", ") + std::to_string(i);
     }
     throw VideoError(VideoErrorKind::unsupported, name, -1,
-                     "its stream " + std::to_string(stream) + " is no video stream; its video streams are " + numbers);
+                     "its stream " + std::to_string(stream) + " is not a video stream; its video streams are " + numbers);
   }
   stream_ = format_->streams[chosen];
   for (unsigned i = 0; i < format_->nb_streams; ++i) {
