@@ -20,7 +20,7 @@ py::array_t<T> copied(const std::vector<T>& values) {
 }  // namespace
 
 void bind_index(py::module_& module) {
-  py::class_<PacketIndex, std::shared_ptr<PacketIndex>>(module, "PacketIndex", "What is known about a video; see csrc/index/packet_index.h.")
+  py::class_<PacketIndex, std::shared_ptr<PacketIndex>>(module, "PacketIndex", "What is known of a video; see csrc/index/packet_index.h.")
       .def_property_readonly("num_frames", &PacketIndex::num_frames)
       .def_property_readonly("num_packets", &PacketIndex::num_packets)
       .def_readonly("is_regular", &PacketIndex::is_regular)
