@@ -85,7 +85,7 @@ def cropped(frames: list[av.VideoFrame], variant: Variant) -> list[av.VideoFrame
     result = []
     for frame in frames:
         graph.push(frame)
-        result.append(graph.pull())
+        result.append(graph.vpull())
     return result
 
 

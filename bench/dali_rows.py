@@ -68,7 +68,7 @@ def dali_alone(device: str) -> Loader:
                 except StopIteration:
                     pipeline.reset()
                     return
-                yield torch.from_dlpack(clips.as_tensor())
+                yield torch.utils.dlpack.from_dlpack(clips.as_tensor())
 
         return epoch
 
@@ -109,7 +109,8 @@ def frames_on_gpu(read: Callable[[str, list[int]], torch.Tensor]) -> Loader:
 def torchcodec_frames(path: str, frames: list[int]) -> torch.Tensor:
     from torchcodec.decoders import VideoDecoder
 
-    return VideoDecoder(path, device="cuda", dimension_order="NHWC").get_frames_at(frames).data
+    batch: torch.Tensor = VideoDecoder(path, device="cuda", dimension_order="NHWC").get_frames_at(frames).data
+    return batch
 
 
 def decord_frames(path: str, frames: list[int]) -> torch.Tensor:
@@ -125,7 +126,7 @@ def pynvvideocodec_frames(path: str, frames: list[int]) -> torch.Tensor:
     decoder = PyNvVideoCodec.SimpleDecoder(
         path, use_device_memory=True, output_color_type=PyNvVideoCodec.OutputColorType.RGB
     )
-    return torch.stack([torch.from_dlpack(decoder[frame]).clone() for frame in frames])
+    return torch.stack([torch.utils.dlpack.from_dlpack(decoder[frame]).clone() for frame in frames])
 
 
 def rows() -> list[Row]:

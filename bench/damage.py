@@ -123,7 +123,7 @@ def main() -> None:
             except videos.MissingEncoder:
                 continue
             row = rows[title] = measure(path, arguments.packets)
-            share = f"{row['noticed']} ({100 * row['noticed'] / max(1, row['changed']):.0f} %)"  # type: ignore[operator]
+            share = f"{row['noticed']} ({100 * row['noticed'] / max(1, row['changed']):.0f} %)"
             print(
                 f"| {title} | {row['changed']} | {share} | {row['silent_frames']} | {row['raised_frames']} |",
                 flush=True,

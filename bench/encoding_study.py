@@ -96,7 +96,9 @@ def other(codec: str, gop: int, b_frames: int = 0, **options: Any) -> EncodeSett
     return EncodeSettings(codec=codec, gop=gop, b_frames=b_frames, psnr=PSNR, **options)
 
 
-X264_DEFAULTS = dict(cabac=1, no_deblock=0, ref=3, weightp=2, weightb=1, aq_mode=1, psy=1, mbtree=1, rc_lookahead=40)
+X264_DEFAULTS: dict[str, Any] = dict(
+    cabac=1, no_deblock=0, ref=3, weightp=2, weightb=1, aq_mode=1, psy=1, mbtree=1, rc_lookahead=40
+)
 CANDIDATES = (
     # structure: how far a frame is from its references
     Candidate("h264 keyframes only", h264(1)),
@@ -117,7 +119,7 @@ CANDIDATES = (
     Candidate("h264 star 4, CABAC", h264(4, 2, cabac=1)),
     Candidate("h264 star 4, loop filter", h264(4, 2, no_deblock=0)),
     Candidate("h264 star 4, x264 defaults", h264(4, 2, **X264_DEFAULTS)),
-    Candidate("h264 star 4, no 8x8 transform", h264(4, 2, **{"8x8dct": 0})),
+    Candidate("h264 star 4, no 8x8 transform", changed(h264(4, 2), **{"8x8dct": 0})),
     Candidate("h264 star 4, 16x16 partitions", h264(4, 2, partitions="none")),
     Candidate("h264 star 4, direct none", h264(4, 2, direct="none")),
     Candidate("h264 star 4, preset veryfast", h264(4, 2, "veryfast")),
@@ -221,9 +223,16 @@ def encode_all(
             if errors:
                 failed[name] = errors[0]
                 continue
-            total = {key: sum(video[key] for video in results) for key in ("num_bytes", "jpeg_bytes")}
-            psnr = min(video["psnr"] for video in results)
-            made.append(Encoded(name, [str(path) for path in paths[name]], **total, psnr=psnr))
+            videos = [result for result in results if not isinstance(result, str)]
+            made.append(
+                Encoded(
+                    name,
+                    [str(path) for path in paths[name]],
+                    num_bytes=sum(video["num_bytes"] for video in videos),
+                    jpeg_bytes=sum(video["jpeg_bytes"] for video in videos),
+                    psnr=min(video["psnr"] for video in videos),
+                )
+            )
     return made, failed
 
 
@@ -283,7 +292,8 @@ def run_epoch(loader: VideoLoader, epoch: int) -> float:
     start = time.process_time()
     for _ in loader:
         pass
-    return (time.process_time() - start) / len(loader.dataset) * 1e3  # type: ignore[arg-type]
+    num_clips: int = len(loader.dataset)  # type: ignore[arg-type]
+    return (time.process_time() - start) / num_clips * 1e3
 
 
 # --- the result
@@ -339,7 +349,8 @@ def draw(rows: list[Encoded], path: Path) -> None:
     for family, color in COLORS.items():
         chosen = [point for name, point in points.items() if name.split()[0] == family]
         if chosen:
-            axes.scatter(*zip(*chosen, strict=True), color=color, label=family, s=28)
+            shares, milliseconds = zip(*chosen, strict=True)
+            axes.scatter(shares, milliseconds, color=color, label=family, s=28)
     placed: list[tuple[float, float]] = []
     for name in (*profiles, rows[0].name, *sorted(front), *points):
         share, ms = points.get(name, (math.nan, math.nan))

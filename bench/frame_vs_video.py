@@ -206,7 +206,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result["files"][name] = {"num_bytes": sum(bytes_of(item[0]) for item in files), "psnr": None}
         if name not in ("original", "keyint 16"):  # these two come from a common source
             psnrs = [luma_psnr(a[0], b[0]) for a, b in zip(sets["original"], files, strict=True)]
-            result["files"][name]["psnr"] = None if None in psnrs else min(psnrs)
+            known = [psnr for psnr in psnrs if psnr is not None]
+            result["files"][name]["psnr"] = min(known) if len(known) == len(psnrs) else None
     with tempfile.TemporaryDirectory(prefix="vidload_bench_") as temporary:
         folder = Path(temporary)
         jobs, cases = make_jobs(sets, folder, args.clips)

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,12 @@ def proposal_dataset(num_videos: int) -> list[tuple[torch.Tensor, torch.Tensor]]
 # --- training rows
 
 
-def endless(loader: DataLoader) -> Iterator[Any]:
+def concatenated(rows: Any) -> tuple[torch.Tensor, ...]:
+    """The rows' tensors end to end, column by column."""
+    return tuple(map(torch.cat, zip(*rows, strict=True)))
+
+
+def endless(loader: DataLoader[Any]) -> Iterator[Any]:
     while True:
         yield from loader
 
@@ -98,13 +104,15 @@ def training_row(name: str, args: argparse.Namespace) -> dict[str, Any]:
     optimizer = torch.optim.Adam(trained, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
 
     with tempfile.TemporaryDirectory() as folder:
+        samples: Any
+        collate: Callable[[Any], Any]
         if name == "bsn_pem_400x100":
             samples = proposal_dataset(4 * batch_size)
-            options = {"collate_fn": lambda rows: tuple(map(torch.cat, zip(*rows, strict=True)))}
+            collate = concatenated
         else:
             samples = feature_dataset(Path(folder), 4 * batch_size)
-            options = {"collate_fn": vidload.FeatureDataset.collate}
-        loader = DataLoader(samples, batch_size, shuffle=True, drop_last=True, **options)
+            collate = vidload.FeatureDataset.collate
+        loader: DataLoader[Any] = DataLoader(samples, batch_size, shuffle=True, drop_last=True, collate_fn=collate)
         batches = endless(loader)
 
         def step() -> float:
@@ -164,17 +172,18 @@ def boundary_matching_row(form: str, args: argparse.Namespace) -> dict[str, Any]
     device = torch.device(args.device)
     mask = bmn.boundary_matching_mask()
     layer = bmn.BoundaryMatchingConv(256, 512, 32, mask).to(device)
-    mask = mask.view(100, -1).to(device) if form == "dense" else None
+    dense_mask = mask.view(100, -1).to(device) if form == "dense" else None
+    del mask
     features = torch.randn(1, 256, 100, device=device, requires_grad=True)
     gradient = torch.randn(1, 512, 100, 100, device=device)
     held_before = memory_now(device)
     reset_peak(device)
 
     def run() -> None:
-        if mask is None:
+        if dense_mask is None:
             output = layer(features)
         else:
-            sampled = (features @ mask).view(1, 256, 32, 100, 100)
+            sampled = (features @ dense_mask).view(1, 256, 32, 100, 100)
             output = torch.nn.functional.conv3d(sampled, layer.weight, layer.bias).squeeze(2)
         output.backward(gradient)
         if device.type == "cuda":
@@ -209,7 +218,7 @@ def proposal_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     ]  # fmt: skip
     rows = []
     for stage, inputs, run in stages:
-        times = [statistics.median(timed(lambda v=v, run=run: run(v), 5)) for v in range(len(inputs))]
+        times = [statistics.median(timed(partial(run, v), 5)) for v in range(len(inputs))]
         count = sum(map(len, inputs))
         rows.append(
             {
@@ -279,7 +288,8 @@ def markdown(report: dict[str, Any]) -> str:
         f"Training iterations on {where}, {report['dtype']}, PyTorch {facts['torch']}.\n"
         f"The three columns on the right were published for {PUBLISHED_ON}.",
     ]
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    head: tuple[str, ...]
     for row in report["training"]:
         low, high = row["seconds_quartiles"]
         measured = (

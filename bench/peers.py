@@ -230,7 +230,7 @@ def data_loader(name: str, jobs: list[dict[str, Any]], num_workers: int) -> Batc
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    dataset = Jobs(jobs, READERS[name]())
+    dataset: Any = Jobs(jobs, READERS[name]())  # what DataLoader takes for a dataset without being one by class
     loaders: dict[int, tuple[Chosen, Any]] = {}
 
     def batches(indices: Sequence[int], batch_size: int) -> Any:
@@ -282,7 +282,7 @@ def clip_dataset(items: Sequence[tuple[Any, ...]], clip: str) -> Any:
     from vidload import FrameFolderDataset, VideoDataset, transforms
 
     # OpenCV's resize does not antialias, so to give the same pixels this must not either
-    options = {"clip": clip, "transform": transforms.random_resized_crop(SIZE, antialias=False)}
+    options: dict[str, Any] = {"clip": clip, "transform": transforms.random_resized_crop(SIZE, antialias=False)}
     return (FrameFolderDataset if len(items[0]) == 3 else VideoDataset)(items, **options)
 
 

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +205,13 @@ def measure_model(args: argparse.Namespace) -> dict[str, Any]:
             clips, labels = clips.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             step(clips.movedim(-1, -4) if args.channels_last else clips, labels)
 
-        result[source] = measure(load_and_step, device, args, lambda loader=loader: loader.stats()["wait_seconds"])
+        result[source] = measure(load_and_step, device, args, partial(seconds_waited, loader))
     return result
+
+
+def seconds_waited(loader: Any) -> float:
+    """How long the caller of a VideoLoader has waited for batches so far."""
+    return float(loader.stats()["wait_seconds"])
 
 
 def measure(

@@ -185,6 +185,6 @@ def first_batch(worker: Worker, case: Case, folder: Path) -> np.ndarray:
     """The first batch of a case as the worker loads it, in float32."""
     file = folder / f"{worker.name}.npy"
     worker.ask(do="save", jobs=case.jobs(0, BATCH_SIZE), file=str(file))
-    batch = np.load(file).astype(np.float32)
+    batch: np.ndarray = np.load(file).astype(np.float32)
     file.unlink()
     return batch

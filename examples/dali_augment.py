@@ -16,6 +16,7 @@ and collated. Its random numbers are DALI's own. Without a folder, small H.264 c
 import argparse
 import tempfile
 import time
+from typing import Any
 
 from nvidia.dali import fn, types
 from synthetic_clips import write_clips
@@ -23,7 +24,7 @@ from synthetic_clips import write_clips
 import vidload
 
 
-def augment(clips):
+def augment(clips: Any) -> Any:
     """Color jitter for all, blur for some, a gray patch for some; one draw per clip, so that its frames stay consistent."""
     clips = fn.color_twist(
         clips,
@@ -54,7 +55,8 @@ def main() -> None:
             clip="16x2x1",
             transform=vidload.transforms.random_resized_crop(64),
         )
-        print(f"{len(dataset)} clips of {len(dataset.annotations.classes)} classes, through DALI on {args.device}")
+        classes = dataset.annotations.classes or ()
+        print(f"{len(dataset)} clips of {len(classes)} classes, through DALI on {args.device}")
         loader = vidload.VideoLoader(
             dataset,
             batch_size=8,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from vidload import VideoDataset, VideoLoader, models
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("data", type=Path, help='lines "path label", or one folder per class')

@@ -15,7 +15,7 @@ import torch
 from vidload import VideoDataset, models
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", nargs="+")
     parser.add_argument("--checkpoint", required=True)

@@ -16,6 +16,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,8 @@ def write_synthetic(folder: Path, feat_dim: int, seed: int, num_videos: int) -> 
     for v in range(num_videos):
         num_snippets = int(random.integers(60, 300))
         features = random.normal(size=(num_snippets, feat_dim))
-        segments, end = [], 0.0
+        segments: list[list[float]] = []
+        end = 0.0
         while len(segments) < 4:
             start = end + random.uniform(0.05, 0.35)
             end = start + random.uniform(0.06, 0.5)
@@ -82,7 +84,7 @@ def write_synthetic(folder: Path, feat_dim: int, seed: int, num_videos: int) -> 
     return path
 
 
-def predict(model: bmn.BMN, dataset: vidload.FeatureDataset, batch_size: int, device: str) -> dict:
+def predict(model: bmn.BMN, dataset: vidload.FeatureDataset, batch_size: int, device: str) -> dict[str, Any]:
     """Result entries of every video."""
     model.eval()
     results = {}
@@ -97,7 +99,7 @@ def predict(model: bmn.BMN, dataset: vidload.FeatureDataset, batch_size: int, de
     return results
 
 
-def random_results(dataset: vidload.FeatureDataset, seed: int) -> dict:
+def random_results(dataset: vidload.FeatureDataset, seed: int) -> dict[str, Any]:
     """100 random segments in every video: the baseline for the metrics."""
     random = np.random.default_rng(seed)
     return {
@@ -109,7 +111,7 @@ def random_results(dataset: vidload.FeatureDataset, seed: int) -> dict:
     }
 
 
-def plot(path: Path, dataset: vidload.FeatureDataset, results: dict, num_videos: int = 12) -> None:
+def plot(path: Path, dataset: vidload.FeatureDataset, results: dict[str, Any], num_videos: int = 12) -> None:
     """True segments above, the most confident predictions below, one row per video."""
     from matplotlib.figure import Figure  # no display is needed
 

@@ -15,6 +15,7 @@ import dataclasses
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import synthetic_clips
 import torch
@@ -26,12 +27,13 @@ from torch.utils.data import DistributedSampler, Subset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from vidload import VideoDataset, VideoLoader, annotations, models
+from vidload import VideoDataset, VideoLoader, models
+from vidload.annotations import read_folder
 
 RANK, WORLD_SIZE = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
-def parse_args(argv):
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--train", type=Path, metavar="LIST_OR_DIR", help='lines "path label", or one folder per class')
@@ -83,18 +85,20 @@ def parse_args(argv):
     return args
 
 
-def dataset(source, split, args, classes=None):
+def dataset(source: Path, split: str, args: argparse.Namespace, classes: tuple[str, ...] | None = None) -> VideoDataset:
     """A VideoDataset on a list or a folder, with the recipe's clips and crops."""
     options = models.get_recipe(args.model).dataset_options(split, args.size, args.clip)
     if args.flip is not None and split == "train":
         options["transform"] = dataclasses.replace(options["transform"], flip=args.flip)
     if source.is_dir():
-        return VideoDataset(annotations.read_folder(source, classes=classes), seed=args.seed, **options)
+        return VideoDataset(read_folder(source, classes=classes), seed=args.seed, **options)
     return VideoDataset.from_list(source, args.root, seed=args.seed, **options)
 
 
 @torch.inference_mode()
-def validate(model, loader, device, amp):
+def validate(
+    model: models.Recognizer, loader: VideoLoader, device: torch.device, amp: torch.autocast
+) -> tuple[float, float]:
     """Top-1 and top-5 accuracy over all ranks."""
     model.eval()
     counts = torch.zeros(3, dtype=torch.float64, device=device)  # top-1 correct, top-5 correct, total
@@ -105,10 +109,11 @@ def validate(model, loader, device, amp):
         counts += torch.stack([hits[:, 0].sum(), hits.sum(), torch.tensor(len(labels), device=device)])
     if WORLD_SIZE > 1:
         dist.all_reduce(counts)
-    return (counts[:2] / counts[2]).tolist()
+    top1, top5 = (counts[:2] / counts[2]).tolist()
+    return top1, top5
 
 
-def plot(history, path):
+def plot(history: dict[str, list[float]], path: Path) -> None:
     figure = Figure((9, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(history["step"], history["loss"])
@@ -118,7 +123,7 @@ def plot(history, path):
     figure.savefig(path, dpi=150)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     cuda = torch.cuda.is_available()
@@ -141,7 +146,7 @@ def main(argv=None):
     val = dataset(args.val, args.views, args, train.annotations.classes)
     batch_size = args.batch_size or recipe.training.batch_size
     workers = {"num_workers": args.workers, "pin_memory": cuda}
-    sampler = DistributedSampler(train, seed=args.seed) if WORLD_SIZE > 1 else None
+    sampler: DistributedSampler[Any] | None = DistributedSampler(train, seed=args.seed) if WORLD_SIZE > 1 else None
     loader = VideoLoader(train, batch_size, sampler is None, sampler, drop_last=True, **workers)
     share = Subset(val, range(RANK, len(val), WORLD_SIZE))  # every video once, whatever the number of ranks
     val_loader = VideoLoader(share, batch_size if args.views == "val" else 1, **workers)
@@ -155,7 +160,7 @@ def main(argv=None):
         print(models.load_checkpoint(model, args.checkpoint))
     memory_format = torch.channels_last if recipe.layout == "NVCTHW" else torch.channels_last_3d
     model = model.to(device, memory_format=memory_format if args.channels_last else torch.preserve_format)
-    trained = DistributedDataParallel(model, [device] if cuda else None) if WORLD_SIZE > 1 else model
+    trained: Any = DistributedDataParallel(model, [device] if cuda else None) if WORLD_SIZE > 1 else model
     trained = torch.compile(trained) if args.compile else trained
 
     # Recipe: its learning rate is for its own number of videos per step
@@ -176,7 +181,7 @@ def main(argv=None):
 
     # Resume where it stopped
     last, step = args.out / "last.pth", 0
-    history = {"step": [], "loss": [], "val_step": [], "top1": []}
+    history: dict[str, list[float]] = {"step": [], "loss": [], "val_step": [], "top1": []}
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler, "loader": loader}
     if args.resume and last.exists():
         state = torch.load(last, map_location="cpu", weights_only=True)
@@ -184,7 +189,7 @@ def main(argv=None):
             part.load_state_dict(state[name])
         step, history = state["step"], state["history"]
 
-    def save():
+    def save() -> None:
         if RANK == 0:
             content = {"step": step, "history": history, "made": made}
             content |= {name: part.state_dict() for name, part in parts.items()}
@@ -234,8 +239,9 @@ def main(argv=None):
                 bar.set_postfix({name: f"{value:.3g}" for name, value in values.items()})
                 history["step"].append(step)
                 history["loss"].append(values["loss"])
-                for name, value in {**values, "lr": scheduler.get_last_lr()[0]}.items() if writer else ():
-                    writer.add_scalar(f"train/{name}", value, step)
+                if writer:
+                    for name, value in {**values, "lr": scheduler.get_last_lr()[0]}.items():
+                        writer.add_scalar(f"train/{name}", value, step)
             if step < end and (step % args.save_every == 0 or step == stop):
                 save()
             if step == stop < end:
@@ -246,7 +252,7 @@ def main(argv=None):
         top1, top5 = validate(model, val_loader, device, amp)
         history["val_step"], history["top1"] = [*history["val_step"], step], [*history["top1"], top1]
         save()
-        if RANK == 0:
+        if writer:
             print(f"validation: top-1 {top1:.1%}, top-5 {top5:.1%} of {len(val)} videos")
             plot(history, args.out / "curves.png")
             writer.add_scalar("val/top1", top1, step)

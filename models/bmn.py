@@ -127,7 +127,7 @@ class BoundaryMatchingConv(nn.Conv3d):
         self.index_mask(mask)
 
     def index_mask(self, mask: Tensor) -> None:
-        """Take `mask` [T, num_samples * D * S] (or with these axes apart) into use."""
+        """Takes `mask` [T, num_samples * D * S] (or with these axes apart) into use."""
         num_positions = mask.shape[0]
         num_samples = self.kernel_size[0]
         mask = mask.detach().reshape(num_positions * num_samples, num_positions**2)  # [(t, n), (d, s)]
@@ -151,9 +151,9 @@ class BMN(nn.Module):
     """Features [N, feat_dim, T] to probabilities (confidence map [N, 2, D, S], start [N, T], end [N, T]).
 
     D = S = T. Map axes are duration index d, then start index s: a cell is the segment [s/T, (s+d+1)/T], and
-    those with s + d >= T mean nothing. T is `temporal_dim` and no other. `sample_mask` is a constant kept as
-    a parameter without gradient, as published checkpoints have it (128 MB at T = 100); the forward uses its
-    few nonzero entries. 4,978,564 trainable parameters as published.
+    those with s + d >= T mean nothing. T must be `temporal_dim`. `sample_mask` is a constant kept as a
+    parameter without gradient, as published checkpoints have it (128 MB at T = 100); the forward pass uses
+    its few nonzero entries. 4,978,564 trainable parameters as published.
     """
 
     recipe = LocalizerRecipe(lr=1e-3, weight_decay=1e-4, milestones=(7,), epochs=9, batch_size=8, num_gpus=2)
@@ -220,7 +220,7 @@ class BMN(nn.Module):
 
 
 class BMNLabels(NamedTuple):
-    """float32: best IoU [N, D, S] of each cell's segment; share of start and of end regions [N, T]."""
+    """float32: best IoU [N, D, S] of each cell's segment; shares of start and of end regions [N, T]."""
 
     iou: Tensor
     start: Tensor
@@ -245,7 +245,7 @@ def valid_cells(temporal_dim: int, device: torch.device | None = None) -> Tensor
 def bmn_labels(segments: Sequence[ArrayLike], temporal_dim: int = 100) -> BMNLabels:
     """Labels of N videos from their segments [G_i, 2], in units of the video (0..1); zeros without segments.
 
-    `iou` holds for cells beyond the end of the video too. A boundary label is the largest share of [(t -
+    `iou` covers cells beyond the end of the video too. A boundary label is the largest share of [(t -
     0.5)/T, (t + 1.5)/T] that lies within 1.5/T of any true start (or end).
     """
     index = np.arange(temporal_dim)
@@ -278,9 +278,10 @@ def bmn_loss(
     in (0.3, 0.7] and (0, 0.3]. `draws` are the two uniform tensors [N, D, S] that decide (middle, then low),
     made when not given by `generator`, on the device of `output`. BMN, section 3.4.
 
-    sampling="reference" does what the published code does: its shares are not limited to 1, so when high
-    cells outnumber the middle (or low) ones every cell of the map counts once more, and with no high cell in
-    the batch the loss is NaN. "intended" limits them, and gives a regression loss of 0 when nothing is high.
+    sampling="reference" does what the published code does: its shares are not limited to 1, so if high cells
+    outnumber the middle (or low) ones every cell of the map counts once more, and with no high cell in the
+    batch the loss is NaN. "intended" limits them, and gives a regression loss of 0 if nothing is high. Raises
+    ValueError for any other `sampling`.
     """
     if sampling not in ("reference", "intended"):
         raise ValueError(f"bmn_loss: sampling={sampling!r}; need 'reference' or 'intended'")
@@ -327,7 +328,8 @@ def bmn_proposals(confidence_map: ArrayLike, start_scores: ArrayLike, end_scores
 
     `confidence_map` [2, D, S], `start_scores` and `end_scores` [T]. Starts are `boundary_candidates` and
     position 0, ends are those and the last position. Every cell that runs from a start to an end s + d + 1 <
-    T is a proposal; its score is start * end * classification * regression.
+    T is a proposal; its score is start * end * classification * regression. Raises ValueError for other
+    shapes.
     """
     confidence = np.asarray(confidence_map, dtype=np.float64)
     start_scores, end_scores = np.asarray(start_scores, np.float64), np.asarray(end_scores, np.float64)
@@ -346,12 +348,12 @@ def bmn_proposals(confidence_map: ArrayLike, start_scores: ArrayLike, end_scores
 
 # Note [Boundary matching]
 # As published, features P [C, T] are multiplied by the sample mask M [T, (n, d, s)], which gives a tensor of
-# C * 32 * T * T numbers (327 MB a video at T = 100), on which the convolution W [out, C, n] works. Both steps
+# C * 32 * T * T numbers (327 MB per video at T = 100), on which the convolution W [out, C, n] works. Both steps
 # are linear, so their order can change:
 #
 #     sum_c,n W[o,c,n] sum_t P[c,t] M[t,n,d,s] = sum_t,n (sum_c W[o,c,n] P[c,t]) M[t,n,d,s]
 #
-# The inner sum has out * 32 * T numbers (6.5 MB) and takes 0.4 G multiply-adds a video instead of
+# The inner sum has out * 32 * T numbers (6.5 MB) and takes 0.4 G multiply-adds per video instead of
 # 8.2 + 41.9 G; the outer one is a product with M seen as a [(d, s), (t, n)] matrix, 1.5 % of which is not zero
 # (477 thousand entries): 0.24 G. Forward of one video on two free cores of an AMD EPYC, float32, PyTorch 2.13:
 # as published 1520 ms; reordered and dense 375 ms (133 ms duration by duration); with torch.sparse CSR 61 ms;

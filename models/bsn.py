@@ -102,7 +102,7 @@ def temporal_anchors(temporal_dim: int = 100) -> Floats:
 
 
 def tem_table(output: ArrayLike) -> Floats:
-    """A video's output [3, T] as BSN keeps it: float64 [T, 5] of action, start, end, tmin, tmax."""
+    """A video's output [3, T] as BSN keeps it: float64 [T, 5] of action, start, end, tmin, tmax. Raises ValueError for other shapes."""
     scores = np.asarray(output, dtype=np.float64)
     if scores.ndim != 2 or scores.shape[0] != 3:
         raise ValueError(f"TEM output has shape {scores.shape}; need [3, T], one video's")
@@ -114,7 +114,8 @@ def generate_proposals(start_scores: ArrayLike, end_scores: ArrayLike, *, top_k:
 
     From the start and end scores [T] of one video. Columns: tmin, tmax (candidate positions t as (t +
     0.5)/T), tmin_score, tmax_score, score = tmin_score * tmax_score. Candidates are `boundary_candidates` and
-    both ends of the video. The published recipe keeps 500 for training PEM and 1000 for testing.
+    both ends of the video. The published recipe keeps 500 for training PEM and 1000 for testing. Raises
+    ValueError if the two have different shapes.
     """
     start_scores, end_scores = np.asarray(start_scores, np.float64), np.asarray(end_scores, np.float64)
     if start_scores.shape != end_scores.shape:
@@ -212,10 +213,11 @@ def pem_loss(
 ) -> Tensor:
     """Smooth-L1 (beta 1) between PEM's `output` [P, 1] and the `best_iou` [P] of the proposals; a 0-d tensor.
 
-    "intended", as the paper has it: all proposals with IoU > 0.6, of those in (0.2, 0.6] as many and of those
-    <= 0.2 twice as many, drawn at random (by `generator`, on the device of `output`); 0 when none is above
-    0.6. "reference", what the published code computes: its average comes before its sampling weights, which
-    cancel, so it is the plain mean over all proposals, and NaN when none is above 0.6.
+    "intended", as in the paper: all proposals with IoU > 0.6, of those in (0.2, 0.6] as many and of those <=
+    0.2 twice as many, drawn at random (by `generator`, on the device of `output`); 0 if none is above 0.6.
+    "reference", what the published code computes: its average comes before its sampling weights, which
+    cancel, so it is the plain mean over all proposals, and NaN if none is above 0.6. Raises ValueError for
+    any other `sampling`.
     """
     if sampling not in ("reference", "intended"):
         raise ValueError(f"pem_loss: sampling={sampling!r}; need 'reference' or 'intended'")

@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 
 class Detection(TypedDict):
-    """One entry of a result file: `segment` is [start, end] in seconds; the higher `score`, the surer."""
+    """One entry of a result file: `segment` is [start, end] in seconds; a higher `score` is more certain."""
 
     score: float
     segment: list[float]
@@ -56,7 +56,7 @@ class SoftNMS(NamedTuple):
 
 
 def as_segments(segments: ArrayLike) -> Floats:
-    """`segments` as float64 [G, 2] of (start, end); what is empty becomes [0, 2]; else ValueError."""
+    """`segments` as float64 [G, 2] of (start, end), empty ones as [0, 2]. Raises ValueError for other shapes."""
     array = np.asarray(segments, dtype=np.float64)
     if array.size == 0:
         return np.zeros((0, 2))
@@ -110,10 +110,10 @@ def weighted_logistic_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.
 
 
 def boundary_candidates(scores: ArrayLike) -> NDArray[np.bool_]:
-    """Which positions of `scores` [T] may be a boundary: bool [T].
+    """Which positions of `scores` [T] may be a boundary: bool [T]. Raises ValueError for other shapes.
 
-    Inner positions above both neighbors, or above half the maximum. The first and the last position are left
-    False: BSN takes both, BMN one of them.
+    Inner positions above both neighbors, or above half the maximum. The first and the last position are
+    False here: BSN adds both, BMN one of them.
     """
     values = np.asarray(scores)
     if values.ndim != 1:
@@ -126,12 +126,12 @@ def boundary_candidates(scores: ArrayLike) -> NDArray[np.bool_]:
 
 
 def soft_nms(proposals: ArrayLike, settings: SoftNMS, *, max_proposals: int = 100) -> Floats:
-    """The best of proposals [P, 3] (start, end, score), chosen one by one while their rivals' scores decay.
+    """The best of proposals [P, 3] (start, end, score), chosen one by one while the scores of their rivals decay.
 
     start and end are in 0..1. The best remaining proposal, of width w, is taken; then the score of each other
     one whose IoU with it exceeds low + (high - low) * w is multiplied by exp(-IoU^2 / alpha); and so on until
     `max_proposals` are taken. Of equal scores the earlier row wins. Returns float64 [min(P, max_proposals),
-    3] by descending score. Bodla et al. 2017, with BSN's threshold.
+    3] by descending score. Bodla et al. 2017, with BSN's threshold. Raises ValueError for other shapes.
     """
     rows = np.array(proposals, dtype=np.float64)
     if rows.size == 0:
@@ -161,7 +161,7 @@ def covered_seconds(num_frames: int, duration_seconds: float, *, feature_interva
     """Length of the part of a video that whole feature snippets cover; what 1.0 means in a proposal.
 
     (num_frames // feature_interval * feature_interval) / num_frames * duration_seconds. A video shorter than
-    one snippet counts in full. ValueError unless both lengths are positive.
+    one snippet counts in full. Raises ValueError unless both lengths are positive.
     """
     if num_frames < 1 or duration_seconds <= 0:
         raise ValueError(f"covered part of {num_frames} frames, {duration_seconds} s: both must be positive")
@@ -172,7 +172,7 @@ def covered_seconds(num_frames: int, duration_seconds: float, *, feature_interva
 def detections(proposals: ArrayLike, seconds: float, settings: SoftNMS, *, top_k: int = 100) -> list[Detection]:
     """Result entries of one video: the best `top_k` of proposals [P, 3] (start, end, score) by `soft_nms`.
 
-    Segments are clipped to 0..1 and multiplied by `seconds`, what 1.0 stands for (`covered_seconds`).
+    Segments are clipped to 0..1 and multiplied by `seconds`, which 1.0 stands for (`covered_seconds`).
     """
     kept = soft_nms(proposals, settings, max_proposals=top_k)
     segments = np.clip(kept[:, :2], 0.0, 1.0) * seconds
@@ -183,7 +183,7 @@ def detections(proposals: ArrayLike, seconds: float, settings: SoftNMS, *, top_k
 
 
 def write_results(path: str | os.PathLike[str], results: Mapping[str, Sequence[Detection]]) -> None:
-    """Write `{video: [{"score", "segment"}]}` as ActivityNet's evaluation reads it; aside, then renamed."""
+    """Writes `{video: [{"score", "segment"}]}` as ActivityNet's evaluation reads it; aside, then renamed."""
     path = Path(path)
     text = json.dumps({"version": "VERSION 1.3", "results": results, "external_data": {}})
     with written_aside(path) as part:
@@ -191,7 +191,7 @@ def write_results(path: str | os.PathLike[str], results: Mapping[str, Sequence[D
 
 
 def read_results(path: str | os.PathLike[str]) -> dict[str, list[Detection]]:
-    """Read a result file, ActivityNet's or the bare `{video: [{"score", "segment"}]}`; else ValueError."""
+    """Reads a result file, ActivityNet's or the bare `{video: [{"score", "segment"}]}`. Raises ValueError for anything else."""
     with open(path) as file:
         try:
             document = json.load(file)

@@ -1,7 +1,7 @@
 """Metrics of temporal localization, as ActivityNet's evaluation computes them: AR@AN with its AUC, and mAP.
 
-In: ground truth and results as dictionaries of lists, times in seconds; what FeatureDataset.ground_truth()
-and read_results give. Out: plain arrays. Nothing here knows a network.
+In: ground truth and results as dictionaries of lists, times in seconds, as FeatureDataset.ground_truth() and
+read_results return them. Out: plain arrays. Nothing here depends on a network.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class AverageRecall:
     auc: float
 
     def at(self, num_proposals: int) -> float:
-        """AR@AN: average recall (0..1) with `num_proposals` proposals per video on average."""
+        """AR@AN: average recall (0..1) with `num_proposals` proposals per video on average. Raises ValueError outside 1..max_proposals."""
         if not 1 <= num_proposals <= len(self.average_recall):
             raise ValueError(f"AR@{num_proposals}: need a number in 1..{len(self.average_recall)}")
         return float(self.average_recall[num_proposals - 1])
@@ -53,7 +53,7 @@ def average_recall(
     With V videos and P proposals, each video keeps its best floor(count * max_proposals * V / P), Q in all.
     At an average of j proposals per video, each uses the best floor(kept * j * V / Q) of these, at most all;
     recall is the share of true segments that one of them overlaps with IoU >= threshold. Of equal scores the
-    earlier entry ranks first. ValueError when there is no ground truth.
+    earlier entry ranks first. Raises ValueError if there is no ground truth.
     """
     thresholds = np.asarray(tiou_thresholds, dtype=np.float64)
     videos = [video for video, entries in ground_truth.items() if len(entries) > 0]
@@ -93,7 +93,7 @@ def average_recall(
 class MeanAveragePrecision:
     """Detection precision at each overlap threshold.
 
-    labels: the classes that the ground truth has, sorted; [None] where classes were not told apart.
+    labels: the classes of the ground truth, sorted; [None] if classes were not distinguished.
     average_precision: float64 [labels, thresholds]. mean: float64 [thresholds], over labels.
     average: the mean of `mean`, which ActivityNet ranks by.
     """
@@ -111,14 +111,14 @@ def mean_average_precision(
     tiou_thresholds: Sequence[float] | Floats = TIOU_THRESHOLDS,
     per_class: bool = True,
 ) -> MeanAveragePrecision:
-    """mAP over the classes of the ground truth; `per_class=False` counts all segments as of one class.
+    """mAP over the classes of the ground truth; `per_class=False` treats all segments as one class.
 
     Detections of a class are taken by descending score (of equal scores the earlier first). Each takes the
     true segment of its video and class that it overlaps most among those not yet taken; it is right if that
     IoU is >= the threshold. Average precision is the area under the precision-recall curve, each precision
     raised to the highest one at no lower recall ("interpolated"). A detection in a video without ground truth
-    is wrong; one of a class that the ground truth does not have is left out. ValueError when there is no
-    ground truth, or where a label is missing.
+    is wrong; one of a class that the ground truth does not have is left out. Raises ValueError if there is no
+    ground truth, or a label is missing.
     """
     thresholds = np.asarray(tiou_thresholds, dtype=np.float64)
     truth = _by_label(ground_truth, per_class, "ground truth")
@@ -177,7 +177,7 @@ def _average_precision(
 def _matches(segments: Floats, entries: Sequence[Mapping[str, Any]], thresholds: Floats) -> NDArray[np.bool_]:
     """Which detections of a video are right: bool [detections, thresholds], in the order of `entries`.
 
-    One after the other, because each takes a segment away from the later ones; all thresholds at once.
+    One after another, because each takes a segment away from the later ones; all thresholds at once.
     """
     correct = np.zeros((len(entries), len(thresholds)), dtype=bool)
     if len(segments) == 0:

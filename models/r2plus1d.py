@@ -4,8 +4,8 @@ In: [N, 3, 8, H, W] (8x8x1). Weights: state-dict keys of MMAction2; trained from
 
     conv1 3x7x7 -> maxpool -> layer1 -> layer2 -> layer3 -> layer4 -> average -> dropout -> linear
     block: 3x3x3 -> 3x3x3; T, H and W are halved at layers 2, 3 and 4
-    every t x d x d convolution is factorized: 1 x d x d -> batch norm -> ReLU -> t x 1 x 1, with so many
-    channels in between that it has about as many parameters as the whole one
+    every t x d x d convolution is factorized: 1 x d x d -> batch norm -> ReLU -> t x 1 x 1, with as many
+    channels in between as give it about the parameters of the whole one
 """
 
 from collections.abc import Sequence
@@ -44,11 +44,14 @@ def factorized_unit(
     stride: tuple[int, int] = (1, 1),
     relu: bool = True,
 ) -> ConvUnit:
+    """A ConvUnit around a FactorizedConv; `kernel` and `stride` are (temporal, spatial)."""
     conv = FactorizedConv(in_channels, out_channels, kernel, stride)
     return ConvUnit(conv, nn.BatchNorm3d(out_channels, eps=1e-3), relu)
 
 
 class R2Plus1DBackbone(Trunk):
+    """[N, 3, T, H, W] -> [N, 8 * width, T / 8, H / 32, W / 32]."""
+
     def __init__(self, depths: Sequence[int], width: int) -> None:
         super().__init__()
         self.conv1 = factorized_unit(3, width, (3, 7), (1, 2))
@@ -72,6 +75,8 @@ class R2Plus1DBackbone(Trunk):
 
 
 class R2Plus1D(Recognizer):
+    """`depths`: blocks per stage; `width`: channels of the first."""
+
     def __init__(
         self,
         num_classes: int = 400,

@@ -1,9 +1,8 @@
-"""Recipes: what a model wants from the loader, and how its paper's authors (as MMAction2 1.2.0 has it)
-train it.
+"""Recipes: what a model expects from the loader, and how its authors train it (by MMAction2 1.2.0).
 
 In: nothing; these are tables. Out: keyword arguments for VideoDataset, a learning rate for every moment
-of training. The tables themselves stand in the model files. Which device, how many epochs today, which
-data: the caller's business.
+of training. The tables themselves are in the model files. The caller chooses the device, the data, and
+how many epochs to train.
 """
 
 import math
@@ -44,7 +43,7 @@ class Training:
     pretrained: Literal["imagenet"] | None = None
 
     def stretched(self, epochs: int) -> "Training":
-        """The same schedule over so many epochs."""
+        """The same schedule, stretched or squeezed to `epochs`."""
         scale = epochs / self.epochs
         return replace(
             self,
@@ -55,7 +54,7 @@ class Training:
         )
 
     def lr_factor(self, epoch: float) -> float:
-        """What to multiply `lr` by at `epoch`; a fraction within an epoch counts."""
+        """The factor of `lr` at `epoch`, which need not be a whole number."""
         factor = 1.0
         if epoch < self.warmup_epochs:
             factor = 0.1 + 0.9 * epoch / self.warmup_epochs
@@ -95,6 +94,7 @@ class Recipe:
 
     @property
     def std(self) -> tuple[float, float, float]:
+        """R, G, B on the 0-255 scale."""
         assert self.train_transform.std is not None
         return self.train_transform.std
 
@@ -105,7 +105,7 @@ class Recipe:
 
         split: "train"; "val", one clip and the center crop; "test", every view. size: a training input other
         than `input_size`; all sizes of the split scale with it. clip: instead of the recipe's; the test
-        split takes its clip_len and frame_interval.
+        split takes its clip_len and frame_interval. Raises ValueError for another split or clip.
         """
         spec = self.clip if clip is None else ClipSpec.parse(clip)
         test_spec = self.test_clip
@@ -131,8 +131,8 @@ class Recipe:
 
 
 def clip_recipe(clip: str, training: Training, train_transform: SpatialTransform | None = None) -> Recipe:
-    """The recipe of a 3D model: one clip; random resized crop unless told otherwise; tested on 10 clips x
-    3 crops of 256 x 256.
+    """The recipe of a 3D model: one clip; random resized crop unless `train_transform` is given; tested on
+    10 clips x 3 crops of 256 x 256.
     """
     spec = ClipSpec.parse(clip)
     return Recipe(

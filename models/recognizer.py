@@ -1,9 +1,9 @@
-"""Recognizer: what all action-recognition models share. Clips in, one row of logits a video out.
+"""Recognizer: what all action-recognition models share. Clips in, one row of logits per video out.
 
 In: clips as VideoLoader yields them, float, normalized: [N, C, T, H, W], or [N, V, C, T, H, W] with V
-views a video (segments, clips and crops alike; crops are the outer axis, clips the inner one). Out:
-logits [N, num_classes]. The trunk is the model file's; how the views of a video become one answer is
-`view_logits` of each model.
+views per video (segments, clips and crops alike; crops are the outer axis, clips the inner one). Out:
+logits [N, num_classes]. The model files have the trunks; each model's `view_logits` makes one answer of
+the views of a video.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from .recipe import Recipe
 
 
 class Head(nn.Module):
-    """dropout -> linear on the last axis. `num_classes` 0 gives the features back."""
+    """dropout -> linear on the last axis. With `num_classes` 0, returns the features."""
 
     def __init__(self, num_features: int, num_classes: int, dropout: float, init_std: float) -> None:
         super().__init__()
@@ -35,8 +35,9 @@ class Head(nn.Module):
 
 
 class Recognizer(nn.Module):
-    """State-dict keys: `backbone.*` and `cls_head.fc_cls.*`. `recipe` says which clips the model wants
-    and how it is trained; it is None for a model that was not made by `vidload.models.create`.
+    """State-dict keys: `backbone.*` and `cls_head.fc_cls.*`. `recipe` says which clips the model expects
+    and how it is trained; it is None for a model that was not made by `vidload.models.create`. Clips of any
+    other shape raise ValueError.
     """
 
     recipe: Recipe | None = None
@@ -109,7 +110,7 @@ class Recognizer(nn.Module):
         self.num_classes = num_classes
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep only what goes into each residual block and compute the rest again in the backward pass:
+        """Keeps only what goes into each residual block, and computes the rest again in the backward pass:
         same values, less memory.
         """
         for trunk in self.modules():
@@ -117,7 +118,7 @@ class Recognizer(nn.Module):
                 trunk.grad_checkpointing = enable
 
     def freeze_bn(self, partial: bool = True) -> None:
-        """Fix statistics, weights and biases of the batch norms, through later `train()` calls too: of
+        """Fixes statistics, weights and biases of the batch norms, through later `train()` calls too: of
         all of them, or with `partial` of all but the first, as the TSN paper trains from ImageNet
         weights.
         """
@@ -128,6 +129,7 @@ class Recognizer(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Recognizer":
+        """As nn.Module.train; frozen batch norms stay in evaluation mode."""
         super().train(mode)
         for norm in self._frozen_norms:
             norm.eval()

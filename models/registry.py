@@ -1,7 +1,7 @@
 """The models by name.
 
-In: a name such as "i3d_r50_32x2x1". Out: the model with its recipe. The entries stand in the model files;
-published weights are load_checkpoint's business.
+In: a name such as "i3d_r50_32x2x1". Out: the model with its recipe. The entries are in the model files;
+load_checkpoint loads published weights.
 """
 
 import difflib
@@ -28,7 +28,7 @@ LOCALIZERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def list_models(task: str = "recognition") -> list[str]:
-    """Names for `create`; `task` is "recognition" or "localization"."""
+    """Names for `create`; `task` is "recognition" or "localization". Raises ValueError for any other."""
     names = {"recognition": list(RECOGNIZERS), "localization": list(LOCALIZERS)}
     if task not in names:
         raise ValueError(f'list_models: task is {task!r}, must be "recognition" or "localization"')
@@ -36,10 +36,10 @@ def list_models(task: str = "recognition") -> list[str]:
 
 
 def create(name: str, num_classes: int | None = None, **options: Any) -> Any:
-    """A model with fresh weights. A recognizer (`Recognizer`) has 400 classes unless told otherwise, and
-    `model.recipe` tells what it wants. `options` go to the model's class, for recognizers `dropout`, and
-    `depths` and `width` for smaller or larger nets. ValueError for a name that `list_models` does not
-    have.
+    """A model with fresh weights. A recognizer (`Recognizer`) has 400 classes unless `num_classes` is given,
+    and `model.recipe` says what it expects. `options` go to the model's class: for recognizers `dropout`,
+    and `depths` and `width` for smaller or larger nets. Raises ValueError for a name that `list_models`
+    does not have.
     """
     if num_classes is not None:
         options["num_classes"] = num_classes
@@ -52,7 +52,7 @@ def create(name: str, num_classes: int | None = None, **options: Any) -> Any:
 
 
 def get_recipe(name: str) -> Recipe:
-    """What `create(name).recipe` is, without making the model; of a recognizer."""
+    """The `create(name).recipe` of a recognizer, without making the model. Raises ValueError for any other name."""
     return _variant(name).recipe
 
 

@@ -69,8 +69,8 @@ class SlowFastBackbone(nn.Module):
 
 
 class SlowFast(Recognizer):
-    """`lateral_norm`: batch norm and ReLU after the laterals, as PySlowFast's checkpoints have them and
-    MMAction2's have not.
+    """`lateral_norm`: batch norm and ReLU after the laterals, which PySlowFast's checkpoints have and
+    MMAction2's do not.
     """
 
     def __init__(

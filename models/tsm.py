@@ -25,6 +25,8 @@ from .variant import Variant
 
 
 class TSM(FrameRecognizer):
+    """`num_segments`: frames of a view, among which channels are shifted."""
+
     def __init__(
         self,
         num_classes: int = 400,
@@ -45,7 +47,7 @@ class TSM(FrameRecognizer):
         num_frames = clips.shape[1] * clips.shape[3]
         if num_frames % self.num_segments:
             raise ValueError(
-                f"TSM got {num_frames} frames a video (clips of shape {list(clips.shape)}); it takes "
+                f"TSM got {num_frames} frames per video (clips of shape {list(clips.shape)}); it takes "
                 f'multiples of {self.num_segments}, as clip="1x1x{self.num_segments}" gives'
             )
         return super().merge_views(clips)

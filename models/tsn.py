@@ -17,6 +17,8 @@ from .variant import Variant
 
 
 class TSN(FrameRecognizer):
+    """`depths`: blocks per stage; `width`: channels of the first."""
+
     def __init__(
         self,
         num_classes: int = 400,

@@ -1,7 +1,7 @@
 """Variants: the entries of the registry.
 
-In: a model's class and its recipe. Out: one record for both, so that a recipe need not know of models nor a
-model of the registry. The entries themselves stand in the model files.
+In: a model's class and its recipe. Out: one record for both, so that a recipe need not know about models nor
+a model about the registry. The entries themselves are in the model files.
 """
 
 from collections.abc import Mapping

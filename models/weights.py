@@ -1,5 +1,5 @@
-"""Published checkpoints into our models: names are mapped, every shape is checked, code in a file never
-runs.
+"""Loads published checkpoints into our models: names are mapped, every shape is checked, and no code in a file
+is run.
 
 In: a model and a file of MMAction2 (0.x or 1.x) or the MMAction before it, PySlowFast (.pyth), the TSM
 repository, torchvision (an ImageNet ResNet), or one written by examples/train_i3d.py. Out: the model's weights, or an error that lists what did not fit,
@@ -65,9 +65,9 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str], strict: bool
     """Loads the weights in `path` into `model`.
 
     2D weights are inflated where the model is 3D: repeated over time and divided by the temporal size. An
-    ImageNet classifier is left out, so the model's own stays. CheckpointError if a weight of the model
-    gets no value, or one of the file no place; with `strict` False what fits is loaded and the report
-    lists the rest. FileNotFoundError if there is no such file.
+    ImageNet classifier is left out, so the model's own stays. Raises CheckpointError if a weight of the
+    model gets no value, or one of the file no place; with `strict` False what fits is loaded and the report
+    lists the rest. Raises FileNotFoundError if there is no such file.
 
     PySlowFast's SlowFast has batch norm after its laterals: create the model with `lateral_norm=True`.
     Its I3D has no temporal stride in the stem: create "i3d_r50_32x2x1" with `stem_stride=1`. Both were
@@ -105,7 +105,7 @@ def _state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: holds Python objects beside tensors, which are not loaded because they can run code; "
+            f"{path}: contains Python objects beside tensors, which are not loaded because they can run code; "
             "keep only the weights, in the program that wrote it: "
             f'torch.save({{"state_dict": checkpoint["state_dict"]}}, "weights.pth") ({_first_line(error)})'
         ) from error

@@ -195,7 +195,7 @@ def test_slow_pathway_sees_every_alpha_th_frame():
             (2, 32, 3, 32, 32),
             r"got clips of shape \[2, 32, 3, 32, 32\]; it takes \[N, 3, T, H, W\]",
         ),
-        ("tsm_r50_1x1x8", (1, 12, 3, 1, 32, 32), "got 12 frames a video .* multiples of 8"),
+        ("tsm_r50_1x1x8", (1, 12, 3, 1, 32, 32), "got 12 frames per video .* multiples of 8"),
         ("slowfast_r50_4x16x1", (1, 3, 20, 32, 32), "clips of 20 frames; it takes multiples of alpha = 8"),
     ],
 )

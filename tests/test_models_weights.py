@@ -282,7 +282,7 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path):
     model = small("tsn_r50_1x1x3")
     mark = tmp_path / "ran"
     path = saved(tmp_path, {"state_dict": model.state_dict(), "message_hub": Bomb(mark)})
-    refused(model, path, "holds Python objects beside tensors, which are not loaded")
+    refused(model, path, "contains Python objects beside tensors, which are not loaded")
     assert not mark.exists()
 
 

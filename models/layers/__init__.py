@@ -1,1 +1,1 @@
-"""Reusable blocks of the models, one a file."""
+"""Reusable blocks of the models, one per file."""
