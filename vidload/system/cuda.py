@@ -41,7 +41,7 @@ def cuda_device(device: str | int | torch.device | None) -> torch.device | None:
 
 def current_device() -> int:
     """The number of torch's current GPU; 0 if torch has not started CUDA."""
-    return torch.cuda.current_device() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
+    return torch.cuda.current_device() if torch.cuda.is_initialized() else 0
 
 
 def current_stream(device: torch.device) -> int:
