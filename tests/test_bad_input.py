@@ -66,7 +66,7 @@ def test_an_item_without_sense_is_named_by_its_number(item) -> None:
 
 
 def test_a_path_with_a_nul_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"path 'a\\x00b' holds a NUL"):
+    with pytest.raises(ValueError, match=r"path 'a\\x00b' contains a NUL"):
         from_items([("a\0b", 0)])
 
 
@@ -106,7 +106,7 @@ def test_a_sampler_that_gives_anything_but_the_clips_is_an_error_and_no_bad_vide
     def sample(num_frames, fps, spec, rng):
         return right.pop() if right else frames
 
-    with pytest.raises(ValueError, match=r"sampling .*must be an integer array \[1, 4\]"):
+    with pytest.raises(ValueError, match=r"sampling .*must return integers of shape \[1, 4\]"):
         load(video("h264"), sampling=sample)
 
 
