@@ -116,8 +116,8 @@ def test_real_clips_equal_a_sequential_decode(real_clips) -> None:
     [
         ("h264_star", 4),  # its I, its P, itself
         ("h264_all_intra", 1),
-        ("h264_16_b_frames", 20),
-        ("hevc_temporal_layers", 48),
+        ("h264_16_b_frames", 6),
+        ("hevc_temporal_layers", 18),  # of 48
     ],
 )
 def test_one_frame_costs_few_packets(name: str, most: int, video) -> None:
