@@ -1,4 +1,5 @@
-"""Builds the extension `vidload._core` with CMake; everything else about the package stands in pyproject.toml."""
+"""Builds the extension `vidload._core` (and `vidload._testing`, for those who work on vidload) with CMake; everything else about the package
+stands in pyproject.toml."""
 
 import os
 import subprocess
@@ -26,6 +27,8 @@ class CMakeBuild(build_ext):
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DVIDLOAD_OUTPUT_DIR={target.parent}",
+            # For those who work on vidload; a wheel has none.
+            f"-DVIDLOAD_TESTING={'ON' if self.editable_mode or self.inplace else 'OFF'}",
             *os.environ.get("VIDLOAD_CMAKE_ARGS", "").split(),
         ]  # fmt: skip
         subprocess.run(configure, check=True)

@@ -27,7 +27,7 @@ import torch
 from source_clips import SECONDS, decode, source_clips
 from timing import RESULTS, Rounds, machine, markdown_table, ratio, write_json
 
-from vidload import VideoDataset, VideoLoader, VideoReader, transforms
+from vidload import VideoDataset, VideoLoader, VideoReader, _core, transforms
 
 CLIPS = ("1x1x8", "8x8x1", "32x2x1")
 BATCH_SIZE = 4
@@ -86,9 +86,14 @@ def frames_on_gpu(read: Callable[[str, list[int]], torch.Tensor]) -> Loader:
         def clips_of(index: int, epoch: int) -> torch.Tensor:
             path = dataset.annotations.path(index)
             with VideoReader(path) as reader:
-                info = (reader.num_frames, reader.average_fps, reader.height, reader.width, None)
+                info = _core.SampleInfo(
+                    num_frames=reader.num_frames,
+                    average_fps=reader.average_fps,
+                    height=reader.height,
+                    width=reader.width,
+                )
             request = dataset.request(index, epoch, info)
-            top, left, height, width, flip = request.views[0, 1:].astype(int)
+            top, left, height, width, flip = (int(value) for value in request.views[0].tolist()[1:])
             crop = read(path, request.frames.tolist())[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
             clips = torch.nn.functional.interpolate(crop.float(), (SIZE, SIZE), mode="bilinear", antialias=True)
             clips = (clips.flip(3) if flip else clips).sub(mean).div(std)

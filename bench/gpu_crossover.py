@@ -24,7 +24,7 @@ import torch
 from timing import RESULTS, Rounds, machine, ratio
 
 import vidload
-from vidload import _core
+from vidload import _testing
 from vidload.system import cuda
 from vidload.system.info import cuda_summary
 from vidload.system.selftest import CLIPS, encode_clip
@@ -118,7 +118,7 @@ def kernel_rows(gpu: torch.device, args: argparse.Namespace) -> list[str]:
     num_pictures, num_launches = (64, 50) if torch.cuda.is_available() else (2, 1)
     for height in args.sizes:
         width = (height * 16 // 9 + 15) // 16 * 16
-        seconds = _core.time_kernel(int(gpu.index), height, width, args.crop, args.crop, num_pictures, num_launches)
+        seconds = _testing.time_kernel(int(gpu.index), height, width, args.crop, args.crop, num_pictures, num_launches)
         moved = num_pictures * num_launches * (height * width * 1.5 + 6 * args.crop**2)
         lines.append(
             f"kernel, {width}x{height} to {args.crop}x{args.crop} float16: {moved / seconds / 1e9:.2f} GB/s, "

@@ -316,13 +316,13 @@ def floor_seconds(jobs: list[dict[str, Any]], num_threads: int) -> float:
     """Seconds that the bare loop in C++ takes for the jobs, in `num_threads` threads at once."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from vidload import _core
+    from vidload import _core, _testing
 
     spec = _core.TransformSpec(SIZE, SIZE, "float32", False, MEAN.tolist(), STD.tolist())
     clips = [(job["path"], job["frames"], [float(value) for value in job["box"]]) for job in jobs]
     shares = [clips[i::num_threads] for i in range(num_threads)]
     with ThreadPoolExecutor(num_threads) as pool:
-        seconds = list(pool.map(lambda share: _core.time_floor(share, spec), shares))
+        seconds = list(pool.map(lambda share: _testing.time_floor(share, spec), shares))
     return max(seconds)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from timing import RESULTS, Rounds, machine, markdown_table, write_json
 
-from vidload import _core
+from vidload import _core, _testing
 
 MANY, FEW = 128, 16  # pictures per call; few for large pictures and for the scalar level
 IMAGENET: dict[str, Any] = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
@@ -97,7 +97,7 @@ class Runner:
         self.out = self.run(_core.cpu_level(), self.planes)
 
     def run(self, level: str, planes: list[np.ndarray], out: np.ndarray | None = None) -> np.ndarray:
-        return _core.transform_planes(planes, **self.arguments, cpu_level=level, out=out)
+        return _testing.transform_planes(planes, **self.arguments, cpu_level=level, out=out)
 
     def check(self, level: str) -> None:
         """Raises AssertionError if the level's pixels are not the scalar level's."""

@@ -140,7 +140,7 @@ def make_jobs(
                             "path": dataset.annotations.path(index),
                             "frames": request.frames.tolist(),
                             "clip_len": dataset.clip.clip_len,
-                            "box": request.views[0, 1:].astype(int).tolist(),
+                            "box": [int(value) for value in request.views[0].tolist()[1:]],
                             "items": str(items_file),
                             "clip": clip,
                             "epoch": round_number,

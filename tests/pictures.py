@@ -36,7 +36,7 @@ FILLS = ("random", "zeros", "ones", "limits")
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: arrays for `_core.transform_planes` ([1, h, w] or [1, h, w, 2]) and their meaning."""
+    """One picture: arrays for `_testing.transform_planes` ([1, h, w] or [1, h, w, 2]) and their meaning."""
 
     name: str
     form: Format
@@ -50,7 +50,7 @@ class Picture:
 
     @property
     def arguments(self) -> dict[str, object]:
-        """The keyword arguments of `_core.transform_planes` that describe the format."""
+        """The keyword arguments of `_testing.transform_planes` that describe the format."""
         form = self.form
         return {
             "color_matrix": form.color_matrix,

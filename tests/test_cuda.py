@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 import vidload
-from vidload import _core
+from vidload import _core, _testing
 from vidload.system import cuda, selftest
 
 sys.path.insert(0, str(Path(__file__).parent / "stub_driver"))
@@ -179,7 +179,7 @@ def test_from_file_to_batch_by_nvdec_and_the_ptx_of_nvcc(video, name):
         [path] * 2, clip="2x9x1", transform=vidload.transforms.random_resized_crop(size), dtype=torch.float16
     )
     expected, _ = batches(data)
-    kernels = ptx.parse(_core.cuda_ptx().decode())
+    kernels = ptx.parse(_testing.cuda_ptx().decode())
     names, problems = [], []
 
     def interpret(kernel: str, descriptors: int, count: int) -> None:
@@ -194,9 +194,9 @@ def test_from_file_to_batch_by_nvdec_and_the_ptx_of_nvcc(video, name):
         for device_address, host_address, num_bytes in Stub.allocations():
             array = np.ctypeslib.as_array((ctypes.c_uint8 * num_bytes).from_address(host_address))
             memory.add(array, f"{num_bytes} bytes", is_writable=device_address in StubBuffer.addresses)
-        num_bytes = count * _core.CUDA_DESCRIPTOR_BYTES
+        num_bytes = count * _testing.CUDA_DESCRIPTOR_BYTES
         memory.add(np.ctypeslib.as_array((ctypes.c_uint8 * num_bytes).from_address(descriptors)), "descriptors")
-        block = _core.CUDA_BLOCK
+        block = _testing.CUDA_BLOCK
         grid = (-(-size // block[0]), -(-size // block[1]), count)
         ptx.launch(kernels[kernel], grid, block, [descriptors.to_bytes(8, "little")], memory)
 

@@ -15,7 +15,7 @@ from vidload import _core
 sys.path.insert(0, str(Path(__file__).parent / "stub_driver"))
 from stub import CSRC, HERE
 
-STAGES = ("base", "source", "index", "plan", "decode", "transform", "cuda", "batch")
+STAGES = ("base", "source", "index", "picture", "plan", "decode", "transform", "device", "nvdec", "batch")
 
 
 @pytest.mark.skipif(os.environ.get("VIDLOAD_TEST_TSAN") != "1", reason="takes minutes: set VIDLOAD_TEST_TSAN=1")

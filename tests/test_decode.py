@@ -267,7 +267,7 @@ def test_a_hole_in_a_picture_is_noticed(name: str, video, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["h264_open_gop", "hevc_open_gop"])
 def test_a_damaged_keyframe_with_leading_pictures_is_noticed(name: str, video, tmp_path: Path) -> None:
     intact = vidload.VideoReader(video(name))
-    second = int(np.flatnonzero(intact._index.packet_flags & 1)[1])
+    second = int(np.flatnonzero(intact._index.packet_flags & vidload._core.PACKET_KEYFRAME)[1])
     reader = vidload.VideoReader(zeroed(video(name), second, tmp_path))
     keyframe = int(intact.keyframe_indices[1])
     for frame in range(keyframe, int(intact.keyframe_indices[2]) - 3):

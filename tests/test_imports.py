@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import statistics
 from pathlib import Path
 
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 # whole wing; of several that fit, the longest counts.
 ORDER = (
     ("_core", "errors", "limits", "renamed"),
+    ("_testing",),  # instruments beside the core, in no wheel
     ("system", "cuda"),  # the machine
     ("annotations", "sampling", "crops", "transforms", "index", "reader"),
     ("batch", "draw_rules", "clip_dataset", "dataset", "feature_dataset"),  # what a sample is
@@ -128,3 +130,59 @@ def test_files_are_short_enough_to_read() -> None:
 def test_every_folder_is_a_package_that_a_wheel_holds() -> None:
     for folder in {path.parent for path in module_files().values()}:
         assert (folder / "__init__.py").is_file()
+
+
+# --- csrc/
+
+CSRC = ROOT / "csrc"
+# Leftmost first: a folder includes, and links, only itself and what is listed before it.
+CSRC_ORDER = (
+    "base",
+    "source",
+    "index",
+    "picture",
+    "plan",
+    "decode",
+    "transform",
+    "device",
+    "nvdec",
+    "batch",
+    "bindings",
+    "testing",
+)
+
+
+def csrc_files() -> list[Path]:
+    return [path for path in sorted(CSRC.glob("*/*")) if path.suffix in (".h", ".cpp", ".cu")]
+
+
+def may_use(folder: str, other: str) -> bool:
+    return CSRC_ORDER.index(other) <= CSRC_ORDER.index(folder)
+
+
+def test_a_folder_of_the_core_includes_only_those_before_it() -> None:
+    found = [
+        (path.relative_to(CSRC), other)
+        for path in csrc_files()
+        for other in re.findall(r'^\s*#include "([^"/]+)/', path.read_text(), re.MULTILINE)
+    ]
+    assert len(found) > 200
+    assert {other for _, other in found} <= set(CSRC_ORDER)
+    assert [(str(path), other) for path, other in found if not may_use(path.parts[0], other)] == []
+
+
+def test_a_library_of_the_core_links_only_those_before_it() -> None:
+    linked = [
+        (name, other)
+        for path in sorted(CSRC.glob("*/CMakeLists.txt"))
+        for name, rest in re.findall(r"target_link_libraries\(vidload_(\w+)([^)]*)\)", path.read_text())
+        for other in re.findall(r"vidload_(\w+)", rest)
+    ]
+    assert len(linked) >= 9
+    assert [pair for pair in linked if not may_use(*pair) or pair[0] == pair[1]] == []
+
+
+def test_files_of_the_core_are_short_enough_to_read() -> None:
+    lengths = {str(path): len(path.read_text().splitlines()) for path in csrc_files()}
+    assert [(path, length) for path, length in lengths.items() if length > 600] == []
+    assert statistics.quantiles(lengths.values(), n=10)[-1] < 450

@@ -143,8 +143,8 @@ def test_views_are_crops_by_clips_with_the_clip_fastest(items) -> None:
     assert clips.shape == (6, 3, 2, 24, 24)
     info = many.start_indexing(vidload._core.LoaderPool(0), [0]).infos()[0]
     request = many.request(0, 0, info)
-    assert request.views[:, 0].tolist() == [0, 1, 0, 1, 0, 1]
-    assert len({tuple(row[1:]) for row in request.views[:2]}) == 1  # two clips of one crop
+    assert request.views["clip"].tolist() == [0, 1, 0, 1, 0, 1]
+    assert len({tuple(view)[1:] for view in request.views[:2].tolist()}) == 1  # two clips of one crop
 
 
 def test_repeats_are_new_draws_from_one_decode(items) -> None:
@@ -180,7 +180,7 @@ def test_segments_in_seconds_limit_the_frames(video) -> None:
     items = [(path, 0, 0.4, 0.8), (path, 1, None, 0.2), (path, 2, 1.0, None)]
     dataset = VideoDataset(items, clip="1x1x1", transform=center_crop(16), seed=0)
     batch = dataset.start_indexing(vidload._core.LoaderPool(0), [0, 1, 2])
-    ranges = [dataset._segment(index, info[4]) for index, info in enumerate(batch.infos())]
+    ranges = [dataset._segment(index, info.index) for index, info in enumerate(batch.infos())]
     assert ranges == [(10, 10), (0, 5), (25, 23)]
 
 

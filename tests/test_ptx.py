@@ -20,7 +20,7 @@ import pytest
 from pictures import FILLS, FORMATS, Picture, make_picture
 from ptx.interpreter import fused_multiply_add
 
-from vidload import _core
+from vidload import _core, _testing
 
 IMAGENET: dict[str, Any] = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 DTYPES = {"uint8": np.uint8, "float16": np.float16, "bfloat16": np.uint16, "float32": np.float32}
@@ -60,7 +60,7 @@ class Launch:
         for i, case in enumerate(cases):
             memory, pixels = poisoned(case, dtype)
             arguments = {**case.picture.arguments, **case.options}
-            descriptors, tables, _ = _core.describe_pictures(
+            descriptors, tables, _ = _testing.describe_pictures(
                 case.picture.arrays,
                 box=case.box,
                 height=case.size[0],
@@ -78,18 +78,18 @@ class Launch:
                 self.memory.add(table, f"taps of picture {i}")
         self.descriptors = np.concatenate(described)
         self.memory.add(self.descriptors, "descriptors")
-        block = _core.CUDA_BLOCK
+        block = _testing.CUDA_BLOCK
         height, width = (max(case.size[axis] for case in cases) for axis in (0, 1))
         self.grid = (-(-width // block[0]), -(-height // block[1]), len(cases))
 
     def run(self, kernels: dict[str, ptx.Kernel]) -> list[np.ndarray]:
         pointer = self.descriptors.ctypes.data.to_bytes(8, "little")
         kernel = kernels[f"vidload_transform_{self.dtype}"]
-        ptx.launch(kernel, self.grid, _core.CUDA_BLOCK, [pointer], self.memory)
+        ptx.launch(kernel, self.grid, _testing.CUDA_BLOCK, [pointer], self.memory)
         return self.outputs
 
     def run_on_host(self) -> list[np.ndarray]:
-        _core.run_descriptors_on_host(self.descriptors, self.dtype)
+        _testing.run_descriptors_on_host(self.descriptors, self.dtype)
         return self.outputs
 
 
@@ -99,7 +99,7 @@ def kernels_of(text: str) -> dict[str, ptx.Kernel]:
 
 @pytest.fixture(scope="module")
 def ptx_text() -> str:
-    return _core.cuda_ptx().decode()
+    return _testing.cuda_ptx().decode()
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_rotated_pictures_equal_the_cpu_transform(
 ) -> None:
     case = Case(make_picture(name, 31, 45), (2, 1.5, 27, 26), (17, 21), options={"rotation": rotation, "hflip": hflip})
     (made,) = Launch([case], "uint8").run(kernels)
-    expected = _core.transform_planes(
+    expected = _testing.transform_planes(
         case.picture.arrays,
         box=case.box,
         height=17,

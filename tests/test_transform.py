@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pictures import FILLS, FORMATS, Picture, make_picture
 from reference import transform as reference
 
-from vidload import _core
+from vidload import _core, _testing
 
 IMAGENET: dict[str, Any] = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 LEVELS = _core.supported_cpu_levels()
@@ -28,15 +28,15 @@ Box = tuple[float, float, float, float]
 def run(picture: Picture, box: Box, size: tuple[int, int], **options: Any) -> np.ndarray:
     """The transform's output [3, height, width]."""
     arguments = {**picture.arguments, **options}
-    return _core.transform_planes(picture.arrays, box=box, height=size[0], width=size[1], **arguments)[0]
+    return _testing.transform_planes(picture.arrays, box=box, height=size[0], width=size[1], **arguments)[0]
 
 
 def run_kernel_on_host(picture: Picture, box: Box, size: tuple[int, int], **options: Any) -> None:
     """The CUDA kernel's host twin, given what the kernel would be given; writes to `out`."""
     arguments = {**picture.arguments, **options}
-    described = _core.describe_pictures(picture.arrays, box=box, height=size[0], width=size[1], **arguments)
+    described = _testing.describe_pictures(picture.arrays, box=box, height=size[0], width=size[1], **arguments)
     descriptors, _tap_tables, _out = described  # kept: the descriptors point to the tables
-    _core.run_descriptors_on_host(descriptors, options["dtype"])
+    _testing.run_descriptors_on_host(descriptors, options["dtype"])
 
 
 def whole(picture: Picture) -> Box:
@@ -133,7 +133,7 @@ def test_uint8_is_not_normalized() -> None:
 def test_coefficients_are_the_published_ones(
     color_matrix: str, color_range: str, y: float, red_v: float, green_u: float, green_v: float, blue_u: float
 ) -> None:
-    weights, offsets = _core.color_coefficients(color_matrix, color_range)
+    weights, offsets = _testing.color_coefficients(color_matrix, color_range)
     np.testing.assert_allclose(weights, [[y, 0, red_v], [y, green_u, green_v], [y, blue_u, 0]], atol=2e-6)
     black = 0 if color_range == "full" else 16
     np.testing.assert_allclose(weights @ np.array([black, 128, 128]) + offsets, 0, atol=1e-4)
@@ -154,7 +154,7 @@ def test_coefficients_are_the_published_ones(
 )
 def test_color_bars_come_out_as_their_colors(ycbcr: tuple[int, int, int], rgb: tuple[int, int, int]) -> None:
     planes = [np.full((1, 4, 4), value, np.uint8) for value in ycbcr]
-    pixel = _core.transform_planes(planes, box=(0, 0, 4, 4), height=2, width=2, dtype="uint8")[0, :, 0, 0]
+    pixel = _testing.transform_planes(planes, box=(0, 0, 4, 4), height=2, width=2, dtype="uint8")[0, :, 0, 0]
     assert np.abs(pixel.astype(int) - rgb).max() <= 1
 
 
@@ -190,13 +190,13 @@ def test_a_box_reads_the_pixels_beside_it() -> None:
     # One resampling of the frame: cropping first would repeat the box's own edge.
     plane = np.zeros((1, 8, 8), np.uint8)
     plane[:, :, 4:] = 200
-    out = _core.transform_planes([plane], box=(0, 0, 8, 4), height=8, width=8, color_range="full")[0, 0]
+    out = _testing.transform_planes([plane], box=(0, 0, 8, 4), height=8, width=8, color_range="full")[0, 0]
     np.testing.assert_allclose(out[0], [0, 0, 0, 0, 0, 0, 0, 50])
 
 
 def test_weights_sum_to_one_inside_the_plane() -> None:
     for antialias in (True, False):
-        start, weight = _core.resample_taps(50, first_center=-3.3, step=1.37, num_outputs=45, antialias=antialias)
+        start, weight = _testing.resample_taps(50, first_center=-3.3, step=1.37, num_outputs=45, antialias=antialias)
         np.testing.assert_allclose(weight.sum(axis=1), 1, atol=1e-6)
         assert (weight >= 0).all()
         assert start.min() >= 0
@@ -204,7 +204,7 @@ def test_weights_sum_to_one_inside_the_plane() -> None:
 
 
 def test_a_ratio_of_one_needs_one_tap() -> None:
-    start, weight = _core.resample_taps(20, first_center=3.5 + 1e-12, step=1.0, num_outputs=10, antialias=True)
+    start, weight = _testing.resample_taps(20, first_center=3.5 + 1e-12, step=1.0, num_outputs=10, antialias=True)
     np.testing.assert_array_equal(start, np.arange(3, 13))
     np.testing.assert_array_equal(weight, np.ones((10, 1)))
 
@@ -221,7 +221,7 @@ def test_left_sited_chroma_is_cosited_with_even_columns_and_between_rows() -> No
     def chroma_seen(u: np.ndarray) -> np.ndarray:
         planes = [luma, np.ascontiguousarray(u[None]), neutral]
         siting = {"chroma_scale": (2, 2), "chroma_offset": (1.0, 0.5), "color_range": "full"}
-        blue = _core.transform_planes(planes, box=(0, 0, 40, 40), height=40, width=40, **siting)[0, 2]
+        blue = _testing.transform_planes(planes, box=(0, 0, 40, 40), height=40, width=40, **siting)[0, 2]
         return (blue - 128) / 1.772 + 128
 
     columns = chroma_seen(np.broadcast_to(gradient, (20, 20)))[20]
@@ -291,7 +291,7 @@ def test_pictures_of_one_call_may_differ_in_box() -> None:
     picture = make_picture("yuv420p", 40, 50)
     arrays = [np.concatenate([array] * 4) for array in picture.arrays]
     boxes = [(0, 0, 40, 50), (0, 0, 40, 50), (3.5, 2, 20, 30), (0, 0, 40, 50)]
-    together = _core.transform_planes(arrays, box=boxes, height=16, width=18, **picture.arguments)
+    together = _testing.transform_planes(arrays, box=boxes, height=16, width=18, **picture.arguments)
     alone = [run(picture, box, (16, 18)) for box in boxes]
     np.testing.assert_array_equal(together, np.stack(alone))
 
@@ -404,7 +404,7 @@ GUARD_PAGES = """
 import ctypes, mmap, sys
 import numpy as np
 from pictures import make_picture
-from vidload import _core
+from vidload import _core, _testing
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -429,7 +429,7 @@ for name in ("yuv420p", "yuv422p12", "nv12", "p010"):
             for level in _core.supported_cpu_levels():
                 for out_width in (1, 20, 64):
                     for rotation in (0, 180):
-                        _core.transform_planes(planes, box=(0, 0, height, width), height=4, width=out_width,
+                        _testing.transform_planes(planes, box=(0, 0, height, width), height=4, width=out_width,
                                                rotation=rotation, cpu_level=level, **picture.arguments)
 print("untouched")
 """
@@ -484,7 +484,7 @@ def test_arguments_that_make_no_sense_are_refused(changes: dict[str, Any], messa
     planes = [PLANE] * 3
     arguments: dict[str, Any] = {"box": (0, 0, 12, 12), "height": 8, "width": 8, **changes}
     with pytest.raises(ValueError, match=message):
-        _core.transform_planes(planes, **arguments)
+        _testing.transform_planes(planes, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -501,4 +501,4 @@ def test_arguments_that_make_no_sense_are_refused(changes: dict[str, Any], messa
 )
 def test_planes_that_make_no_picture_are_refused(planes: list[np.ndarray], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        _core.transform_planes(planes, box=(0, 0, 12, 12), height=8, width=8)
+        _testing.transform_planes(planes, box=(0, 0, 12, 12), height=8, width=8)

@@ -7,55 +7,138 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-Int64s = npt.NDArray[np.int64]
+_Int64s = npt.NDArray[np.int64]
 
-# (num_frames, average_fps, height, width, index); the index is None for a folder of frames.
-SampleInfo = tuple[int, float, int, int, PacketIndex | None]
+# H.273 numbers of the matrix and the transfer function of a stream's colors, and FFmpeg's of its range.
+COLOR_SPACE_RGB: int
+COLOR_SPACE_BT709: int
+COLOR_SPACE_UNSTATED: int
+COLOR_SPACE_FCC: int
+COLOR_SPACE_BT470BG: int
+COLOR_SPACE_SMPTE170M: int
+COLOR_SPACE_SMPTE240M: int
+COLOR_SPACE_BT2020_NCL: int
+COLOR_SPACE_BT2020_CL: int
+COLOR_TRANSFER_BT2020_10: int
+COLOR_RANGE_UNSTATED: int
+COLOR_RANGE_LIMITED: int
+COLOR_RANGE_FULL: int
+
+# PacketIndex.packet_flags; csrc/index/packet_index.h says what each means.
+PACKET_KEYFRAME: int
+PACKET_DROPPABLE: int
+PACKET_HIDDEN: int
+PACKET_DISCARD: int
+PACKET_UNTRUSTED: int
+PACKET_CONTAINER_KEY: int
+PACKET_DAMAGED: int
+
+VIEW: np.dtype[np.void]
+"""A view of a sample: clip (int32, the number of its clip), top, left, height, width (float64, pixels of the upright picture), flip (bool)."""
 
 def versions() -> dict[str, Any]: ...
+def cpu_level() -> str: ...
+def supported_cpu_levels() -> list[str]: ...
 def video_limits() -> dict[str, Any]: ...
 def set_video_limits(values: dict[str, Any]) -> None: ...
 
 class PacketIndex:
-    num_frames: int
-    num_packets: int
-    is_regular: bool
-    is_byte_addressable: bool
-    is_cut_short: bool
-    note: str
-    stamp: tuple[int, int]
-    stream_number: int
-    sample_aspect_ratio: tuple[int, int]
-    container: str
-    codec: str
-    pixel_format: str
-    width: int
-    height: int
-    coded_width: int
-    coded_height: int
-    rotation: int
-    is_mirrored: bool
-    color_space: int
-    color_range: int
-    color_primaries: int
-    color_transfer: int
-    time_base: tuple[int, int]
-    average_fps: float
-    duration_seconds: float
-    frame_pts: Int64s
-    frame_packet: npt.NDArray[np.int32]
-    packet_offsets: Int64s
-    packet_sizes: npt.NDArray[np.int32]
-    packet_flags: npt.NDArray[np.uint8]
+    @property
+    def num_frames(self) -> int: ...
+    @property
+    def num_packets(self) -> int: ...
+    @property
+    def is_regular(self) -> bool: ...
+    @property
+    def is_byte_addressable(self) -> bool: ...
+    @property
+    def is_cut_short(self) -> bool: ...
+    @property
+    def note(self) -> str: ...
+    @property
+    def stamp(self) -> tuple[int, int]: ...
+    @property
+    def stream_number(self) -> int: ...
+    @property
+    def sample_aspect_ratio(self) -> tuple[int, int]: ...
+    @property
+    def container(self) -> str: ...
+    @property
+    def codec(self) -> str: ...
+    @property
+    def pixel_format(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def coded_width(self) -> int: ...
+    @property
+    def coded_height(self) -> int: ...
+    @property
+    def rotation(self) -> int: ...
+    @property
+    def is_mirrored(self) -> bool: ...
+    @property
+    def color_space(self) -> int: ...
+    @property
+    def color_range(self) -> int: ...
+    @property
+    def color_primaries(self) -> int: ...
+    @property
+    def color_transfer(self) -> int: ...
+    @property
+    def time_base(self) -> tuple[int, int]: ...
+    @property
+    def average_fps(self) -> float: ...
+    @property
+    def duration_seconds(self) -> float: ...
+    @property
+    def frame_pts(self) -> _Int64s: ...
+    @property
+    def frame_packet(self) -> npt.NDArray[np.int32]: ...
+    @property
+    def packet_offsets(self) -> _Int64s: ...
+    @property
+    def packet_sizes(self) -> npt.NDArray[np.int32]: ...
+    @property
+    def packet_flags(self) -> npt.NDArray[np.uint8]: ...
     def to_bytes(self) -> bytes: ...
     @staticmethod
     def from_bytes(bytes: bytes) -> PacketIndex: ...
 
 def index_file(path: str, stream: int = -1, must_decode: bool = False) -> PacketIndex: ...
-def streams(path: str) -> list[tuple[int, str, str, int, int, bool]]: ...
+
+class StreamSummary:
+    @property
+    def number(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def codec(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def is_chosen(self) -> bool: ...
+
+def streams(path: str) -> list[StreamSummary]: ...
 def file_stamp(path: str) -> tuple[int, int]: ...
 def clear_index_cache() -> None: ...
 def index_cache_bytes() -> int: ...
+
+class DecodePlan:
+    @property
+    def spans(self) -> list[tuple[int, int]]: ...
+    @property
+    def num_decoded(self) -> int: ...
+    @property
+    def num_dropped(self) -> int: ...
+    @property
+    def num_skipped(self) -> int: ...
+    @property
+    def bytes_read(self) -> int: ...
 
 class VideoReader:
     def __init__(self, path: str, stream: int = -1, allow_damaged: bool = False) -> None: ...
@@ -65,11 +148,11 @@ class VideoReader:
     def of_file(file: Any, name: str, stream: int = -1, allow_damaged: bool = False) -> VideoReader: ...
     @property
     def index(self) -> PacketIndex: ...
-    def plan(self, frames: Int64s) -> tuple[list[tuple[int, int]], int, int, int, int]: ...
-    def read_rgb(self, frames: Int64s, height: int, width: int) -> npt.NDArray[np.uint8]: ...
+    def plan(self, frames: _Int64s) -> DecodePlan: ...
+    def read_rgb(self, frames: _Int64s, height: int, width: int) -> npt.NDArray[np.uint8]: ...
     def read_rgb_to_device(
         self,
-        frames: Int64s,
+        frames: _Int64s,
         height: int,
         width: int,
         device: int,
@@ -78,7 +161,7 @@ class VideoReader:
         out: int,
         consumer: int,
     ) -> None: ...
-    def read_planes(self, frames: Int64s) -> list[tuple[npt.NDArray[Any], ...]]: ...
+    def read_planes(self, frames: _Int64s) -> list[tuple[npt.NDArray[Any], ...]]: ...
 
 class TransformSpec:
     def __init__(
@@ -109,21 +192,6 @@ class DrawRules:
     area_and_log_ratio: tuple[float, float, float, float]
     num_positions: int
     crop_sizes: Sequence[tuple[int, int]]
-    def draw(
-        self,
-        seed: int,
-        epoch: int,
-        index: int,
-        draw: int,
-        stands_for: int,
-        num_frames: int,
-        fps: float,
-        height: int,
-        width: int,
-        pixel_aspect: float,
-    ) -> tuple[list[int], list[tuple[int, float, float, float, float, bool]]]: ...
-
-CUDA_DESCRIPTOR_BYTES: int
 
 def has_cuda_kernels() -> bool: ...
 def why_no_cuda_driver() -> str: ...
@@ -132,10 +200,6 @@ def nvdec_capabilities(device: int) -> dict[str, dict[str, dict[str, int]]]: ...
 def num_nvdec_decoders(device: int) -> int: ...
 def set_max_nvdec_decoders(device: int, count: int) -> None: ...
 def cuda_memory_held() -> tuple[int, int]: ...
-def host_kernel_address() -> int: ...
-def time_kernel(
-    device: int, height: int, width: int, out_height: int, out_width: int, num_pictures: int, num_launches: int
-) -> float: ...
 
 class LoaderPool:
     def __init__(self, num_threads: int, device: int = -1, decoder: str = "auto", strict: bool = False) -> None: ...
@@ -149,12 +213,30 @@ class IndexFile:
 
 def frame_name(name_format: str, number: int) -> str: ...
 
+class SampleInfo:
+    def __init__(
+        self, *, num_frames: int, average_fps: float, height: int, width: int, index: PacketIndex | None = None
+    ) -> None: ...
+    @property
+    def num_frames(self) -> int: ...
+    @property
+    def average_fps(self) -> float: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def index(self) -> PacketIndex | None: ...
+
+class Strides:
+    def __init__(self, *, sample: int, view: int, frame: int, channel: int, row: int, column: int) -> None: ...
+
 class Batch:
     def __init__(
         self,
         pool: LoaderPool,
         paths: Sequence[str | bytes],
-        stored: Int64s | None = None,
+        stored: _Int64s | None = None,
         index_file: IndexFile | None = None,
         streams: Sequence[int] | None = None,
     ) -> None: ...
@@ -181,17 +263,17 @@ class Batch:
         stands_for: int,
         fps: float,
         out: int,
-        strides: tuple[int, int, int, int, int, int],
+        strides: Strides,
         memory: torch.Tensor,
     ) -> None: ...
     def decode(
         self,
         spec: TransformSpec,
         clip_len: int,
-        frames: list[Int64s | None],
-        views: list[npt.NDArray[np.float64] | None],
+        frames: list[_Int64s | None],
+        views: list[npt.NDArray[np.void] | None],
         out: int,
-        strides: tuple[int, int, int, int, int, int],
+        strides: Strides,
         memory: torch.Tensor,
     ) -> None: ...
 
@@ -207,36 +289,3 @@ class MemoryPool:
     def take(self, nbytes: int) -> Buffer: ...
     @property
     def num_bytes(self) -> int: ...
-
-def time_floor(clips: Sequence[tuple[str, Sequence[int], Sequence[float]]], spec: TransformSpec) -> float: ...
-def transform_planes(
-    planes: Sequence[npt.NDArray[Any]],
-    *,
-    box: Any,
-    flip: bool = False,
-    height: int,
-    width: int,
-    dtype: str = "float32",
-    antialias: bool = True,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    channels_last: bool = False,
-    color_matrix: str = "bt601",
-    color_range: str = "limited",
-    bit_depth: int = 8,
-    shift: int = 0,
-    chroma_scale: Sequence[float] = (1, 1),
-    chroma_offset: Sequence[float] = (0.5, 0.5),
-    rotation: int = 0,
-    hflip: bool = False,
-    cpu_level: str | None = None,
-    out: npt.NDArray[Any] | None = None,
-) -> npt.NDArray[Any]: ...
-def resample_taps(
-    source_size: int, *, first_center: float, step: float, num_outputs: int, antialias: bool, flip: bool = False
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]: ...
-def color_coefficients(
-    color_matrix: str, color_range: str, bit_depth: int = 8, num_planes: int = 3
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]: ...
-def cpu_level() -> str: ...
-def supported_cpu_levels() -> list[str]: ...

@@ -2,11 +2,14 @@
 
 In: the videos, from whoever makes the batch. Out: what is known about each, then the clips in a tensor of the caller's. The core's own is
 `_core.Batch`; vidload.dali's is `DaliBatch`.
+
+Views are arrays of the dtype `_core.VIEW`, a row each: `clip`, a number, and the box that is cut out of it, `top`, `left`, `height` and
+`width` in pixels of the upright picture, and `flip`.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +17,15 @@ import torch
 
 from vidload import _core
 from vidload.errors import VideoError
+
+
+def views_of(clips: npt.NDArray[np.integer[Any]], boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.void]:
+    """Views [V] of clips [V] and boxes [V, 5] (top, left, height, width, flip), as a policy of vidload.transforms gives them."""
+    views = np.empty(len(clips), _core.VIEW)
+    views["clip"] = clips
+    for column, name in enumerate(("top", "left", "height", "width", "flip")):
+        views[name] = boxes[:, column]
+    return views
 
 
 class Batch(Protocol):
@@ -37,14 +49,13 @@ class Batch(Protocol):
         spec: _core.TransformSpec,
         clip_len: int,
         frames: list[npt.NDArray[np.int64] | None],
-        views: list[npt.NDArray[np.float64] | None],
+        views: list[npt.NDArray[np.void] | None],
         out: int,
-        strides: tuple[int, int, int, int, int, int],
+        strides: _core.Strides,
         memory: torch.Tensor,
         /,
     ) -> None:
-        """Starts decoding into `memory` [N, *sample_shape], whose address is `out` and whose strides, in elements, are those of sample,
-        view, frame, channel, row and column.
+        """Starts decoding into `memory` [N, *sample_shape], whose address is `out`.
 
         frames, views: of each sample, as a Request has them; None leaves the sample out.
         """

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset, Subset, default_collate
 
 from vidload import _core, sampling
 from vidload.annotations import Annotations, missing_files
-from vidload.batch import Batch
+from vidload.batch import Batch, views_of
 from vidload.crops import SpatialTransform
 from vidload.draw_rules import draw_rules
 from vidload.errors import FrameIndexError, IndexMismatchError, VideoError
@@ -35,6 +35,7 @@ _DTYPES = {
     torch.bfloat16: "bfloat16",
     torch.uint8: "uint8",
 }
+_FIRST_CLIP = np.zeros(1, np.int64)
 _LAYOUTS = ("NCTHW", "NVCTHW", "NTHWC", "NVTHWC")
 
 _this_thread = threading.local()  # a core pool without threads, for dataset[i], and a random generator
@@ -44,11 +45,11 @@ class Request(NamedTuple):
     """The pixels of one sample.
 
     frames: int64 [num_clips * clip_len], clip by clip.
-    views: float64 [V, 6]: clip number, top, left, height, width, flip; boxes in pixels of the upright picture.
+    views: [V] of the dtype _core.VIEW; see vidload.batch.
     """
 
     frames: npt.NDArray[np.int64]
-    views: npt.NDArray[np.float64]
+    views: npt.NDArray[np.void]
 
 
 class IndexBatch(list[int]):
@@ -127,12 +128,11 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         self.sample_shape = tuple(sizes[axis] for axis in layout[1:])
         self._fps = 0.0  # of all videos; 0: each its own
         self.sample_bytes = math.prod(self.sample_shape) * dtype.itemsize
-        self._strides = _strides(layout[1:], sizes)
         self._make_core_parts()
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_spec"], state["_rules"]
+        del state["_spec"], state["_rules"], state["_strides"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -151,6 +151,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
                 is_training=self.training,
                 out_of_bound=self.out_of_bound,
             )
+        self._strides = _strides(self.layout[1:], self.sample_shape)
         self._spec = _core.TransformSpec(
             *self.transform.size,
             _DTYPES[self.dtype],
@@ -290,7 +291,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
             )
             return [None] * len(indices)
         frames: list[npt.NDArray[np.int64] | None] = []
-        views: list[npt.NDArray[np.float64] | None] = []
+        views: list[npt.NDArray[np.void] | None] = []
         errors: list[VideoError | None] = []
         for index, draw, info in zip(indices, draws, batch.infos(), strict=True):
             error = None
@@ -315,36 +316,33 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
             FrameIndexError: the annotated segment contains no frame.
             ValueError: the crop does not fit the picture, or a user's sampler returned something else than frame indices.
         """
-        num_frames, average_fps, height, width, packet_index = self._known(info)
-        first = 0
+        info = self._known(info)
+        first, num_frames = 0, info.num_frames
         if self.annotations.start_seconds is not None:
-            first, num_frames = self._segment(index, packet_index)
+            first, num_frames = self._segment(index, info.index)
         rng = self._rng(epoch, index, draw, stands_for) if self.training or self.transform.is_random else None
         temporal_rng = rng if self.training else None
         aspect_ratio = 1.0
-        if self.transform.square_pixels and packet_index is not None:
-            horizontal, vertical = packet_index.sample_aspect_ratio
+        if self.transform.square_pixels and info.index is not None:
+            horizontal, vertical = info.index.sample_aspect_ratio
             aspect_ratio = horizontal / vertical
         repeats = [
             (
                 self._checked_frames(
-                    self._sampler(num_frames, average_fps, self.clip, temporal_rng, **self._sampler_options), index
+                    self._sampler(num_frames, info.average_fps, self.clip, temporal_rng, **self._sampler_options), index
                 ),
-                self.transform.boxes(height, width, rng, aspect_ratio),
+                self.transform.boxes(info.height, info.width, rng, aspect_ratio),
             )
             for _ in range(self.num_repeats)
         ]
         if self.num_views == 1:  # nothing to order
             frames, boxes = repeats[0]
-            views = np.zeros((1, 6))
-            views[0, 1:] = boxes[0]
-            return Request(frames.reshape(-1) + first if first else frames.reshape(-1), views)
-        views = np.empty((self.num_repeats, self.transform.num_crops, self._num_clips, 6))
-        for repeat, (_, boxes) in enumerate(repeats):
-            views[repeat, :, :, 0] = np.arange(self._num_clips) + repeat * self._num_clips
-            views[repeat, :, :, 1:] = boxes[:, None, :]
+            return Request(frames.reshape(-1) + first if first else frames.reshape(-1), views_of(_FIRST_CLIP, boxes))
+        clips = np.arange(self.num_repeats * self._num_clips).reshape(self.num_repeats, 1, self._num_clips)
+        of_each = np.broadcast_to(clips, (self.num_repeats, self.transform.num_crops, self._num_clips)).reshape(-1)
+        all_boxes = np.concatenate([boxes for _, boxes in repeats]).repeat(self._num_clips, axis=0)
         all_frames = np.concatenate([frames.reshape(-1) for frames, _ in repeats])
-        return Request(all_frames + first, views.reshape(-1, 6))
+        return Request(all_frames + first, views_of(of_each, all_boxes))
 
     def _known(self, info: _core.SampleInfo) -> _core.SampleInfo:
         """`info`, corrected where the dataset itself knows better."""
@@ -423,11 +421,18 @@ def _sampler(name_or_function: str | Sampler) -> tuple[Sampler, bool]:
     return sampling.SAMPLERS[name_or_function], True
 
 
-def _strides(axes: str, sizes: dict[str, int]) -> tuple[int, int, int, int, int, int]:
-    """(sample, view, frame, channel, row, column) strides in elements of contiguous samples with these axes."""
+def _strides(axes: str, sizes: Sequence[int]) -> _core.Strides:
+    """Of contiguous samples with these axes."""
     stride = 1
     strides = {"V": 0}
-    for axis in reversed(axes):
+    for axis, size in zip(reversed(axes), reversed(sizes), strict=True):
         strides[axis] = stride
-        stride *= sizes[axis]
-    return stride, strides["V"], strides["T"], strides["C"], strides["H"], strides["W"]
+        stride *= size
+    return _core.Strides(
+        sample=stride,
+        view=strides["V"],
+        frame=strides["T"],
+        channel=strides["C"],
+        row=strides["H"],
+        column=strides["W"],
+    )

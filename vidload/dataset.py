@@ -173,8 +173,9 @@ class FrameFolderDataset(ClipDataset):
         )
 
     def _known(self, info: _core.SampleInfo) -> _core.SampleInfo:
-        num_frames, _, height, width, _ = info
-        return num_frames, self.average_fps, height, width, None
+        return _core.SampleInfo(
+            num_frames=info.num_frames, average_fps=self.average_fps, height=info.height, width=info.width
+        )
 
 
 def _folder_row(i: int, item: Any) -> tuple[Any, int, Any]:

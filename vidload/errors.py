@@ -98,18 +98,18 @@ class IndexMismatchError(VideoError):
     kind = "index_mismatch"
 
 
-# In the order of VideoErrorKind in csrc/base/error.h.
-_KINDS: tuple[type[VideoError], ...] = (
-    VideoNotFoundError,
-    UnreadableVideoError,
-    UnsupportedVideoError,
-    DamagedVideoError,
-    FrameIndexError,
-    LoadCancelled,
-    IndexMismatchError,
-    VideoLimitError,
-)
+# By the names that csrc/base/error.cpp gives them.
+_KINDS: dict[str, type[VideoError]] = {
+    "not_found": VideoNotFoundError,
+    "unreadable": UnreadableVideoError,
+    "unsupported": UnsupportedVideoError,
+    "damaged": DamagedVideoError,
+    "frame_index": FrameIndexError,
+    "cancelled": LoadCancelled,
+    "index_mismatch": IndexMismatchError,
+    "limit": VideoLimitError,
+}
 
 
-def _from_core(kind: int, path: str, frame: int, reason: str, av_error: int) -> Any:
+def _from_core(kind: str, path: str, frame: int, reason: str, av_error: int) -> Any:
     return _KINDS[kind](path, None if frame < 0 else frame, reason, av_error or None)

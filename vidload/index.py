@@ -216,17 +216,17 @@ def _row(name: str | bytes, info: _core.SampleInfo | None, error: Exception | No
     if error is not None or info is None:
         reason = getattr(error, "reason", str(error))
         return {"path": name, "size": -1, "mtime_ns": -1, "reason": reason, "packets": b""}
-    num_frames, average_fps, height, width, index = info
+    index = info.index
     assert index is not None  # only folders of frames have none
     size, mtime_ns = index.stamp  # of the state of the file that was read, whatever became of it since
     return {
         "path": name,
         "size": size,
         "mtime_ns": mtime_ns,
-        "num_frames": num_frames,
-        "width": width,
-        "height": height,
-        "average_fps": average_fps,
+        "num_frames": info.num_frames,
+        "width": info.width,
+        "height": info.height,
+        "average_fps": info.average_fps,
         "duration_seconds": index.duration_seconds,
         "codec": index.codec,
         "reason": None,

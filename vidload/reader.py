@@ -24,10 +24,17 @@ from vidload.renamed import Renamed
 from vidload.system import cuda
 from vidload.system.cuda import cuda_device
 
-# H.273 numbers, as FFmpeg's AVCOL_* constants have them.
-_COLOR_MATRICES = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
-_COLOR_RANGES = {1: "limited", 2: "full"}
-_UNTRUSTED = 16  # packet_flags, csrc/index/packet_index.h
+COLOR_MATRICES = {
+    _core.COLOR_SPACE_RGB: "rgb",
+    _core.COLOR_SPACE_BT709: "bt709",
+    _core.COLOR_SPACE_FCC: "fcc",
+    _core.COLOR_SPACE_BT470BG: "bt601",
+    _core.COLOR_SPACE_SMPTE170M: "bt601",
+    _core.COLOR_SPACE_SMPTE240M: "smpte240m",
+    _core.COLOR_SPACE_BT2020_NCL: "bt2020",
+    _core.COLOR_SPACE_BT2020_CL: "bt2020",
+}
+_COLOR_RANGES = {_core.COLOR_RANGE_LIMITED: "limited", _core.COLOR_RANGE_FULL: "full"}
 
 
 class StreamSummary(NamedTuple):
@@ -50,7 +57,10 @@ def streams(path: str | os.PathLike[str]) -> list[StreamSummary]:
         VideoError: the file is missing, is not a video, or has no video stream.
         OSError: the file cannot be read.
     """
-    return [StreamSummary(*row) for row in _core.streams(os.fspath(path))]
+    return [
+        StreamSummary(stream.number, stream.kind, stream.codec, stream.width, stream.height, stream.is_chosen)
+        for stream in _core.streams(os.fspath(path))
+    ]
 
 
 @dataclass(frozen=True)
@@ -227,7 +237,7 @@ class VideoReader:
     @property
     def color_matrix(self) -> str | None:
         """ "bt601", "bt709", "bt2020", …; None where the stream states none (read as bt601)."""
-        return _COLOR_MATRICES.get(self._index.color_space)
+        return COLOR_MATRICES.get(self._index.color_space)
 
     @property
     def color_range(self) -> str | None:
@@ -258,14 +268,15 @@ class VideoReader:
     @property
     def keyframe_indices(self) -> npt.NDArray[np.int64]:
         """Which frames can be decoded alone, rising: int64 [num_keyframes]."""
-        is_keyframe = (self._index.packet_flags & 1)[self._index.frame_packet] != 0
+        is_keyframe = (self._index.packet_flags & _core.PACKET_KEYFRAME)[self._index.frame_packet] != 0
         return np.flatnonzero(is_keyframe)
 
     @property
     def is_trusted(self) -> npt.NDArray[np.bool_]:
         """Which frames have everything they were predicted from in the file: bool [num_frames]. Those before the first keyframe of a cut
         recording do not, and raise DamagedVideoError unless `allow_damaged`. Damage within the file is only found by decoding."""
-        is_trusted: npt.NDArray[np.bool_] = (self._index.packet_flags & _UNTRUSTED)[self._index.frame_packet] == 0
+        untrusted = self._index.packet_flags & _core.PACKET_UNTRUSTED
+        is_trusted: npt.NDArray[np.bool_] = untrusted[self._index.frame_packet] == 0
         return is_trusted
 
     # --- frames
@@ -354,8 +365,8 @@ class VideoReader:
 
     def plan(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> ReadPlan:
         """What `get_frames_at(indices)` would read and decode. Raises FrameIndexError."""
-        spans, *counts = self._open().plan(self._indices(indices))
-        return ReadPlan(tuple(spans), *counts)
+        plan = self._open().plan(self._indices(indices))
+        return ReadPlan(tuple(plan.spans), plan.num_decoded, plan.num_dropped, plan.num_skipped, plan.bytes_read)
 
     # --- names of earlier versions
 

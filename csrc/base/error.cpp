@@ -12,6 +12,20 @@ static std::string message(const std::string& path, int64_t frame, const std::st
   return text + reason;
 }
 
+const char* error_kind_name(VideoErrorKind kind) {
+  switch (kind) {
+    case VideoErrorKind::not_found: return "not_found";
+    case VideoErrorKind::unreadable: return "unreadable";
+    case VideoErrorKind::unsupported: return "unsupported";
+    case VideoErrorKind::damaged: return "damaged";
+    case VideoErrorKind::frame_index: return "frame_index";
+    case VideoErrorKind::cancelled: return "cancelled";
+    case VideoErrorKind::index_mismatch: return "index_mismatch";
+    case VideoErrorKind::limit: return "limit";
+  }
+  return "unknown";
+}
+
 VideoError::VideoError(VideoErrorKind kind, std::string path, int64_t frame, std::string reason, int av_error)
     : Error(message(path, frame, reason)),
       kind_(kind),

@@ -1,5 +1,5 @@
 // error: the exceptions of the core; the bindings turn each into its Python class. The words are those of the place that throws;
-// source/av_handles puts FFmpeg's negative codes into words (av_error_text).
+// av_error_text (source/av_handles.h) has FFmpeg's for its negative codes.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Which Python class a VideoError becomes.
+// Which Python class a VideoError becomes, by error_kind_name.
 enum class VideoErrorKind {
   not_found,
   unreadable,
@@ -25,6 +25,9 @@ enum class VideoErrorKind {
   index_mismatch,  // the decoder gives other frames than the packets' headers and times promised; listing them by a decode helps
   limit,           // it asks for more than VideoLimits allow
 };
+
+// "not_found" and so on.
+const char* error_kind_name(VideoErrorKind kind);
 
 // Something about one video file. `frame` is the frame index concerned, -1 when it is the file as a whole.
 class VideoError : public Error {
@@ -45,8 +48,9 @@ class VideoError : public Error {
   int av_error_;
 };
 
-// The machine failed, not the video: EIO, ESTALE, EMFILE, no thread, no memory left for FFmpeg: OSError in Python, with errno and the
-// file. It is never taken for a bad file, whatever a loader does with those.
+// The machine failed to read a file, whatever is in it: EIO, ESTALE, EMFILE, ...: OSError in Python, with errno and the file. (No memory is
+// std::bad_alloc, MemoryError; no thread and a failure of CUDA are a std::runtime_error, RuntimeError.) It is never taken for a bad file,
+// whatever a loader does with those.
 class MachineError : public std::runtime_error {
  public:
   MachineError(int error_number, std::string path, const std::string& action);

@@ -4,7 +4,7 @@
 #include <array>
 #include <cstdint>
 
-#include "cuda/fallback.h"
+#include "decode/fallback.h"
 
 namespace vidload {
 
@@ -17,8 +17,8 @@ struct LoadStats {
   int64_t num_packets_decoded = 0, num_packets_dropped = 0, num_packets_skipped = 0;
   int64_t num_decoders_opened = 0;  // of libavcodec: one for each thread and kind of stream, if these are few
   int64_t bytes_read = 0;
-  // Where clips go to a GPU.
-  int64_t num_nvdec_samples = 0, num_nvdec_creations = 0;
+  // By hardware decoders.
+  int64_t num_hardware_samples = 0, num_hardware_creations = 0;
   std::array<int64_t, kNumFallbacks> num_fallbacks = {};
   double index_seconds = 0, read_seconds = 0, decode_seconds = 0, transform_seconds = 0;
 
@@ -29,7 +29,7 @@ struct LoadStats {
     num_packets_dropped += other.num_packets_dropped, num_packets_skipped += other.num_packets_skipped;
     num_decoders_opened += other.num_decoders_opened;
     bytes_read += other.bytes_read, index_seconds += other.index_seconds, read_seconds += other.read_seconds;
-    num_nvdec_samples += other.num_nvdec_samples, num_nvdec_creations += other.num_nvdec_creations;
+    num_hardware_samples += other.num_hardware_samples, num_hardware_creations += other.num_hardware_creations;
     for (size_t i = 0; i < num_fallbacks.size(); ++i) num_fallbacks[i] += other.num_fallbacks[i];
     decode_seconds += other.decode_seconds, transform_seconds += other.transform_seconds;
   }

@@ -3,9 +3,7 @@
 #include "base/error.h"
 #include "batch/file_attempt.h"
 #include "batch/index_cache.h"
-#include "cuda/nvdec_decoder.h"
 #include "decode/open_video.h"
-#include "decode/picture_of_frame.h"
 #include "transform/transform.h"
 
 namespace vidload {
@@ -18,15 +16,31 @@ void check_is_of_source(const PacketIndex& index, const ByteSource& source) {
                    "the file changed while it was opened; open it again when it is complete");
 }
 
+TransformSpec rgb_spec(int height, int width) {
+  TransformSpec spec = {};
+  spec.height = height;
+  spec.width = width;
+  spec.dtype = DType::uint8;
+  spec.antialias = true;
+  return spec;
+}
+
+// Picture `place` of an array [N, height, width, 3].
+OutputView rgb_view(const TransformSpec& spec, size_t place, uint8_t* out) {
+  return {out + ptrdiff_t(place) * 3 * spec.height * spec.width, 1, ptrdiff_t{3} * spec.width, 3};
+}
+
+CropBox whole(const PictureView& picture) { return {0, 0, double(picture.height), double(picture.width), false}; }
+
 }  // namespace
 
 VideoReader::VideoReader(std::unique_ptr<ByteSource> source, int stream, bool allow_damaged, const Cancel* cancel)
-    : source_(std::move(source)), stream_(stream), allow_damaged_(allow_damaged), cancel_(cancel) {
+    : source_(std::move(source)), stream_(stream), cancel_(cancel), decoders_(open_software(allow_damaged), {1}) {
   attempt_file(source_->name(), [&] { index_ = std::make_shared<PacketIndex>(index_video(*source_, stream, false, cancel)); });
 }
 
 VideoReader::VideoReader(const std::string& path, int stream, bool allow_damaged, const Cancel* cancel)
-    : source_(open_file(path)), path_(path), stream_(stream), allow_damaged_(allow_damaged), cancel_(cancel) {
+    : source_(open_file(path)), path_(path), stream_(stream), cancel_(cancel), decoders_(open_software(allow_damaged), {1}) {
   IndexOrigin origin;
   index_ = IndexCache::instance().get(path, stream, {}, cancel, &origin);
   check_is_of_source(*index_, *source_);
@@ -59,112 +73,83 @@ DecodePlan VideoReader::plan(const PacketIndex& index, const std::vector<int64_t
   return decode_plan(index, frames.data(), int64_t(frames.size()));
 }
 
-void VideoReader::read_pictures(const std::vector<int64_t>& frames,
-                                const std::function<void(int64_t frame, const AVFrame& picture)>& each) {
-  std::lock_guard<std::mutex> lock(mutex_);
+// Once more where what comes out contradicts the index: a decode of the whole file has given a better one.
+void VideoReader::decode(const std::vector<int64_t>& frames, const DecodePolicy& policy, WriteOrder* order, const PlacedSink& sink) {
+  const auto attempt = [&] {
+    attempt_file(source_->name(), [&] {
+      const std::shared_ptr<const PacketIndex> index = this->index();
+      const DecodePlan plan = this->plan(*index, frames);
+      if (!reader_ || open_index_ != index) reader_ = std::make_unique<PacketReader>(*source_, *index, cancel_);
+      open_index_ = index;
+      LoadStats stats;
+      try {
+        decode_plan_by_choice(policy, decoders_, *index, plan, *reader_, order, sink, cancel_, stats);
+        source_->check_unchanged();
+      } catch (...) {
+        reader_.reset();  // what it holds may be of a file that is no more
+        throw;
+      }
+    });
+  };
   try {
-    attempt_file(source_->name(), [&] { read_pictures_of(index(), frames, each); });
+    attempt();
   } catch (const VideoError& error) {
     if (error.kind() != VideoErrorKind::index_mismatch) throw;
     decoded_index();
-    attempt_file(source_->name(), [&] { read_pictures_of(index(), frames, each); });
+    attempt();
   }
 }
 
-void VideoReader::read_pictures_of(const std::shared_ptr<const PacketIndex>& index, const std::vector<int64_t>& frames,
-                                   const std::function<void(int64_t frame, const AVFrame& picture)>& each) {
-  const DecodePlan plan = this->plan(*index, frames);
-  if (open_index_ != index) decoder_.reset(), reader_.reset();
-  open_index_ = index;
-  DecodeTimes times;
-  const FrameSink sink = [&](const WantedFrame& wanted, const AVFrame& picture) { each(wanted.frame, picture); };
-  try {
-    if (!decoder_) decoder_ = std::make_unique<Decoder>(index->stream, source_->name(), allow_damaged_);
-    if (!reader_) reader_ = std::make_unique<PacketReader>(*source_, *index, cancel_);
-    for (const Span& span : plan.spans) decoder_->run(span, *reader_, sink, times, cancel_);
-    source_->check_unchanged();
-  } catch (...) {
-    decoder_.reset();  // after an error nobody knows what state they are in
-    reader_.reset();
-    throw;
-  }
+void VideoReader::read_pictures(const std::vector<int64_t>& frames,
+                                const std::function<void(int64_t frame, const AVFrame& picture)>& each) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  decode(frames, {}, nullptr,
+         [&](const WantedFrame& wanted, const DecodedPicture& picture, DeviceTransform*) { each(wanted.frame, picture.frame()); });
 }
 
 void VideoReader::read_rgb(const std::vector<int64_t>& frames, int height, int width, uint8_t* out) {
-  const StreamInfo stream = index()->stream;
-  const ptrdiff_t frame_size = ptrdiff_t{3} * height * width;
-  TransformSpec spec = {};
-  spec.height = height;
-  spec.width = width;
-  spec.dtype = DType::uint8;
-  spec.antialias = true;
+  const TransformSpec spec = rgb_spec(height, width);
   Resampler resampler(spec);
-  read_pictures(frames, [&](int64_t frame, const AVFrame& decoded) {
-    const PictureView picture = picture_of_frame(converter_.converted(decoded, source_->name()), stream, source_->name());
-    resampler.set(picture, {0, 0, double(picture.height), double(picture.width), false});
+  std::lock_guard<std::mutex> lock(mutex_);
+  decode(frames, {}, nullptr, [&](const WantedFrame& wanted, const DecodedPicture& decoded, DeviceTransform*) {
+    const PictureView picture = decoded.view();
+    resampler.set(picture, whole(picture));
     for (size_t i = 0; i < frames.size(); ++i) {
-      if (frames[i] == frame) resampler.run(picture, {out + ptrdiff_t(i) * frame_size, 1, ptrdiff_t{3} * width, 3});
+      if (frames[i] == wanted.frame) resampler.run(picture, rgb_view(spec, i, out));
     }
   });
 }
 
-void VideoReader::read_rgb(const std::vector<int64_t>& frames, int height, int width, const CudaTarget& target, uint8_t* out,
-                           CUstream consumer) {
-  const std::shared_ptr<const PacketIndex> index = this->index();
-  const StreamInfo& stream = index->stream;
-  const DecodePlan plan = this->plan(*index, frames);
-  const CudaDevice& device = CudaDevice::get(target.device);
-  std::lock_guard<std::mutex> lock(device_mutex_);
+void VideoReader::read_rgb(const std::vector<int64_t>& frames, int height, int width, const CudaDevice& device, const DecodePolicy& policy,
+                           uint8_t* out, CUstream consumer) {
+  const TransformSpec spec = rgb_spec(height, width);
+  std::lock_guard<std::mutex> lock(mutex_);
   const CurrentContext current(device);
-  TransformSpec spec = {};
-  spec.height = height;
-  spec.width = width;
-  spec.dtype = DType::uint8;
-  spec.antialias = true;
-  const ptrdiff_t frame_size = ptrdiff_t{3} * spec.height * spec.width;
   WriteOrder order(device, consumer);
-  const auto write = [&](int64_t frame, const PictureView& picture, PictureMemory memory, DeviceTransform& transform) {
-    std::vector<DevicePlacement> placements;
-    const CropBox box{0, 0, double(picture.height), double(picture.width), false};
-    for (size_t i = 0; i < frames.size(); ++i) {
-      if (frames[i] == frame) placements.push_back({0, box, {out + ptrdiff_t(i) * frame_size, 1, ptrdiff_t{3} * spec.width, 3}});
-    }
-    transform.run(spec, picture, memory, placements);
-  };
-  const bool is_small = int64_t{stream.coded_width} * stream.coded_height < kSmallPicture;
-  bool is_done = false;
-  if (target.decoding == CudaDecoding::nvdec || (target.decoding == CudaDecoding::automatic && !is_small)) {
-    try {
-      PacketReader reader(*source_, *index, cancel_);
-      DecodeTimes times;
-      int64_t num_creations = 0;
-      const NvdecSink sink = [&](const WantedFrame& wanted, const PictureView& picture, DeviceTransform& transform) {
-        write(wanted.frame, picture, PictureMemory::device, transform);
-      };
-      decode_by_nvdec(device, *index, plan, reader, order, sink, times, cancel_, &num_creations);
-      is_done = true;
-    } catch (const NvdecRefusal& refusal) {
-      if (target.is_strict) {
-        throw VideoError(VideoErrorKind::unsupported, source_->name(), -1,
-                         std::string("NVDEC cannot decode it (") + fallback_name(refusal.reason()) + ": " + refusal.what() + ")");
-      }
-    }
-  }
-  if (!is_done) {
-    if (transform_ && transform_->device().ordinal() != target.device) transform_.reset();
+  bool is_transform_used = false;
+  const auto own_transform = [&]() -> DeviceTransform& {
+    if (is_transform_used) return *transform_;
+    if (transform_ && transform_->device().ordinal() != device.ordinal()) transform_.reset();
     if (!transform_) transform_ = make_device_transform(device);
     order.before_writes(transform_->stream());
-    try {
-      read_pictures(frames, [&](int64_t frame, const AVFrame& decoded) {
-        write(frame, picture_of_frame(converter_.converted(decoded, source_->name()), stream, source_->name()), PictureMemory::host,
-              *transform_);
-      });
-    } catch (...) {
-      transform_.reset();  // waits for what is queued: the memory it writes to may go
-      throw;
-    }
-    order.after_writes(transform_->stream());
+    is_transform_used = true;
+    return *transform_;
+  };
+  try {
+    decode(frames, policy, &order, [&](const WantedFrame& wanted, const DecodedPicture& decoded, DeviceTransform* decoders) {
+      const PictureView picture = decoded.view();
+      std::vector<DevicePlacement> placements;
+      for (size_t i = 0; i < frames.size(); ++i) {
+        if (frames[i] == wanted.frame) placements.push_back({0, whole(picture), rgb_view(spec, i, out)});
+      }
+      DeviceTransform& transform = decoders ? *decoders : own_transform();
+      transform.run(spec, picture, decoders ? PictureMemory::device : PictureMemory::host, placements);
+    });
+  } catch (...) {
+    transform_.reset();  // waits for what is queued: the memory it writes to may go
+    throw;
   }
+  if (is_transform_used) order.after_writes(transform_->stream());
   order.finish(consumer);
 }
 

@@ -4,19 +4,19 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <vector>
 
-#include "batch/cuda_target.h"
-#include "cuda/device_transform.h"
-#include "decode/decoder.h"
-#include "decode/pixel_convert.h"
+#include "batch/choose_decoder.h"
+#include "batch/worker.h"
+#include "device/device_transform.h"
 #include "index/packet_index.h"
-#include "transform/picture.h"
 
 namespace vidload {
 
 class VideoReader {
  public:
-  // Throws as index_video. `stream` as there; `allow_damaged` as Decoder's. `cancel` must outlive the reader.
+  // Throws as index_video. `stream` as there; `allow_damaged` as SoftwareDecoder's. `cancel` must outlive the reader.
   VideoReader(std::unique_ptr<ByteSource> source, int stream, bool allow_damaged, const Cancel* cancel);
   VideoReader(const std::string& path, int stream, bool allow_damaged, const Cancel* cancel);
 
@@ -28,29 +28,26 @@ class VideoReader {
   // Writes uint8 RGB [len(frames), height, width, 3], upright and resized to that size, to `out`. Throws VideoError.
   void read_rgb(const std::vector<int64_t>& frames, int height, int width, uint8_t* out);
   // The same into memory of a GPU, queued after what is queued on `consumer` and before what will be. Throws CudaError too.
-  void read_rgb(const std::vector<int64_t>& frames, int height, int width, const CudaTarget& target, uint8_t* out, CUstream consumer);
+  void read_rgb(const std::vector<int64_t>& frames, int height, int width, const CudaDevice& device, const DecodePolicy& policy,
+                uint8_t* out, CUstream consumer);
   // Calls `each` once for each distinct frame, in decode-span order, with the picture as decoded (not turned upright).
   void read_pictures(const std::vector<int64_t>& frames, const std::function<void(int64_t frame, const AVFrame& picture)>& each);
 
  private:
   DecodePlan plan(const PacketIndex& index, const std::vector<int64_t>& frames) const;
-  void read_pictures_of(const std::shared_ptr<const PacketIndex>& index, const std::vector<int64_t>& frames,
-                        const std::function<void(int64_t frame, const AVFrame& picture)>& each);
+  void decode(const std::vector<int64_t>& frames, const DecodePolicy& policy, WriteOrder* order, const PlacedSink& sink);
   std::shared_ptr<const PacketIndex> decoded_index();
 
   std::unique_ptr<ByteSource> source_;
   const std::string path_;  // empty for memory
   const int stream_;
-  const bool allow_damaged_;
   const Cancel* const cancel_;
   mutable std::mutex index_mutex_;
   std::shared_ptr<const PacketIndex> index_;
-  std::mutex mutex_;
-  std::shared_ptr<const PacketIndex> open_index_;  // that decoder_ and reader_ were opened for
-  std::unique_ptr<Decoder> decoder_;
-  std::unique_ptr<PacketReader> reader_;
-  PixelConverter converter_;
-  std::mutex device_mutex_;
+  std::mutex mutex_;  // of a call
+  DecoderPool decoders_;
+  std::shared_ptr<const PacketIndex> open_index_;  // that reader_ is of
+  std::unique_ptr<PacketReader> reader_;           // kept: a demuxer goes on from where it is
   UniqueDeviceTransform transform_;
 };
 

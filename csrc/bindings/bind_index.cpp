@@ -17,9 +17,46 @@ py::array_t<T> copied(const std::vector<T>& values) {
   return py::array_t<T>(py::ssize_t(values.size()), values.data());
 }
 
+// csrc/index/packet_index.h says what each means.
+void bind_packet_flags(py::module_& module) {
+  module.attr("PACKET_KEYFRAME") = int(kKeyframe);
+  module.attr("PACKET_DROPPABLE") = int(kDroppable);
+  module.attr("PACKET_HIDDEN") = int(kHidden);
+  module.attr("PACKET_DISCARD") = int(kDiscard);
+  module.attr("PACKET_UNTRUSTED") = int(kUntrusted);
+  module.attr("PACKET_CONTAINER_KEY") = int(kContainerKey);
+  module.attr("PACKET_DAMAGED") = int(kDamaged);
+}
+
+// H.273 numbers, and FFmpeg's for ranges, by the names of the transform's matrices.
+void bind_colors(py::module_& module) {
+  module.attr("COLOR_SPACE_RGB") = int(AVCOL_SPC_RGB);
+  module.attr("COLOR_SPACE_BT709") = int(AVCOL_SPC_BT709);
+  module.attr("COLOR_SPACE_UNSTATED") = int(AVCOL_SPC_UNSPECIFIED);
+  module.attr("COLOR_SPACE_FCC") = int(AVCOL_SPC_FCC);
+  module.attr("COLOR_SPACE_BT470BG") = int(AVCOL_SPC_BT470BG);
+  module.attr("COLOR_SPACE_SMPTE170M") = int(AVCOL_SPC_SMPTE170M);
+  module.attr("COLOR_SPACE_SMPTE240M") = int(AVCOL_SPC_SMPTE240M);
+  module.attr("COLOR_SPACE_BT2020_NCL") = int(AVCOL_SPC_BT2020_NCL);
+  module.attr("COLOR_SPACE_BT2020_CL") = int(AVCOL_SPC_BT2020_CL);
+  module.attr("COLOR_TRANSFER_BT2020_10") = int(AVCOL_TRC_BT2020_10);
+  module.attr("COLOR_RANGE_UNSTATED") = int(AVCOL_RANGE_UNSPECIFIED);
+  module.attr("COLOR_RANGE_LIMITED") = int(AVCOL_RANGE_MPEG);
+  module.attr("COLOR_RANGE_FULL") = int(AVCOL_RANGE_JPEG);
+}
+
 }  // namespace
 
 void bind_index(py::module_& module) {
+  bind_packet_flags(module);
+  bind_colors(module);
+  py::class_<StreamSummary>(module, "StreamSummary", "One stream of a container, as the container states it.")
+      .def_readonly("number", &StreamSummary::number)
+      .def_readonly("kind", &StreamSummary::kind)
+      .def_readonly("codec", &StreamSummary::codec)
+      .def_readonly("width", &StreamSummary::width)
+      .def_readonly("height", &StreamSummary::height)
+      .def_readonly("is_chosen", &StreamSummary::is_chosen);
   py::class_<PacketIndex, std::shared_ptr<PacketIndex>>(module, "PacketIndex", "What is known of a video; see csrc/index/packet_index.h.")
       .def_property_readonly("num_frames", &PacketIndex::num_frames)
       .def_property_readonly("num_packets", &PacketIndex::num_packets)
@@ -61,7 +98,7 @@ void bind_index(py::module_& module) {
           "int64, in decode order: where the payload is in the file, if is_byte_addressable")
       .def_property_readonly(
           "packet_flags", [](const PacketIndex& index) { return copied(index.flags); },
-          "uint8, in decode order: 1 keyframe, 2 droppable, 4 hidden, 8 discarded, 16 untrusted")
+          "uint8, in decode order: sums of PACKET_KEYFRAME, PACKET_DROPPABLE, ...")
       .def("to_bytes",
            [](const PacketIndex& index) {
              const std::vector<uint8_t> bytes = index.to_bytes();
@@ -86,19 +123,11 @@ void bind_index(py::module_& module) {
   module.def(
       "streams",
       [](const FilePath& path) {
-        std::vector<StreamSummary> streams;
-        {
-          const GilRelease release;
-          const std::unique_ptr<ByteSource> source = open_file(path);
-          streams = Container(*source, -1, &python_signals()).streams();
-        }
-        py::list result;
-        for (const StreamSummary& stream : streams) {
-          result.append(py::make_tuple(stream.number, stream.kind, stream.codec, stream.width, stream.height, stream.is_chosen));
-        }
-        return result;
+        const GilRelease release;
+        const std::unique_ptr<ByteSource> source = open_file(path);
+        return Container(*source, -1, &python_signals()).streams();
       },
-      py::arg("path"), "(number, kind, codec, width, height, is the one that is read by default) of each stream of a file.");
+      py::arg("path"), "All streams of a file.");
   module.def(
       "file_stamp",
       [](const FilePath& path) {

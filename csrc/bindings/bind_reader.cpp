@@ -106,6 +106,20 @@ class PythonFile final : public ByteSource {
 }  // namespace
 
 void bind_reader(py::module_& module) {
+  py::class_<DecodePlan>(module, "DecodePlan", "What reading some frames takes, in packets.")
+      .def_property_readonly(
+          "spans",
+          [](const DecodePlan& plan) {
+            std::vector<std::pair<int32_t, int32_t>> spans;
+            for (const Span& span : plan.spans) spans.emplace_back(span.packets.front(), span.packets.back() + 1);
+            return spans;
+          },
+          "(first packet, last packet + 1) of each")
+      .def_readonly("num_decoded", &DecodePlan::num_decoded)
+      .def_readonly("num_dropped", &DecodePlan::num_dropped)
+      .def_readonly("num_skipped", &DecodePlan::num_skipped)
+      .def_readonly("bytes_read", &DecodePlan::bytes_read);
+
   py::class_<VideoReader>(module, "VideoReader", "Frames of one file; vidload.VideoReader is the public face.")
       .def(py::init([](const FilePath& path, int stream, bool allow_damaged) {
              const GilRelease release;
@@ -140,14 +154,7 @@ void bind_reader(py::module_& module) {
           py::arg("file"), py::arg("name"), py::arg("stream") = -1, py::arg("allow_damaged") = false)
       .def_property_readonly("index", [](const VideoReader& reader) { return std::const_pointer_cast<PacketIndex>(reader.index()); })
       .def(
-          "plan",
-          [](const VideoReader& reader, const std::vector<int64_t>& frames) {
-            const DecodePlan plan = reader.plan(frames);
-            py::list spans;
-            for (const Span& span : plan.spans) spans.append(py::make_tuple(span.packets.front(), span.packets.back() + 1));
-            return py::make_tuple(spans, plan.num_decoded, plan.num_dropped, plan.num_skipped, plan.bytes_read);
-          },
-          py::arg("frames"))
+          "plan", [](const VideoReader& reader, const std::vector<int64_t>& frames) { return reader.plan(frames); }, py::arg("frames"))
       .def(
           "read_rgb",
           [](VideoReader& reader, const std::vector<int64_t>& frames, int height, int width) {
@@ -164,9 +171,11 @@ void bind_reader(py::module_& module) {
           "read_rgb_to_device",
           [](VideoReader& reader, const std::vector<int64_t>& frames, int height, int width, int device, const std::string& decoder,
              bool strict, uintptr_t out, uintptr_t consumer) {
-            const CudaTarget target{device, cuda_decoding(decoder), strict};
+            const Decoding decoding = decoding_of(decoder);
             const GilRelease release;
-            reader.read_rgb(frames, height, width, target, reinterpret_cast<uint8_t*>(out), reinterpret_cast<CUstream>(consumer));
+            const CudaDevice& gpu = CudaDevice::get(device);
+            const DecodePolicy policy{decoding, strict, hardware_decoders(&gpu)};
+            reader.read_rgb(frames, height, width, gpu, policy, reinterpret_cast<uint8_t*>(out), reinterpret_cast<CUstream>(consumer));
           },
           py::arg("frames"), py::arg("height"), py::arg("width"), py::arg("device"), py::arg("decoder"), py::arg("strict"), py::arg("out"),
           py::arg("consumer"), "The same to the address `out` of a GPU, in order with the stream `consumer`.")

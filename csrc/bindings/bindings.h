@@ -9,16 +9,15 @@
 
 #include "base/cancel.h"
 #include "base/error.h"
-#include "batch/cuda_target.h"
+#include "batch/choose_decoder.h"
 
 namespace vidload {
 
 void bind_index(pybind11::module_& module);
 void bind_reader(pybind11::module_& module);
-void bind_transform(pybind11::module_& module);
-void bind_cuda(pybind11::module_& module);
+void bind_draw(pybind11::module_& module);
 void bind_loader(pybind11::module_& module);
-void bind_floor(pybind11::module_& module);
+void bind_cuda(pybind11::module_& module);
 void bind_memory(pybind11::module_& module);
 
 // Lets other Python threads run while it lives; to be used in place of py::gil_scoped_release.
@@ -37,7 +36,7 @@ class GilRelease {
 };
 
 // "auto", "cpu" or "nvdec". Throws Error for any other name.
-CudaDecoding cuda_decoding(const std::string& name);
+Decoding decoding_of(const std::string& name);
 
 // Set when a signal handler of Python's (Ctrl-C) raises: is_set() then throws what it raised. For work of the calling thread that runs
 // without the GIL.

@@ -23,16 +23,11 @@ namespace py = pybind11;
 
 namespace vidload {
 
-py::object file_name(const std::string& name) {
-  PyObject* text = PyUnicode_DecodeFSDefaultAndSize(name.data(), py::ssize_t(name.size()));
-  if (!text) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(text);
-}
-
 py::object python_error(const VideoError& error) {
   // A reason may name a file too, or quote a container, in any encoding.
   return py::module_::import("vidload.errors")
-      .attr("_from_core")(int(error.kind()), file_name(error.path()), error.frame(), file_name(error.reason()), error.av_error());
+      .attr("_from_core")(error_kind_name(error.kind()), file_name(error.path()), error.frame(), file_name(error.reason()),
+                          error.av_error());
 }
 
 static void raise(const py::object& exception) { PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr()); }
@@ -106,10 +101,20 @@ static void for_each_limit(VideoLimits& limits, Visit visit) {
 
 PYBIND11_MODULE(_core, module) {
   using namespace vidload;
-  // FFmpeg prints what it finds odd about a stream to stderr, from every thread; what matters becomes part of the error instead.
+  // FFmpeg prints what it finds odd about a stream to stderr, from every thread; it becomes part of the error, and goes to logging,
+  // instead.
   if (!std::getenv("VIDLOAD_FFMPEG_LOG")) keep_ffmpeg_words();
   py::register_exception_translator(&translate_errors);
   module.def("versions", &versions, "FFmpeg's versions and decoders.");
+  module.def("cpu_level", [] { return std::string(cpu_level_name(cpu_level())); }, "The vector instructions in use.");
+  module.def(
+      "supported_cpu_levels",
+      [] {
+        std::vector<std::string> names;
+        for (const CpuLevel level : supported_cpu_levels()) names.emplace_back(cpu_level_name(level));
+        return names;
+      },
+      "The levels this machine can run, lowest first.");
   module.def("video_limits", [] {
     py::dict result;
     VideoLimits limits = video_limits();
@@ -123,9 +128,8 @@ PYBIND11_MODULE(_core, module) {
   });
   bind_index(module);
   bind_reader(module);
-  bind_transform(module);
-  bind_cuda(module);
+  bind_draw(module);
   bind_loader(module);
-  bind_floor(module);
+  bind_cuda(module);
   bind_memory(module);
 }

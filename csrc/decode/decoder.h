@@ -1,5 +1,6 @@
-// decoder: a span's packets in, its wanted frames out, each marked with the packet it came from. Software decoding by libavcodec with
-// one thread: parallelism comes from clips.
+// decoder: the interface of all that decode video. A span's packets in, its wanted pictures out, each with the frame it is.
+// software_decoder implements it here, a hardware decoder in a folder of its own (nvdec/); batch/choose_decoder says which one gets a
+// video. A JPEG file (jpeg_decoder) has no stream, no packets and no state from picture to picture, so it stands apart.
 #pragma once
 
 #include <functional>
@@ -7,58 +8,53 @@
 #include "base/cancel.h"
 #include "decode/packet_reader.h"
 #include "index/packet_index.h"
+#include "picture/picture.h"
 #include "plan/decode_plan.h"
 
 namespace vidload {
 
-// Told of each wanted frame as it comes out, in presentation order within a span. `picture` is valid during the call.
-using FrameSink = std::function<void(const WantedFrame& wanted, const AVFrame& picture)>;
+class DeviceTransform;  // device/device_transform.h
+
+// A picture that came out, on loan during the sink's call.
+class DecodedPicture {
+ public:
+  // As libavcodec gave it.
+  virtual const AVFrame& frame() const = 0;
+  // As the transform reads it, upright. Throws VideoError for a pixel format or a color matrix that it does not know.
+  virtual PictureView view() const = 0;
+
+ protected:
+  ~DecodedPicture() = default;
+};
+
+// Told of each wanted frame as it comes out, in presentation order within a span.
+using PictureSink = std::function<void(const WantedFrame& wanted, const DecodedPicture& picture)>;
 
 struct DecodeTimes {
   double read_seconds = 0, decode_seconds = 0;  // the sink's time is in neither
 };
 
+// For one thread at a time.
 class Decoder {
  public:
-  // Throws VideoError (naming `path`) when this FFmpeg has no decoder for the codec. With `allow_damaged`, frames that depend on damage
-  // are handed over as the decoder conceals it.
-  Decoder(const StreamInfo& stream, const std::string& path, bool allow_damaged = false);
+  virtual ~Decoder() = default;
 
   // Whether a stream can be decoded by this decoder as it was opened.
-  bool fits(const StreamInfo& stream) const;
-  bool allows_damaged() const { return allow_damaged_; }
-  int64_t num_pixels() const { return int64_t{stream_.coded_width} * stream_.coded_height; }
+  virtual bool fits(const StreamInfo& stream) const = 0;
+  // Of one picture; a decoder holds a few.
+  virtual int64_t num_pixels() const = 0;
 
   // Decodes a span of the reader's index. Throws VideoError that names the first wanted frame that could not be decoded, or that depends on
-  // a damaged packet; of kind index_mismatch if what came out contradicts an index made from headers and times alone. Frames may have been
-  // handed over before that is known. Ends early (kind cancelled) once `cancel` is set. Throws MachineError, bad_alloc.
-  void run(const Span& span, PacketReader& reader, const FrameSink& sink, DecodeTimes& times, const Cancel* cancel);
+  // a damaged packet; of kind index_mismatch if what came out contradicts an index made from headers and times alone; of kind cancelled
+  // once `cancel` is set. A hardware decoder throws DecoderRefusal instead where software may do better. Frames may have been handed over
+  // before that is known. Throws MachineError, bad_alloc. After an exception the decoder is of no more use.
+  virtual void run(const Span& span, PacketReader& reader, const PictureSink& sink, DecodeTimes& times, const Cancel* cancel) = 0;
 
- private:
-  int receive(bool drain, const PacketIndex& index, const Span& span, const FrameSink& sink, DecodeTimes& times);
-  void note_damage(int32_t packet, int code);
-  void note_mismatch(int32_t packet, const char* what);
-  void check(const PacketIndex& index, const Span& span, const std::string& path) const;
-
-  UniqueAVCodecContext context_;
-  UniqueAVPacket packet_;
-  UniqueAVFrame frame_;
-  StreamInfo stream_;
-  bool allow_damaged_;
-  int nal_length_size_;  // -1: no NAL units
-  bool is_clean_ = true;
-
-  // Of the span being decoded.
-  int32_t damaged_packet_ = -1;
-  int damage_code_ = 0;
-  std::string mismatch_;
-  int64_t last_pts_ = INT64_MIN;    // of the frames that came out, in the index's order
-  std::vector<bool> is_delivered_;  // per packet of the span
+  // Null where pictures lie in the host's memory. Else they lie in a device's, and the sink must have queued all its work on them on the
+  // stream of this transform when it returns.
+  virtual DeviceTransform* device_transform() { return nullptr; }
+  // How often hardware was set up for decoding since the last call.
+  virtual int take_num_creations() { return 0; }
 };
-
-// Hands every frame that a decode of the whole stream gives to `each`, in output order, with the packet it came from, decoding as anyone
-// would who knows nothing of the file. Damaged packets are passed over. Throws as Decoder::run.
-void decode_all(const PacketIndex& index, const ByteSource& source, const Cancel* cancel,
-                const std::function<void(int32_t packet, const AVFrame& picture)>& each);
 
 }  // namespace vidload

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "picture/picture.h"
 #include "source/byte_source.h"
-#include "transform/picture.h"
 
 namespace vidload {
 

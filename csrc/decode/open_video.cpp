@@ -11,27 +11,14 @@ extern "C" {
 }
 
 #include "base/error.h"
-#include "decode/decoder.h"
-#include "decode/pixel_convert.h"
+#include "decode/software_decoder.h"
 #include "index/frame_order.h"
+#include "picture/pixel_convert.h"
 
 namespace vidload {
 namespace {
 
 constexpr int64_t kNoPlace = std::numeric_limits<int64_t>::max();
-
-void take_facts(const AVFrame& picture, StreamInfo& stream) {
-  stream.coded_width = picture.width;
-  stream.coded_height = picture.height;
-  if (const char* name = av_get_pix_fmt_name(AVPixelFormat(picture.format))) stream.pixel_format = name;
-  stream.color_primaries = picture.color_primaries;
-  stream.color_transfer = picture.color_trc;
-  stream.color_space = picture.colorspace;
-  stream.color_range = picture.color_range;
-  stream.chroma_location = picture.chroma_location;
-  const AVRational aspect = picture.sample_aspect_ratio;
-  if (stream.sample_aspect_ratio.num == 0 && aspect.num > 0 && aspect.den > 0) stream.sample_aspect_ratio = {aspect.num, aspect.den};
-}
 
 // FNV-1a over 8 bytes at a time of what is shown of a picture; never 0.
 uint64_t checksum(const AVFrame& picture) {
@@ -84,7 +71,7 @@ DecodedFrames decode_and_note(PacketIndex& index, const ByteSource& source, cons
     }
     decoded.is_intra[size_t(packet)] = picture.pict_type == AV_PICTURE_TYPE_I || picture.pict_type == AV_PICTURE_TYPE_NONE;
     if (index.flags[size_t(packet)] & kDiscard) return;
-    if (decoded.order.empty()) take_facts(picture, index.stream);
+    if (decoded.order.empty()) take_picture_facts(picture, index.stream);
     decoded.order.push_back(packet);
     decoded.checksum[size_t(packet)] = checksum(picture);
   });
@@ -106,13 +93,13 @@ bool decodes_alike(const PacketIndex& index, const ByteSource& source, const Dec
   for (int32_t packet = start; packet < end; ++packet) span.packets.push_back(packet);
   struct Different {};
   try {
-    Decoder decoder(index.stream, source.name(), true);
+    SoftwareDecoder decoder(index.stream, source.name(), true);
     PacketReader reader(source, index, cancel);
     DecodeTimes times;
     decoder.run(
         span, reader,
-        [&](const WantedFrame& wanted, const AVFrame& picture) {
-          if (checksum(picture) != decoded.checksum[size_t(wanted.packet)]) throw Different{};
+        [&](const WantedFrame& wanted, const DecodedPicture& picture) {
+          if (checksum(picture.frame()) != decoded.checksum[size_t(wanted.packet)]) throw Different{};
         },
         times, cancel);
     return true;
@@ -180,12 +167,13 @@ void list_decoded_frames(PacketScan& scan, const ByteSource& source, const Cance
 void read_first_picture(PacketIndex& index, const ByteSource& source, const Cancel* cancel) {
   const int64_t first = 0;
   const DecodePlan plan = decode_plan(index, &first, 1);
-  Decoder decoder(index.stream, source.name());
+  SoftwareDecoder decoder(index.stream, source.name());
   PacketReader reader(source, index, cancel);
   DecodeTimes times;
   try {
     decoder.run(
-        plan.spans[0], reader, [&](const WantedFrame&, const AVFrame& picture) { take_facts(picture, index.stream); }, times, cancel);
+        plan.spans[0], reader,
+        [&](const WantedFrame&, const DecodedPicture& picture) { take_picture_facts(picture.frame(), index.stream); }, times, cancel);
   } catch (const VideoError& error) {
     if (error.kind() != VideoErrorKind::damaged) throw;
     if (!index.note.empty()) index.note += "; ";

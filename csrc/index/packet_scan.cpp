@@ -8,7 +8,6 @@
 
 extern "C" {
 #include <libavutil/display.h>
-#include <libavutil/pixdesc.h>
 }
 
 #include "base/error.h"
@@ -69,26 +68,10 @@ StreamInfo stream_info(const Container& container) {
   StreamInfo info;
   info.stream_number = stream->index;
   info.container = container.format()->iformat->name;
-  info.codec = avcodec_get_name(parameters.codec_id);
-  if (const char* name = av_get_pix_fmt_name(AVPixelFormat(parameters.format))) info.pixel_format = name;
-  info.extradata.assign(parameters.extradata, parameters.extradata + parameters.extradata_size);
-  info.codec_tag = int(parameters.codec_tag);
-  info.format = parameters.format;
-  info.profile = parameters.profile;
-  info.level = parameters.level;
-  info.coded_width = parameters.width;
-  info.coded_height = parameters.height;
-  info.bits_per_coded_sample = parameters.bits_per_coded_sample;
-  info.color_primaries = parameters.color_primaries;
-  info.color_transfer = parameters.color_trc;
-  info.color_space = parameters.color_space;
-  info.color_range = parameters.color_range;
-  info.chroma_location = parameters.chroma_location;
-  info.field_order = parameters.field_order;
+  take_parameters(parameters, info);
   // As av_guess_sample_aspect_ratio chooses: the container's word, else the codec's.
   const AVRational aspect = stream->sample_aspect_ratio.num > 0 ? stream->sample_aspect_ratio : parameters.sample_aspect_ratio;
   if (aspect.num > 0 && aspect.den > 0) info.sample_aspect_ratio = {aspect.num, aspect.den};
-  info.reorder_depth = parameters.video_delay;
   info.time_base = {stream->time_base.num, stream->time_base.den};
   read_orientation(stream, info);
   return info;

@@ -1,4 +1,4 @@
-// av_handles: owning aliases for FFmpeg's structs; each deleter is named here and nowhere else.
+// av_handles: owning aliases for FFmpeg's structs. What one class alone opens (a format context, a scaler), that class closes itself.
 #pragma once
 
 extern "C" {

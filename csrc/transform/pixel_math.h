@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "transform/transform_spec.h"
 #include "transform/yuv_matrix.h"
 
 #if defined(__CUDACC__)

@@ -6,9 +6,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "transform/picture.h"
+#include "picture/picture.h"
 #include "transform/resample_taps.h"
 #include "transform/tap_windows.h"
+#include "transform/transform_spec.h"
 #include "transform/yuv_matrix.h"
 
 namespace vidload {
@@ -40,7 +41,7 @@ struct RowKernels {
   bool uses_windows;
   void (*horizontal[2 /* bytes_per_sample - 1 */])(const RowPair& rows, int shift, const HorizontalTaps& taps);
   // Writes width pixels and nothing beside them.
-  void (*vertical[4 /* DType */][2 /* planar, channels-last */])(const VerticalPass& pass);
+  void (*vertical[kNumDTypes][2 /* planar, channels-last */])(const VerticalPass& pass);
 };
 
 void fill_row_kernels_scalar(RowKernels& kernels);

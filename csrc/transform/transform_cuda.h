@@ -1,10 +1,9 @@
 // transform_cuda: the CUDA twin as the host sees it: what the kernel reads, how a plan becomes that, and the compiled kernels as bytes.
-// Needs no CUDA header and no driver. Launching is left to the caller (cuda/device_transform), through the driver API:
+// Needs no CUDA header and no driver. Launching is left to the caller (device/device_transform), through the driver API:
 //
-//   kernel    transform_kernel_name(dtype), in the module loaded from cuda_fatbin(), or from cuda_ptx() on a driver too new or old
-//   argument  one pointer: PictureDescriptor[n] in memory the device can read
-//   block     kBlockWidth x kBlockHeight x 1
-//   grid      ceil(width / kBlockWidth) x ceil(height / kBlockHeight) x n, at most 65535 pictures; width and height of the largest output
+//   kernel    transform_kernel_name(dtype), in the module loaded from cuda_fatbin(), or from cuda_ptx() where a driver is older than the
+//   compiler argument  one pointer: PictureDescriptor[n] in memory the device can read block     kBlockWidth x kBlockHeight x 1 grid
+//   ceil(width / kBlockWidth) x ceil(height / kBlockHeight) x n, at most 65535 pictures; width and height of the largest output
 //
 // Pictures of one launch may differ in everything but the dtype. All memory named by a descriptor must outlive the launch.
 #pragma once

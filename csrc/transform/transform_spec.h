@@ -4,9 +4,14 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "transform/picture.h"
+#include "picture/picture.h"
 
 namespace vidload {
+
+// Of the output.
+enum class DType { uint8, float16, bfloat16, float32 };
+constexpr int kNumDTypes = 4;
+static_assert(int(DType::float32) == kNumDTypes - 1, "tables by DType have an entry for each");
 
 // In display luma pixels; may be fractional, larger or smaller than the output, and partly outside the picture (edges repeat).
 struct CropBox {

@@ -1,6 +1,6 @@
 // Converts packets of H.264 and HEVC to a byte stream with start codes, whatever the extradata and the lengths in the packets say.
 // Input: codec, size of the extradata, the extradata, then packets, each preceded by its size.
-#include "cuda/annex_b.h"
+#include "nvdec/annex_b.h"
 #include "fuzz/target.h"
 
 using namespace vidload;

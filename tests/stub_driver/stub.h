@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "cuda/driver.h"
+#include "device/driver.h"
 
 #define STUB_API extern "C" __attribute__((visibility("default"))) CUresult
 #define STUB_EXPORT __attribute__((visibility("default")))

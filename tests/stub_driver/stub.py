@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidload import _core
+from vidload import _core, _testing
 from vidload.system import cuda
 
 HERE = Path(__file__).parent
@@ -138,7 +138,7 @@ class Stub:
         cls.library.stub_read.argtypes = [ctypes.c_void_p, address, size, ctypes.c_void_p]
         cls.library.stub_fill.argtypes = [address, ctypes.c_int, size, ctypes.c_void_p]
         cls.library.stub_set_host_kernel.argtypes = [ctypes.c_void_p]
-        cls.library.stub_set_host_kernel(_core.host_kernel_address())
+        cls.library.stub_set_host_kernel(_testing.host_kernel_address())
 
     @classmethod
     def set_lazy(cls, on: bool = True) -> None:

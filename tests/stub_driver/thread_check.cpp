@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "batch/batch_loader.h"
+#include "base/error.h"
+#include "batch/batch.h"
+#include "batch/video_sample.h"
 #include "stub.h"
 
 extern "C" {
@@ -36,40 +38,43 @@ DecodeRequest request_of(const Batch& batch, int round, uint8_t* out) {
   request.spec.antialias = true;
   request.clip_len = kClipLength;
   request.out = out;
-  request.sample_stride = ptrdiff_t(kSample);
-  request.frame_stride = 3 * kSize * kSize, request.channel_stride = kSize * kSize, request.row_stride = kSize, request.column_stride = 1;
+  request.strides = {ptrdiff_t(kSample), 0, 3 * kSize * kSize, kSize * kSize, kSize, 1};
   for (const SampleInfo& info : batch.infos()) {
-    DecodeRequest::Sample sample;
+    DrawnSample sample;
     for (int t = 0; t < kClipLength; ++t) sample.frames.push_back((7 * round + 5 * t) % info.num_frames);
-    sample.views.push_back({0, {1.5, 2.5, double(info.height) - 4, double(info.width) - 6, round % 2 == 1}});
+    sample.views.push_back({0, 1.5, 2.5, double(info.height) - 4, double(info.width) - 6, round % 2 == 1});
     request.samples.push_back(sample);
   }
   return request;
 }
 
-std::vector<SampleSource> sources_of(const std::vector<std::string>& paths) {
-  std::vector<SampleSource> sources;
+std::vector<std::unique_ptr<const Sample>> samples_of(const std::vector<std::string>& paths) {
+  std::vector<std::unique_ptr<const Sample>> samples;
   for (int repeat = 0; repeat < 3; ++repeat) {
-    for (const std::string& path : paths) sources.push_back({path, {}, "", 1, 0});
+    for (const std::string& path : paths) samples.push_back(std::make_unique<VideoSample>(path, -1, StoredIndex{}));
   }
-  return sources;
+  return samples;
 }
 
 std::vector<uint8_t> load(const std::shared_ptr<LoaderPool>& pool, const std::vector<std::string>& paths, int round, bool on_gpu) {
-  const size_t bytes = sources_of(paths).size() * kSample;
+  const size_t bytes = samples_of(paths).size() * kSample;
   std::vector<uint8_t> pixels(bytes);
   const CUdeviceptr memory = on_gpu ? stub::allocate(bytes) : 0;
   {
-    Batch given_up(pool, sources_of(paths));
+    Batch given_up(pool, samples_of(paths));
     given_up.wait(-1);
     given_up.decode(request_of(given_up, round + 1, on_gpu ? reinterpret_cast<uint8_t*>(memory) : pixels.data()));
   }
-  Batch batch(pool, sources_of(paths)), ahead(pool, sources_of(paths));
+  Batch batch(pool, samples_of(paths)), ahead(pool, samples_of(paths));
   batch.wait(-1);
   batch.decode(request_of(batch, round, on_gpu ? reinterpret_cast<uint8_t*>(memory) : pixels.data()));
   batch.wait(-1);
   for (const auto& error : batch.errors()) {
-    if (error) std::printf("%s\n", error->what());
+    try {
+      if (error) std::rethrow_exception(error);
+    } catch (const VideoError& failure) {
+      std::printf("%s\n", failure.what());
+    }
   }
   if (on_gpu) {
     stub_read(pixels.data(), memory, bytes, nullptr);
@@ -85,9 +90,11 @@ int main(int argc, char** argv) {
   stub_set_host_kernel(reinterpret_cast<void*>(&host_kernel));
   for (const std::string& path : paths) stub_add_video(path.c_str());
   int num_wrong = 0;
-  for (const CudaDecoding decoding : {CudaDecoding::cpu, CudaDecoding::nvdec}) {
+  const CudaDevice& device = CudaDevice::get(0);
+  for (const Decoding decoding : {Decoding::software, Decoding::hardware}) {
     const auto plain = std::make_shared<LoaderPool>(4);
-    const auto gpu = std::make_shared<LoaderPool>(4, CudaTarget{0, decoding, decoding == CudaDecoding::nvdec});
+    const auto gpu =
+        std::make_shared<LoaderPool>(4, &device, DecodePolicy{decoding, decoding == Decoding::hardware, hardware_decoders(&device)});
     stub_set_lazy(1);
     stub_set_delay_us(200);
     for (int round = 0; round < kRounds; ++round) {

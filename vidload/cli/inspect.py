@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vidload import sampling
+from vidload import _core, sampling
 from vidload.cli import _shared
 from vidload.dataset import VideoDataset
 from vidload.errors import VideoError
@@ -37,7 +37,6 @@ The bar below a character shows the size of its packet.
 """
 _EXAMPLE = "example:\n  vidload inspect clip.mp4 --png gops.png"
 
-_KEYFRAME, _DROPPABLE, _HIDDEN, _DISCARD = 1, 2, 4, 8  # packet_flags
 _BARS = "▁▂▃▄▅▆▇█"
 _NUM_SAMPLES = 32  # random clips that the packet counts are averaged over
 _SECONDS_TO_MEASURE = 0.5  # for each kind of clip
@@ -119,9 +118,9 @@ def packet_kinds(reader: VideoReader) -> NDArray[np.str_]:
     place = np.full(len(flags), -1)  # of a packet's frame in presentation order; -1 = it gives none
     place[reader._index.frame_packet] = np.arange(reader.num_frames)
     is_shown_early = (place >= 0) & (place < np.maximum.accumulate(place))
-    kinds = np.where(flags & _DROPPABLE, "b", np.where(is_shown_early, "B", "P"))
-    kinds[flags & (_HIDDEN | _DISCARD) != 0] = "."
-    kinds[flags & _KEYFRAME != 0] = "I"
+    kinds = np.where(flags & _core.PACKET_DROPPABLE, "b", np.where(is_shown_early, "B", "P"))
+    kinds[flags & (_core.PACKET_HIDDEN | _core.PACKET_DISCARD) != 0] = "."
+    kinds[flags & _core.PACKET_KEYFRAME != 0] = "I"
     return kinds
 
 

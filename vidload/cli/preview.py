@@ -111,6 +111,6 @@ def frame_captions(dataset: VideoDataset, i: int) -> list[str]:
     captions = []
     for view, row in enumerate(request.views):
         crop = f" crop {view // len(frames)}" if len(request.views) > len(frames) else ""
-        flipped = " flipped" if row[5] else ""
-        captions += [f"frame {frame}{crop}{flipped}" for frame in frames[int(row[0])]]
+        flipped = " flipped" if row["flip"] else ""
+        captions += [f"frame {frame}{crop}{flipped}" for frame in frames[row["clip"]]]
     return captions

@@ -217,9 +217,9 @@ class DaliBatch:
         spec: _core.TransformSpec,
         clip_len: int,
         frames: list[npt.NDArray[np.int64] | None],
-        views: list[npt.NDArray[np.float64] | None],
+        views: list[npt.NDArray[np.void] | None],
         out: int,
-        strides: tuple[int, int, int, int, int, int],
+        strides: _core.Strides,
         memory: torch.Tensor,
     ) -> None:
         """As _core.Batch's, into `memory` of the dataset's dtype and layout; spec, clip_len and strides are the dataset's, known already."""

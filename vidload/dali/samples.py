@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from vidload import _core
+from vidload.batch import views_of
 from vidload.clip_dataset import ClipDataset, Request
 from vidload.errors import (
     FrameIndexError,
@@ -30,8 +31,9 @@ _PIXEL_FORMATS = {
     "cpu": ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p"),
     "gpu": ("yuv420p", "yuvj420p"),
 }
-_BT601 = (2, 5, 6)  # H.273 numbers; 2 is "not stated", which everybody takes for BT.601
-_HIDDEN_OR_DISCARDED, _DAMAGED = 4 | 8, 64  # packet flags of the core
+# What is not stated everybody takes for BT.601.
+_BT601 = (_core.COLOR_SPACE_UNSTATED, _core.COLOR_SPACE_BT470BG, _core.COLOR_SPACE_SMPTE170M)
+_HIDDEN_OR_DISCARDED = _core.PACKET_HIDDEN | _core.PACKET_DISCARD
 
 
 def unsupported_reason(index: _core.PacketIndex | None, device: str = "cpu") -> str | None:
@@ -52,7 +54,7 @@ def unsupported_reason(index: _core.PacketIndex | None, device: str = "cpu") -> 
         return "colors other than BT.601"
     if index.rotation != 0 or index.is_mirrored:
         return "rotation"
-    if (index.packet_flags & _DAMAGED).any():
+    if (index.packet_flags & _core.PACKET_DAMAGED).any():
         return "packets that fail their checksum"
     if not index.is_regular:
         return "frames that only a decode can list"
@@ -113,7 +115,7 @@ class Sample:
         """Starts to read the file for DALI, or to decode it here; returns the reason for the latter, else None."""
         self._request = request
         assert self.info is not None
-        num_frames, *_, index = self.info
+        num_frames, index = self.info.num_frames, self.info.index
         outside = request.frames[(request.frames < 0) | (request.frames >= num_frames)]
         if len(outside) > 0:
             self._error = FrameIndexError(
@@ -150,15 +152,15 @@ class Sample:
         """Starts decoding whole pictures to RGB, each wanted frame once."""
         assert self._request is not None and self.info is not None
         frames = np.unique(self._request.frames)
-        height, width = self.info[2], self.info[3]
+        height, width = self.info.height, self.info.width
         self._pixels = torch.empty((len(frames), height, width, 3), dtype=torch.uint8)
         self._batch.decode(
             _core.TransformSpec(height, width, "uint8", False, None, None),
             len(frames),
             [frames],
-            [np.array([[0, 0, 0, height, width, 0]], np.float64)],
+            [views_of(np.zeros(1, np.int64), np.array([[0, 0, height, width, 0]], np.float64))],
             self._pixels.data_ptr(),
-            (0, 0, height * width * 3, 1, width * 3, 3),
+            _core.Strides(sample=0, view=0, frame=height * width * 3, channel=1, row=width * 3, column=3),
             self._pixels,
         )
 
@@ -168,8 +170,9 @@ class Sample:
         dataset = self._dataset
         frames, order = np.unique(self._request.frames, return_inverse=True)
         # Views are ordered repeat, crop, clip; the clips of a crop share its box and flip.
-        crops = self._request.views.reshape(dataset.num_repeats * dataset.transform.num_crops, -1, 6)[:, 0, 1:]
-        boxes = np.concatenate([crops[:, 0:2], crops[:, 0:2] + crops[:, 2:4]], axis=1)
+        crops = self._request.views.reshape(dataset.num_repeats * dataset.transform.num_crops, -1)[:, 0]
+        top, left = crops["top"], crops["left"]
+        boxes = np.stack([top, left, top + crops["height"], left + crops["width"]], axis=1)
         return (
             np.zeros(1, np.uint8) if self._bytes is None else self._bytes.result(),
             frames.astype(np.int32),
@@ -177,7 +180,7 @@ class Sample:
             np.array(self.is_encoded),
             order.reshape(dataset.num_repeats, -1).astype(np.int32),
             boxes.astype(np.float32),
-            crops[:, 4].astype(np.int32),
+            crops["flip"].astype(np.int32),
             np.array(dataset.label(self._index), np.int64),
         )
 

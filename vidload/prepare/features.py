@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from vidload import _core
+from vidload.batch import views_of
 from vidload.reader import VideoReader
 from vidload.system.cores import available_cores
 
@@ -154,7 +155,7 @@ class FeatureExtractor:
         height, width = transform.size
         out = torch.empty(len(runs), max(map(len, runs)), 3, height, width, dtype=torch.uint8)
         # Each frame is a clip of its own with one view.
-        views = [np.column_stack([np.arange(len(run)), np.tile(box, (len(run), 1))]) for run in runs]
+        views = [views_of(np.arange(len(run)), np.tile(box, (len(run), 1))) for run in runs]
         spec = _core.TransformSpec(height, width, "uint8", transform.antialias, None, None)
         sample, frame, channel, row, column = out.stride()
         batch = _core.Batch(self._pool, [path] * len(runs))
@@ -162,7 +163,8 @@ class FeatureExtractor:
         for error in batch.errors():
             if error is not None:
                 raise error
-        batch.decode(spec, 1, [*runs], [*views], out.data_ptr(), (sample, frame, frame, channel, row, column), out)
+        strides = _core.Strides(sample=sample, view=frame, frame=frame, channel=channel, row=row, column=column)
+        batch.decode(spec, 1, [*runs], [*views], out.data_ptr(), strides, out)
         return batch, out
 
 

@@ -18,14 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from av.video.frame import PictureType
 
+from vidload import _core
 from vidload.errors import DamagedVideoError, UnreadableVideoError, VideoNotFoundError
 from vidload.prepare.settings import EncodeSettings
-from vidload.reader import VideoReader
+from vidload.reader import COLOR_MATRICES, VideoReader
 
-# H.273 numbers, as FFmpeg's AVCOL_* constants have them.
-LIMITED_RANGE, FULL_RANGE = 1, 2
-RGB, BT709, UNSTATED, BT601, BT2020 = 0, 1, 2, 6, 9
-_SCALE_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+LIMITED_RANGE, FULL_RANGE = _core.COLOR_RANGE_LIMITED, _core.COLOR_RANGE_FULL
+RGB, BT709, UNSTATED = _core.COLOR_SPACE_RGB, _core.COLOR_SPACE_BT709, _core.COLOR_SPACE_UNSTATED
+BT601, BT2020 = _core.COLOR_SPACE_SMPTE170M, _core.COLOR_SPACE_BT2020_NCL
+_SCALE_MATRICES = {number: name for number, name in COLOR_MATRICES.items() if name != "rgb"}
 _SCALE_FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int+bitexact"
 _TURNS: dict[int, list[tuple[str, ...]]] = {  # degrees clockwise -> filters
     0: [],
@@ -33,7 +34,10 @@ _TURNS: dict[int, list[tuple[str, ...]]] = {  # degrees clockwise -> filters
     180: [("hflip",), ("vflip",)],
     270: [("transpose", "cclock")],
 }
-_USUAL_COLORS = {BT709: (BT709, BT709), BT2020: (BT2020, 14)}  # matrix -> primaries and transfer that go with it
+_USUAL_COLORS = {
+    BT709: (BT709, BT709),
+    BT2020: (BT2020, _core.COLOR_TRANSFER_BT2020_10),
+}  # matrix -> primaries and transfer that go with it
 
 _CACHE_BYTES = 256 << 20  # scaled frames kept for the next pass over the same video; beyond it, they are decoded again
 _SAMPLE_FRAMES = 64  # of a video, in whole GOPs, on which its quality is searched for

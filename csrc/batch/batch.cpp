@@ -1,0 +1,217 @@
+#include "batch/batch.h"
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+
+#include "base/error.h"
+#include "batch/file_attempt.h"
+#include "batch/sample_cancel.h"
+
+namespace vidload {
+
+struct Batch::Shared {
+  LoaderPool* pool = nullptr;  // the Batch keeps it: a task that held the last reference would make the pool join its own thread
+  std::vector<std::unique_ptr<const Sample>> samples;
+  std::vector<SampleInfo> infos;
+  std::vector<std::exception_ptr> errors;  // pointers: keeping an error must not need memory
+  DecodeRequest request;
+
+  CancelFlag cancelled;
+  std::mutex mutex;
+  std::condition_variable done;
+  size_t num_pending = 0;      // tasks submitted and not ended
+  std::exception_ptr failure;  // the first that is not about a file; ends the batch
+
+  std::unique_ptr<WriteOrder> order;  // where batches are a GPU's, once decode() was called
+  bool is_handed_over = false;
+
+  using Step = void (Shared::*)(size_t sample, Worker& worker, LoadStats& stats);
+  void find_info(size_t sample, Worker& worker, LoadStats& stats);
+  void load(size_t sample, Worker& worker, LoadStats& stats);
+  void run(size_t sample, int thread, Step step);
+  void give_up(std::exception_ptr reason);
+
+  static void submit(const std::shared_ptr<Shared>& shared, const std::vector<size_t>& samples, Step step, bool is_urgent);
+};
+
+void Batch::Shared::submit(const std::shared_ptr<Shared>& shared, const std::vector<size_t>& samples, Step step, bool is_urgent) {
+  for (const size_t sample : samples) {
+    // A task dropped from the queue of a pool that goes away must count as ended too, hence the guard in place of a call at the end.
+    struct Ended {
+      explicit Ended(std::shared_ptr<Shared> owner) : shared(std::move(owner)) {
+        std::lock_guard<std::mutex> lock(shared->mutex);
+        ++shared->num_pending;
+      }
+      Ended(const Ended&) = delete;
+      Ended& operator=(const Ended&) = delete;
+      std::shared_ptr<Shared> shared;
+      ~Ended() {
+        // Notified under the lock: the waiter may free `shared` as soon as it can see the count.
+        std::lock_guard<std::mutex> lock(shared->mutex);
+        if (--shared->num_pending == 0) shared->done.notify_all();
+      }
+    };
+    auto ended = std::make_shared<Ended>(shared);
+    shared->pool->threads().submit([ended = std::move(ended), sample, step](int thread) { ended->shared->run(sample, thread, step); },
+                                   is_urgent);
+  }
+}
+
+void Batch::Shared::run(size_t sample, int thread, Step step) {
+  if (cancelled.is_set()) return;
+  LoadStats stats;
+  const std::string& path = samples[sample]->path();
+  const SampleCancel cancel(cancelled, pool->caller_cancel(), path);
+  Worker& worker = pool->worker(thread);
+  worker.cancel = &cancel;
+  try {
+    attempt_file(path, [&] {
+      try {
+        (this->*step)(sample, worker, stats);
+      } catch (const VideoError&) {
+        throw;
+      } catch (const Error& error) {  // e.g. a picture that the transform cannot have
+        throw VideoError(VideoErrorKind::unsupported, path, -1, error.what());
+      }
+    });
+  } catch (const VideoError&) {
+    errors[sample] = std::current_exception();
+    ++stats.num_failed;
+  } catch (...) {
+    give_up(std::current_exception());
+  }
+  pool->add_stats(stats);
+}
+
+void Batch::Shared::give_up(std::exception_ptr reason) {
+  cancelled.set();  // the other samples would fail the same way, perhaps after a long wait each
+  std::lock_guard<std::mutex> lock(mutex);
+  if (!failure) failure = std::move(reason);
+  done.notify_all();
+}
+
+void Batch::Shared::find_info(size_t sample, Worker& worker, LoadStats& stats) {
+  const auto start = std::chrono::steady_clock::now();
+  infos[sample] = samples[sample]->find_info(worker, stats);
+  stats.index_seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void Batch::Shared::load(size_t sample, Worker& worker, LoadStats& stats) {
+  ++stats.num_samples;
+  SampleInfo& info = infos[sample];
+  const SampleWriter writer(request, sample, info.width, info.height, order.get(), worker);
+  const auto load_it = [&] { samples[sample]->load(request.samples[sample].frames, info, worker, writer, stats); };
+  const CudaDevice* device = pool->device();
+  if (!device) return load_it();
+  const CurrentContext current(*device);
+  if (!worker.device_transform) worker.device_transform = make_device_transform(*device);
+  const CUstream stream = worker.device_transform->stream();
+  try {
+    order->before_writes(stream);
+    load_it();
+    order->after_writes(stream);
+  } catch (const VideoError&) {
+    order->after_writes(stream);  // part of a clip may be on its way
+    throw;
+  } catch (...) {
+    worker.device_transform.reset();  // waits for its stream; what state it was in nobody knows
+    throw;
+  }
+}
+
+Batch::Batch(std::shared_ptr<LoaderPool> pool, std::vector<std::unique_ptr<const Sample>> samples)
+    : pool_(std::move(pool)), shared_(std::make_shared<Shared>()) {
+  shared_->pool = pool_.get();
+  shared_->infos.resize(samples.size());
+  shared_->errors.resize(samples.size());
+  shared_->samples = std::move(samples);
+  std::vector<size_t> all(shared_->samples.size());
+  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+  try {
+    Shared::submit(shared_, all, &Shared::find_info, true);
+  } catch (...) {  // no memory; those submitted use the pool
+    cancel();
+    wait_for_tasks(-1);
+    throw;
+  }
+}
+
+Batch::~Batch() {
+  if (!pool_->threads().is_usable()) {
+    new std::shared_ptr<Shared>(shared_);  // a forked child: its tasks will never end, and its mutex may be locked for good
+    return;
+  }
+  cancel();
+  wait_for_tasks(-1);
+  try {
+    hand_over();
+  } catch (const CudaError&) {  // the process is ending, and the driver has gone before
+  }
+}
+
+bool Batch::end(double timeout_seconds) {
+  if (!pool_->threads().is_usable()) return true;  // ~Batch knows what to do in a forked child
+  cancel();
+  return wait_for_tasks(timeout_seconds);
+}
+
+void Batch::cancel() { shared_->cancelled.set(); }
+
+bool Batch::wait_for_tasks(double timeout_seconds) {
+  std::unique_lock<std::mutex> lock(shared_->mutex);
+  const auto is_done = [this] { return shared_->num_pending == 0; };
+  if (timeout_seconds >= 0) return shared_->done.wait_for(lock, std::chrono::duration<double>(timeout_seconds), is_done);
+  shared_->done.wait(lock, is_done);
+  return true;
+}
+
+bool Batch::wait(double timeout_seconds) {
+  {
+    std::unique_lock<std::mutex> lock(shared_->mutex);
+    const auto is_over = [this] { return shared_->num_pending == 0 || shared_->failure; };
+    if (timeout_seconds < 0) {
+      shared_->done.wait(lock, is_over);
+    } else if (!shared_->done.wait_for(lock, std::chrono::duration<double>(timeout_seconds), is_over)) {
+      return false;
+    }
+    if (shared_->failure) std::rethrow_exception(shared_->failure);
+  }
+  hand_over();
+  return true;
+}
+
+// Makes the consumer's stream wait for the writes that are queued.
+void Batch::hand_over() {
+  if (!shared_->order || shared_->is_handed_over) return;
+  shared_->is_handed_over = true;
+  shared_->order->finish(pool_->consumer());
+}
+
+const std::vector<SampleInfo>& Batch::infos() const { return shared_->infos; }
+
+const std::vector<std::exception_ptr>& Batch::errors() const { return shared_->errors; }
+
+void Batch::decode(DecodeRequest request) {
+  if (request.samples.size() != shared_->samples.size()) throw Error("decode: one request per sample is needed");
+  std::vector<size_t> wanted;
+  for (size_t i = 0; i < request.samples.size(); ++i) {
+    const DrawnSample& sample = request.samples[i];
+    if (sample.frames.empty()) continue;
+    if (shared_->errors[i]) throw Error("decode: sample " + std::to_string(i) + " has failed already");
+    if (request.clip_len < 1 || sample.frames.size() % size_t(request.clip_len) != 0) {
+      throw Error("decode: the number of frames of a sample must be a multiple of clip_len");
+    }
+    const int num_clips = int(sample.frames.size()) / request.clip_len;
+    for (const DrawnView& view : sample.views) {
+      if (view.clip < 0 || view.clip >= num_clips) throw Error("decode: a view names a clip that is not there");
+    }
+    wanted.push_back(i);
+  }
+  Resampler check(request.spec);  // a bad spec is the caller's error, not every sample's
+  if (pool_->device()) shared_->order = std::make_unique<WriteOrder>(*pool_->device(), pool_->consumer());
+  shared_->request = std::move(request);
+  Shared::submit(shared_, wanted, &Shared::load, false);
+}
+
+}  // namespace vidload

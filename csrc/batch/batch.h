@@ -1,0 +1,46 @@
+// batch: whole batches of samples in, pixels in their final places out.
+// A Batch is created with its samples and at once finds what is known of each (in the pool's threads); the caller then chooses frames and
+// boxes from that and hands them to decode(), which loads each sample as one task, straight into the caller's memory. A file that cannot be
+// decoded fails its own sample alone; what the machine fails to do fails the batch.
+#pragma once
+
+#include <exception>
+#include <memory>
+#include <vector>
+
+#include "batch/decode_request.h"
+#include "batch/loader_pool.h"
+#include "batch/sample.h"
+
+namespace vidload {
+
+class Batch {
+ public:
+  Batch(std::shared_ptr<LoaderPool> pool, std::vector<std::unique_ptr<const Sample>> samples);
+  // Cancels what has not started, and waits for what has.
+  ~Batch();
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  // False when the time is up before the tasks submitted so far (indexing, then decoding) are done. Negative: no limit. For a GPU, done
+  // means queued: the pool's consumer stream has been made to wait for the rest. What no file is to blame for (no memory, a read error, a
+  // lost GPU) is thrown as soon as it is known, whatever else is under way: std::bad_alloc, MachineError, CudaError, ...
+  bool wait(double timeout_seconds);
+  void cancel();
+  // Cancels, and waits for what has started, but no longer than that: false where threads are still at work. Throws nothing.
+  bool end(double timeout_seconds);
+  // Valid after wait() gave true. A sample that failed has an error, a VideoError, and must not be asked for in decode().
+  const std::vector<SampleInfo>& infos() const;
+  const std::vector<std::exception_ptr>& errors() const;
+  // Samples without frames in the request are left out. Throws Error for a malformed request.
+  void decode(DecodeRequest request);
+
+ private:
+  bool wait_for_tasks(double timeout_seconds);
+  void hand_over();
+  struct Shared;  // lives until the last task ended
+  std::shared_ptr<LoaderPool> pool_;
+  std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace vidload

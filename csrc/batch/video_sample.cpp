@@ -1,0 +1,64 @@
+#include "batch/video_sample.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "plan/decode_plan.h"
+
+namespace vidload {
+
+SampleInfo VideoSample::find_info(Worker& worker, LoadStats& stats) const {
+  IndexOrigin origin;
+  SampleInfo info;
+  info.index = IndexCache::instance().get(path(), stream_, stored_, worker.cancel, &origin);
+  stats.num_files_scanned += origin.is_scanned;
+  stats.num_entries_refused += origin.is_stored_refused;
+  const StreamInfo& stream = info.index->stream;
+  info.num_frames = info.index->num_frames();
+  info.width = stream.width();
+  info.height = stream.height();
+  info.average_fps = stream.average_fps.value();
+  return info;
+}
+
+void VideoSample::load(const std::vector<int64_t>& frames, SampleInfo& info, Worker& worker, const SampleWriter& writer,
+                       LoadStats& stats) const {
+  const std::shared_ptr<const PacketIndex> index = info.index;
+  try {
+    decode(*index, frames, worker, writer, stats);
+  } catch (const VideoError& error) {
+    if (error.kind() != VideoErrorKind::index_mismatch) throw;
+    // The headers or the container's times were wrong about the frames. A decode of the whole file lists them; the sample's frames are
+    // the same numbers of that list if it has as many, else they must be drawn again, which is the caller's to do.
+    ++stats.num_files_decoded;
+    info.index = IndexCache::instance().get_decoded(path(), stream_, worker.cancel);
+    if (info.index->num_frames() != index->num_frames()) throw;
+    decode(*info.index, frames, worker, writer, stats);
+  }
+}
+
+void VideoSample::decode(const PacketIndex& index, const std::vector<int64_t>& frames, Worker& worker, const SampleWriter& writer,
+                         LoadStats& stats) const {
+  const auto bad = std::find_if(frames.begin(), frames.end(), [&](int64_t frame) { return frame < 0 || frame >= index.num_frames(); });
+  if (bad != frames.end()) {
+    throw VideoError(VideoErrorKind::frame_index, path(), -1,
+                     "frame_index " + std::to_string(*bad) + " is out of range [0, " + std::to_string(index.num_frames()) + ")");
+  }
+  const DecodePlan plan = decode_plan(index, frames.data(), int64_t(frames.size()));
+  stats.num_packets_decoded += plan.num_decoded;
+  stats.num_packets_dropped += plan.num_dropped;
+  stats.num_packets_skipped += plan.num_skipped;
+
+  const std::unique_ptr<ByteSource> source = open_file(path());
+  if (!(source->stamp() == index.stamp)) {
+    throw VideoError(VideoErrorKind::unreadable, path(), -1, "the file changed after it was indexed; load it again when it is complete");
+  }
+  PacketReader reader(*source, index, worker.cancel);
+  const PlacedSink sink = [&](const WantedFrame& wanted, const DecodedPicture& picture, DeviceTransform* transform) {
+    writer.write(wanted.frame, picture.view(), transform, stats);
+  };
+  decode_plan_by_choice(worker.policy, worker.decoders, index, plan, reader, writer.order(), sink, worker.cancel, stats);
+  source->check_unchanged();
+}
+
+}  // namespace vidload

@@ -1,0 +1,26 @@
+// video_sample: a sample that is a video file: its index is found, and its frames are planned, read, decoded and written.
+#pragma once
+
+#include "batch/index_cache.h"
+#include "batch/sample.h"
+
+namespace vidload {
+
+class VideoSample final : public Sample {
+ public:
+  // `stream`: number within the container, -1 for FFmpeg's choice. `stored`: its entry of an index file, if it has one.
+  VideoSample(std::string path, int stream, StoredIndex stored) : Sample(std::move(path)), stream_(stream), stored_(std::move(stored)) {}
+
+  SampleInfo find_info(Worker& worker, LoadStats& stats) const override;
+  void load(const std::vector<int64_t>& frames, SampleInfo& info, Worker& worker, const SampleWriter& writer,
+            LoadStats& stats) const override;
+
+ private:
+  void decode(const PacketIndex& index, const std::vector<int64_t>& frames, Worker& worker, const SampleWriter& writer,
+              LoadStats& stats) const;
+
+  const int stream_;
+  const StoredIndex stored_;
+};
+
+}  // namespace vidload

@@ -1,0 +1,100 @@
+#include "decode/decoder_pool.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+namespace vidload {
+
+DecoderPool::DecoderPool(Open open, Bounds bounds) : open_(std::move(open)), bounds_(bounds) {}
+
+DecoderPool::Lease::Lease(DecoderPool& pool, std::unique_ptr<Decoder> decoder, bool is_new)
+    : pool_(pool), decoder_(std::move(decoder)), is_new_(is_new) {}
+
+DecoderPool::Lease::~Lease() {
+  if (decoder_) pool_.forget(std::move(decoder_));
+}
+
+void DecoderPool::Lease::give_back() {
+  {
+    std::lock_guard<std::mutex> lock(pool_.mutex_);
+    pool_.idle_.push_front(std::move(decoder_));
+  }
+  pool_.returned_.notify_all();
+}
+
+DecoderPool::Lease DecoderPool::take(const StreamInfo& stream, const std::string& path) {
+  std::unique_ptr<Decoder> evicted;  // closed without the lock: that may take its time
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (true) {
+      const auto found = std::find_if(idle_.begin(), idle_.end(), [&](const auto& decoder) { return decoder->fits(stream); });
+      if (found != idle_.end()) {
+        std::unique_ptr<Decoder> decoder = std::move(*found);
+        idle_.erase(found);
+        return Lease(*this, std::move(decoder), false);
+      }
+      if (num_open_ < bounds_.num_decoders) {
+        ++num_open_;
+        break;
+      }
+      if (!idle_.empty()) {
+        evicted = std::move(idle_.back());  // its place is taken over
+        idle_.pop_back();
+        break;
+      }
+      returned_.wait(lock);
+    }
+  }
+  evicted.reset();
+  std::unique_ptr<Decoder> decoder;
+  try {
+    decoder = open_(stream, path);
+  } catch (...) {
+    forget(nullptr);
+    throw;
+  }
+  close_surplus_pixels(decoder->num_pixels());
+  return Lease(*this, std::move(decoder), true);
+}
+
+// Closes those used longest ago where the idle ones and a new one of `num_pixels` are too much together.
+void DecoderPool::close_surplus_pixels(int64_t num_pixels) {
+  std::list<std::unique_ptr<Decoder>> surplus;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const auto is_too_much = [&](const auto& decoder) { return (num_pixels += decoder->num_pixels()) > bounds_.num_pixels; };
+    surplus.splice(surplus.end(), idle_, std::find_if(idle_.begin(), idle_.end(), is_too_much), idle_.end());
+    num_open_ -= int(surplus.size());
+  }
+  if (!surplus.empty()) returned_.notify_all();
+}
+
+void DecoderPool::forget(std::unique_ptr<Decoder> decoder) {
+  decoder.reset();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    --num_open_;
+  }
+  returned_.notify_all();
+}
+
+void DecoderPool::set_max_decoders(int count) {
+  std::list<std::unique_ptr<Decoder>> surplus;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    bounds_.num_decoders = std::max(count, 1);
+    while (num_open_ > bounds_.num_decoders && !idle_.empty()) {
+      surplus.splice(surplus.end(), idle_, std::prev(idle_.end()));
+      --num_open_;
+    }
+  }
+  returned_.notify_all();
+}
+
+int DecoderPool::num_decoders() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return num_open_;
+}
+
+}  // namespace vidload

@@ -1,0 +1,40 @@
+// fallback: why a video that a hardware decoder was asked for was decoded by software.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace vidload {
+
+enum class Fallback {
+  no_nvdec,  // no libnvcuvid.so.1, or this FFmpeg was built without it
+  codec,     // the hardware does not decode it (or not bit for bit as software does)
+  chroma,    // 4:2:2 or 4:4:4, not on this hardware
+  depth,     // more bits than this hardware decodes
+  too_small,
+  too_large,
+  odd_size,       // an odd width or height: where NVDEC would put the chroma is not specified
+  irregular,      // packets and frames do not correspond one to one (packed AVI, field pairs)
+  create_failed,  // the driver made no decoder
+  map_failed,     // the driver failed on a picture
+  decode_failed,  // frames were missing, as in damaged streams; the software's word is final
+  small_picture,  // decoder="auto": smaller than where hardware is expected to win
+  count,
+};
+
+constexpr int kNumFallbacks = int(Fallback::count);
+
+// "no_nvdec" and so on, as stats() lists them.
+const char* fallback_name(Fallback reason);
+
+// A hardware decoder cannot have this video.
+class DecoderRefusal : public std::runtime_error {
+ public:
+  DecoderRefusal(Fallback reason, const std::string& text) : std::runtime_error(text), reason_(reason) {}
+  Fallback reason() const { return reason_; }
+
+ private:
+  Fallback reason_;
+};
+
+}  // namespace vidload

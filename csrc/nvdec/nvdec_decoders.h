@@ -1,0 +1,14 @@
+// nvdec_decoders: the NVDEC decoders of each GPU, shared by all loaders and readers of the process.
+#pragma once
+
+#include "decode/hardware_decoders.h"
+#include "device/device.h"
+
+namespace vidload {
+
+constexpr int kDefaultMaxNvdecDecoders = 8;  // open at the same time on a GPU; see DecoderPool::set_max_decoders
+
+// Those of a GPU. check() and decoders().take() are called under the device's CurrentContext. They live until the process ends.
+HardwareDecoders& nvdec_decoders(const CudaDevice& device);
+
+}  // namespace vidload
