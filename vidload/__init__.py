@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from types import ModuleType
 
 from vidload import cuda, sampling, transforms
@@ -25,6 +26,10 @@ from vidload.reader import ReadPlan, StreamSummary, VideoReader, streams
 from vidload.system.info import info
 
 __version__ = "0.1.0"
+
+logging.getLogger("vidload.ffmpeg").addHandler(
+    logging.NullHandler()
+)  # its lines are part of the errors; stderr need not have them too
 
 __all__ = [
     "DamagedVideoError",

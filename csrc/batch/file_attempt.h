@@ -21,7 +21,7 @@ VideoError with_ffmpeg_words(const VideoError& error, const FfmpegWords& words);
 // where there is no memory; any other exception as it is. See Note [Short of memory].
 template <typename Step>
 void attempt_file(const std::string& path, Step step) {
-  FfmpegWords words;
+  FfmpegWords words(path);
   for (bool is_second = false;; is_second = true) {
     words.forget();
     errno = 0;

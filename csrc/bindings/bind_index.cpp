@@ -6,6 +6,7 @@
 #include "bindings/bindings.h"
 #include "decode/open_video.h"
 #include "source/container.h"
+#include "source/ffmpeg_log.h"
 
 namespace py = pybind11;
 
@@ -124,6 +125,7 @@ void bind_index(py::module_& module) {
       "streams",
       [](const FilePath& path) {
         const GilRelease release;
+        const FfmpegWords words(path.native());
         const std::unique_ptr<ByteSource> source = open_file(path);
         return Container(*source, -1, &python_signals()).streams();
       },

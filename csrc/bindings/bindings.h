@@ -20,7 +20,8 @@ void bind_loader(pybind11::module_& module);
 void bind_cuda(pybind11::module_& module);
 void bind_memory(pybind11::module_& module);
 
-// Lets other Python threads run while it lives; to be used in place of py::gil_scoped_release.
+// Lets other Python threads run while it lives; to be used in place of py::gil_scoped_release. At its end, what FFmpeg has said by then
+// goes to Python's logging.
 //
 // At interpreter exit, a daemon thread that wants to come back to Python must not: up to Python 3.13 the attempt ends in pthread_exit,
 // whose unwinding through C++ aborts the process. Such a thread stops here for good, as it does in Python 3.14 by itself.

@@ -1,17 +1,19 @@
-// ffmpeg_log: what FFmpeg says of the file that a thread is at work on, for the error that may follow, instead of on stderr.
+// ffmpeg_log: what FFmpeg says of the file that a thread is at work on: the last error goes into the error that may follow, and all of it
+// waits to be handed on (to Python's logging, by bindings/) instead of going to stderr. See Note [Whose log it is].
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace vidload {
 
-// From now on FFmpeg prints nothing; its errors go to the FfmpegWords of the thread. For the whole process.
+// From now on FFmpeg's warnings and errors go to the FfmpegWords of the thread, if it has one.
 void keep_ffmpeg_words();
 
-// Keeps the last error line that FFmpeg logs on this thread while the object lives (the innermost one).
+// The last error line that FFmpeg logs on this thread while the object lives (the innermost one), and the name of the file it is about.
 class FfmpegWords {
  public:
-  FfmpegWords();
+  explicit FfmpegWords(const std::string& path);  // which must outlive it
   ~FfmpegWords();
   FfmpegWords(const FfmpegWords&) = delete;
   FfmpegWords& operator=(const FfmpegWords&) = delete;
@@ -21,9 +23,19 @@ class FfmpegWords {
   void forget() { line_[0] = '\0'; }
 
  private:
-  friend void keep_ffmpeg_words();
+  friend struct FfmpegLogAccess;
+  const std::string& path_;
   char line_[256] = "";
-  char* outer_;
+  FfmpegWords* outer_;
 };
+
+struct FfmpegLine {
+  bool is_error;     // else a warning
+  std::string text;  // the file's name, and what FFmpeg said
+};
+// Whether take_ffmpeg_lines() would give any. Costs nothing.
+bool has_ffmpeg_lines();
+// The lines of all threads since the last call, oldest first. Those that came while too many were waiting are lost.
+std::vector<FfmpegLine> take_ffmpeg_lines();
 
 }  // namespace vidload
