@@ -25,6 +25,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml --allowlist tests/stubtest_allowlist.txt --ignore-unused-allowlist vidload._core vidload._testing
 	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/*.cpp' 'tests/*.h' | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: setup
@@ -81,4 +82,4 @@ $(VENV)/.packages: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf build $(VENV) *.egg-info vidload/_core*.so
+	rm -rf build $(VENV) *.egg-info vidload/_core*.so vidload/_testing*.so
