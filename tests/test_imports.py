@@ -182,6 +182,12 @@ def test_a_library_of_the_core_links_only_those_before_it() -> None:
     assert [pair for pair in linked if not may_use(*pair) or pair[0] == pair[1]] == []
 
 
+def test_every_folder_of_the_core_has_its_place_and_is_told_of() -> None:
+    assert {path.parent.name for path in csrc_files()} == set(CSRC_ORDER)
+    guide = (CSRC / "README.md").read_text()
+    assert [folder for folder in CSRC_ORDER if f"`{folder}/`" not in guide] == []
+
+
 def test_files_of_the_core_are_short_enough_to_read() -> None:
     lengths = {str(path): len(path.read_text().splitlines()) for path in csrc_files()}
     assert [(path, length) for path, length in lengths.items() if length > 600] == []
