@@ -25,7 +25,7 @@ from vidload.batch import Batch, views_of
 from vidload.crops import SpatialTransform
 from vidload.draw_rules import draw_rules
 from vidload.errors import ClipTransformError, FrameIndexError, IndexMismatchError, VideoError
-from vidload.fields import FieldRow, checked_fields, field_row, sample_fields
+from vidload.fields import FRAME_FIELDS, FieldRow, checked_fields, field_row, sample_fields
 from vidload.labels import check_classes, label_at, labels_at
 from vidload.sampler_options import argument_names, pixel_aspect, sampler_of, segment_seconds, shown_seconds
 from vidload.sampling import ClipSpec, Sampler, clips_per_video
@@ -324,21 +324,28 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
     ) -> list[FieldRow | None]:
         """The fields of each sample of a batch that `start_decoding` drew and that has been decoded; None where it failed."""
         rows: list[FieldRow | None] = []
+        needs_frames = not FRAME_FIELDS.isdisjoint(self.fields)
         for place, (index, info, error) in enumerate(zip(indices, batch.infos(), batch.errors(), strict=True)):
             if info is None or error is not None or drawn.errors[place] is not None:
                 rows.append(None)
                 continue
-            # What the core draws by itself is what `request` says: the same rules, the same random numbers.
-            request = None if drawn.requests is None else drawn.requests[place]
-            if request is None:
-                request = self.request(index, epoch, info, draws[place], stands_for)
-            frames = request.frames
-            if "V" in self.layout:  # each crop has the clips of its repeat
-                clips = frames.reshape(self.num_repeats, 1, self._num_clips, self.clip.clip_len)
-                frames = np.repeat(clips, self.transform.num_crops, 1).reshape(self.num_views, self.clip.clip_len)
+            frames = None
+            if needs_frames:
+                # What the core draws by itself is what `request` says: the same rules, the same random numbers.
+                request = None if drawn.requests is None else drawn.requests[place]
+                if request is None:
+                    request = self.request(index, epoch, info, draws[place], stands_for)
+                frames = self._frames_of_views(request.frames)
             path = self.annotations.path(index) if "path" in self.fields else ""
             rows.append(field_row(self.fields, index, path, frames, self._known(info)))
         return rows
+
+    def _frames_of_views(self, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Of a request's frames, clip by clip: [T], or [V, T] where the layout has views; each crop has the clips of its repeat."""
+        if "V" not in self.layout:
+            return frames
+        clips = frames.reshape(self.num_repeats, 1, self._num_clips, self.clip.clip_len)
+        return np.repeat(clips, self.transform.num_crops, 1).reshape(self.num_views, self.clip.clip_len)
 
     def start_indexing(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
         """Starts finding the packet indexes of the samples' videos; returns the batch that `start_decoding` takes once they are found."""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from vidload import _core
 
 FIELDS = ("index", "path", "frame_indices", "pts_seconds", "clip_start_seconds", "fps")
+FRAME_FIELDS = frozenset(("frame_indices", "pts_seconds", "clip_start_seconds"))
 
 # The fields of a sample before they are tensors: numbers, text and arrays.
 FieldRow = dict[str, Any]
@@ -40,14 +41,14 @@ def checked_fields(fields: Sequence[str]) -> tuple[str, ...]:
 
 
 def field_row(
-    names: Sequence[str], index: int, path: str, frames: NDArray[np.int64], info: _core.SampleInfo
+    names: Sequence[str], index: int, path: str, frames: NDArray[np.int64] | None, info: _core.SampleInfo
 ) -> FieldRow:
-    """frames: [T] or [V, T]. info: of the video, with what the dataset itself knows better."""
+    """frames: [T] or [V, T]; None if no field of FRAME_FIELDS is wanted. info: of the video, with what the dataset itself knows better."""
     average_fps, packet_index = info.average_fps, info.index
     row: FieldRow = {}
     seconds: Any = None
     first_seconds = 0.0
-    if "pts_seconds" in names or "clip_start_seconds" in names:
+    if frames is not None and ("pts_seconds" in names or "clip_start_seconds" in names):
         if packet_index is None:
             seconds = frames / average_fps
         else:
@@ -74,7 +75,7 @@ def field_row(
 
 def sample_fields(row: FieldRow) -> dict[str, Any]:
     """Of one sample."""
-    return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in row.items()}
+    return {name: torch.tensor(value) if isinstance(value, np.ndarray) else value for name, value in row.items()}
 
 
 def batch_fields(rows: Sequence[FieldRow]) -> dict[str, Any]:

@@ -182,7 +182,9 @@ class Sample:
             order.reshape(dataset.num_repeats, -1).astype(np.int32),
             boxes.astype(np.float32),
             crops["flip"].astype(np.int32),
-            np.array(label if isinstance(label, int | list) else 0, np.int64),  # a loader's labels are the dataset's own
+            np.array(
+                label if isinstance(label, int | list) else 0, np.int64
+            ),  # a loader's labels are the dataset's own
         )
 
 
