@@ -5,8 +5,10 @@
     torchrun --nproc-per-node 8 examples/train_i3d.py --train ...                 # one process per GPU
     python examples/train_i3d.py --demo                                           # no data needed: makes its own
 
-Clips, crops, learning rate and schedule follow the model's recipe unless an option overrides it. With --resume a run
-continues in mid-epoch from OUT/last.pth; on the CPU it ends with exactly the weights of an uninterrupted run.
+Clips, crops, learning rate and schedule follow the model's recipe unless an option overrides it; --recipe modern trains
+as video transformers are trained (modern_recipe.py: RandAugment, MixUp, CutMix, AdamW; needs torchvision). With
+--resume a run continues in mid-epoch from OUT/last.pth; on the CPU it ends with exactly the weights of an
+uninterrupted run.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import modern_recipe
 import synthetic_clips
 import torch
 import torch.distributed as dist
@@ -41,6 +44,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--root", default="", help="folder that a list's paths are relative to")
     add("--out", type=Path, default=Path("runs/train"), help="checkpoint, logs, curves (default: %(default)s)")
     add("--model", default="i3d_r50_32x2x1", metavar="NAME", help=", ".join(models.list_models()))
+    add("--recipe", choices=("paper", "modern"), default="paper", help="the model's own, or modern_recipe.py")
     add("--tiny", action="store_true", help="a narrow, shallow version of the model, for a CPU")
     add("--checkpoint", help="weights to start from: MMAction2, PySlowFast, torchvision or last.pth")
     add("--clip", help="clip_len x frame_interval x num_clips (default: the recipe's)")
@@ -90,6 +94,8 @@ def dataset(source: Path, split: str, args: argparse.Namespace, classes: tuple[s
     options = models.get_recipe(args.model).dataset_options(split, args.size, args.clip)
     if args.flip is not None and split == "train":
         options["transform"] = dataclasses.replace(options["transform"], flip=args.flip)
+    if args.recipe == "modern" and split == "train":
+        options |= modern_recipe.dataset_options(options["transform"])
     if source.is_dir():
         return VideoDataset(read_folder(source, classes=classes), seed=args.seed, **options)
     return VideoDataset.from_list(source, args.root, seed=args.seed, **options)
@@ -125,6 +131,8 @@ def plot(history: dict[str, list[float]], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.recipe == "modern":
+        modern_recipe.check()
     args.out.mkdir(parents=True, exist_ok=True)
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
@@ -144,15 +152,16 @@ def main(argv: list[str] | None = None) -> None:
     recipe = models.get_recipe(args.model)
     train = dataset(args.train, "train", args)
     val = dataset(args.val, args.views, args, train.annotations.classes)
+    num_classes = int(max(train.annotations.labels.max(), val.annotations.labels.max())) + 1
     batch_size = args.batch_size or recipe.training.batch_size
     workers = {"num_workers": args.workers, "pin_memory": cuda}
     sampler: DistributedSampler[Any] | None = DistributedSampler(train, seed=args.seed) if WORLD_SIZE > 1 else None
-    loader = VideoLoader(train, batch_size, sampler is None, sampler, drop_last=True, **workers)
+    mixing = modern_recipe.batch_transform(num_classes, device) if args.recipe == "modern" else None
+    loader = VideoLoader(train, batch_size, sampler is None, sampler, drop_last=True, batch_transform=mixing, **workers)
     share = Subset(val, range(RANK, len(val), WORLD_SIZE))  # every video once, whatever the number of ranks
     val_loader = VideoLoader(share, batch_size if args.views == "val" else 1, **workers)
 
     # Model
-    num_classes = int(max(train.annotations.labels.max(), val.annotations.labels.max())) + 1
     tiny = {"width": 8, "depths": (1, 1, 1, 1), "dropout": 0.2} if args.tiny else {}
     made = {"name": args.model, "num_classes": num_classes, **tiny}  # saved with the weights
     model = models.create(**made)
@@ -165,6 +174,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # Recipe: its learning rate is for its own number of videos per step
     training = recipe.training.stretched(args.epochs or recipe.training.epochs)
+    training = modern_recipe.schedule(training) if args.recipe == "modern" else training
     schedule = {} if args.warmup is None else {"warmup_epochs": args.warmup}
     if args.schedule:
         schedule["milestones"] = (0.4 * training.epochs, 0.8 * training.epochs) if args.schedule == "step" else ()
@@ -174,7 +184,9 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f"{args.train}: {len(train)} videos are too few for one step; reduce --batch-size")
     share_of_step = batch_size * args.accumulate * WORLD_SIZE / (training.batch_size * training.num_gpus)
     groups = model.param_groups(args.lr or training.lr * share_of_step, training.weight_decay)
-    optimizer = torch.optim.SGD(groups, momentum=training.momentum, fused=True)
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, momentum=training.momentum, fused=True)
+    if args.recipe == "modern":
+        optimizer = modern_recipe.optimizer(groups)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: training.lr_factor(n / steps_per_epoch))
     amp = torch.autocast(device.type, torch.float16 if args.amp == "fp16" else torch.bfloat16, bool(args.amp))
     scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "fp16")
@@ -221,7 +233,8 @@ def main(argv: list[str] | None = None) -> None:
                     logits = trained(clips)
                     loss = F.cross_entropy(logits, labels)
                 scaler.scale(loss / args.accumulate).backward()
-            right, seen = right + (logits.argmax(1) == labels).sum(), seen + len(labels)
+            classes = labels.argmax(1) if labels.ndim == 2 else labels
+            right, seen = right + (logits.argmax(1) == classes).sum(), seen + len(labels)
             if not is_step:
                 continue
             scaler.unscale_(optimizer)

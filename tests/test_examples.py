@@ -116,6 +116,22 @@ def test_training_resumes_exactly_with_accumulated_gradients_and_half_precision(
     assert all(torch.equal(state["model"][key], value) for key, value in want["model"].items())
 
 
+def test_the_modern_recipe_says_what_it_needs(clips, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(SystemExit, match=r"needs torchvision.*pip install torchvision"):
+        train_i3d.main(training_args(clips, tmp_path, "--recipe", "modern"))
+
+
+def test_the_modern_recipe_trains_and_resumes_to_bit_equal_weights(clips, tmp_path):
+    pytest.importorskip("torchvision")
+    train_i3d.main(training_args(clips, tmp_path / "whole", "--recipe", "modern"))
+    train_i3d.main(training_args(clips, tmp_path / "parts", "--recipe", "modern", "--stop-after", 3))
+    train_i3d.main(training_args(clips, tmp_path / "parts", "--recipe", "modern", "--resume"))
+    state, want = last(tmp_path / "parts"), last(tmp_path / "whole")
+    assert state["step"] == want["step"] == 10 and state["history"] == want["history"]
+    assert all(torch.equal(state["model"][key], value) for key, value in want["model"].items())
+
+
 def test_two_processes_train_together_under_torchrun(clips, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += [str(EXAMPLES / "train_i3d.py"), *training_args(clips, tmp_path, "--epochs", 1, "--accumulate", 2)]

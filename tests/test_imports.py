@@ -21,8 +21,9 @@ ORDER = (
     ("_core", "errors", "limits", "renamed"),
     ("_testing",),  # instruments beside the core, in no wheel
     ("system", "cuda"),  # the machine
-    ("annotations", "sampling", "crops", "transforms", "index", "reader"),
-    ("batch", "draw_rules", "clip_dataset", "dataset", "feature_dataset"),  # what a sample is
+    ("labels", "annotations", "clip_spec", "published_samplers", "sampling", "crops", "transforms", "index", "reader"),
+    ("augment", "batch", "draw_rules", "sampler_options", "fields", "describe"),
+    ("clip_dataset", "dataset", "combined", "feature_dataset"),  # what a sample is
     ("system.sheet", "sheet"),
     ("models",),
     ("loading.epochs",),  # the order of an epoch: DALI's own pipelines follow it too

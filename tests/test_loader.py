@@ -256,13 +256,6 @@ def test_a_subset_gives_its_own_samples_with_their_own_random_numbers(dataset) -
     assert torch.equal(clips[0], dataset[2][0]) and torch.equal(clips[1], dataset[7][0])
 
 
-def test_several_labels_a_video_come_as_a_data_loader_gives_them(video) -> None:
-    items = [(video("h264"), [1, 2]), (video("vp9"), [3, 4])]
-    dataset = VideoDataset(items, clip="1x1x1", transform=center_crop(16))
-    ours, plain = (next(iter(kind(dataset, batch_size=2)))[1] for kind in (VideoLoader, DataLoader))
-    assert [part.tolist() for part in ours] == [part.tolist() for part in plain]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

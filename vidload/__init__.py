@@ -6,9 +6,10 @@ import importlib
 import logging
 from types import ModuleType
 
-from vidload import cuda, sampling, transforms
+from vidload import augment, cuda, sampling, transforms
 from vidload.dataset import FrameFolderDataset, VideoDataset
 from vidload.errors import (
+    ClipTransformError,
     DamagedVideoError,
     FrameIndexError,
     TooManyFailuresError,
@@ -32,6 +33,7 @@ logging.getLogger("vidload.ffmpeg").addHandler(
 )  # its lines are part of the errors; stderr need not have them too
 
 __all__ = [
+    "ClipTransformError",
     "DamagedVideoError",
     "DatasetIndex",
     "FeatureDataset",
@@ -49,6 +51,7 @@ __all__ = [
     "VideoLoader",
     "VideoNotFoundError",
     "VideoReader",
+    "augment",
     "build_index",
     "cuda",
     "get_limits",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +21,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from vidload.labels import Column, column_of, label_at
 
 Path = str | os.PathLike[str]
 
@@ -34,6 +35,10 @@ _DELIMITERS = ("\t", ",", " ")  # in order of trial: a path may hold spaces, rar
 # a path that ends in a known extension, with words after it: someone wrote class names
 _WORD_LABEL = re.compile(rf"(?:{'|'.join(map(re.escape, VIDEO_EXTENSIONS))})[\t ,]+(.*\S)$", re.IGNORECASE)
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+# a path that goes on with numbers behind a known extension: columns that were taken for a part of the name
+_NUMBERS_IN_PATH = re.compile(
+    rf"(?:{'|'.join(map(re.escape, VIDEO_EXTENSIONS))})((?:[\t ,]+[+-]?\d+)+)$", re.IGNORECASE | re.ASCII
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +46,7 @@ class Annotations:
     """One row per video.
 
     paths: string array [N], `root` already in front; a binary array if a name is not UTF-8 (names as os.fsencode has them).
-    labels: int64 [N] (-1 = none), or a list array of int64 [N] where videos may have several labels.
+    labels: int64 [N] (-1 = none), or another column of vidload.labels.
     start_seconds, end_seconds: float64 [N], NaN = from the start, to the end; None if no row has either.
     streams: int64 [N], numbers of video streams within their containers, -1 = FFmpeg's choice; None if no row names one.
     num_frames, offsets: int64 [N], for frame folders, where frame i is file number 1 + offset + i.
@@ -49,7 +54,7 @@ class Annotations:
     """
 
     paths: pa.StringArray | pa.BinaryArray
-    labels: NDArray[np.int64] | pa.ListArray
+    labels: Column
     start_seconds: NDArray[np.float64] | None = None
     end_seconds: NDArray[np.float64] | None = None
     num_frames: NDArray[np.int64] | None = None
@@ -83,11 +88,9 @@ class Annotations:
         """The paths of all rows."""
         return list(map(os.fsdecode, self.paths.to_pylist()))
 
-    def label(self, i: int) -> int | list[int]:
-        """The label of row `i`, or the list of its labels where rows may have several."""
-        if isinstance(self.labels, np.ndarray):
-            return int(self.labels[i])
-        return list(self.labels[int(i)].as_py())
+    def label(self, i: int) -> Any:
+        """The label of row `i`: an int, or of another kind of vidload.labels."""
+        return label_at(self.labels, i)
 
 
 def read_list(path: Path, root: Path = "", delimiter: str | None = None, multi_label: bool = False) -> Annotations:
@@ -114,6 +117,15 @@ def read_list(path: Path, root: Path = "", delimiter: str | None = None, multi_l
         name, values = _split_right(line, delimiter, None if multi_label else 1)
         if not values or not name:
             raise ValueError(f"{path}:{number}: expected 'path{delimiter}label', the label an integer; got {line!r}")
+        if (
+            not multi_label
+            and (match := _NUMBERS_IN_PATH.search(name))
+            and not os.path.exists(os.path.join(root, name))
+        ):
+            raise ValueError(
+                f"{path}:{number}: {match[1].strip()!r} stands between the path and the label {values[0]}, got {line!r}; for several "
+                "labels in a line multi_label=True, for 'dir num_frames label' FrameFolderDataset.from_list"
+            )
         paths.append(name)
         labels.extend(values)
         ends.append(len(labels))
@@ -280,7 +292,7 @@ def find_videos(root: Path, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> lis
 def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
     """Takes (path, label[, start_seconds, end_seconds[, stream]]); None = from the start, to the end, FFmpeg's choice.
 
-    A label is an int, or in every item a list of ints. Raises ValueError, naming the item, for anything else.
+    A label is an int, or in every item of another kind of vidload.labels. Raises ValueError, naming the item, for anything else.
     """
     paths: list[str] = []
     labels: list[Any] = []
@@ -309,18 +321,15 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
                 f"item {i}: a dataset takes file names, and {name[:12]!r}... is not one; vidload.VideoReader(bytes) reads a video in memory"
             )
         paths.append(os.fsdecode(name))
-        labels.append(_label(i, label))
+        labels.append(label)
         times.append((math.nan if start is None else float(start), math.nan if end is None else float(end)))
     if not paths:
         raise ValueError("items: no videos in the sequence")
-    is_list = [isinstance(label, list) for label in labels]
-    if any(is_list) and not all(is_list):
-        raise ValueError(f"item {is_list.index(False)}: label must be a list of integers, as in other items")
     start_seconds, end_seconds = np.array(times, dtype=np.float64).T
     has_times = not np.isnan(times).all()
     return Annotations(
         _paths(paths, root),
-        pa.array(labels, pa.list_(pa.int64())) if is_list[0] else np.array(labels, dtype=np.int64),
+        column_of(labels),
         start_seconds=start_seconds.copy() if has_times else None,
         end_seconds=end_seconds.copy() if has_times else None,
         streams=np.array(streams, dtype=np.int64) if max(streams) >= 0 else None,
@@ -345,28 +354,6 @@ def missing_files_message(annotations: Annotations, missing: NDArray[np.int64]) 
     first = ", ".join(annotations.path(int(i)) for i in missing[:3])
     more = ", ..." if len(missing) > 3 else ""
     return f"{len(missing)} of {len(annotations)} files are missing: {first}{more}; check the list and its root"
-
-
-def _label(i: int, label: Any) -> int | list[int]:
-    try:
-        try:
-            return _int64(label)
-        except TypeError:
-            pass
-        if isinstance(label, str):
-            raise TypeError
-        return [_int64(value) for value in label]
-    except TypeError:
-        raise ValueError(f"item {i}: label {label!r} is not an integer or a list of integers") from None
-    except OverflowError:
-        raise ValueError(f"item {i}: label {label!r} does not fit into 64 bits") from None
-
-
-def _int64(value: Any) -> int:
-    number = operator.index(value)
-    if not -(2**63) <= number < 2**63:
-        raise OverflowError
-    return number
 
 
 def _numbered_lines(path: Path) -> list[tuple[int, str]]:

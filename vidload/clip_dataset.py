@@ -1,14 +1,13 @@
 """ClipDataset: what the datasets of clips share, and the request behind a sample.
 
-In: annotations, a clip spec, a spatial transform. Out: ``dataset[i]`` = (clip, label), and for the loader the request behind it: which
-frames, which boxes. Everything random about sample i is a pure function of (seed, epoch, i), and of how often i was drawn before in the
-epoch (``dataset[i]`` is the first draw). The classes of vidload.dataset say where the pixels come from, vidload.loading makes batches of
-samples, and the core decodes.
+In: annotations, a clip spec, a spatial transform. Out: ``dataset[i]`` = (clip, label) or (clip, label, fields), and for the loader the
+request behind it: which frames, which boxes. Everything random about sample i is a pure function of (seed, epoch, i), and of how often i was
+drawn before in the epoch (``dataset[i]`` is the first draw). The classes of vidload.dataset say where the pixels come from, vidload.loading
+makes batches of samples, and the core decodes.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 import operator
 import threading
@@ -18,16 +17,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset, Subset, default_collate
+from torch.utils.data import Dataset, default_collate
 
-from vidload import _core, sampling
+from vidload import _core, describe
 from vidload.annotations import Annotations, missing_files
 from vidload.batch import Batch, views_of
 from vidload.crops import SpatialTransform
 from vidload.draw_rules import draw_rules
-from vidload.errors import FrameIndexError, IndexMismatchError, VideoError
+from vidload.errors import ClipTransformError, FrameIndexError, IndexMismatchError, VideoError
+from vidload.fields import FRAME_FIELDS, FieldRow, checked_fields, field_row, sample_fields
+from vidload.labels import check_classes, label_at, labels_at
+from vidload.sampler_options import argument_names, pixel_aspect, sampler_of, segment_seconds, shown_seconds
 from vidload.sampling import ClipSpec, Sampler, clips_per_video
-from vidload.system.random import rekey, sample_rng
+from vidload.system.random import rekey, sample_rng, transform_rng
 
 _DTYPES = {
     torch.float32: "float32",
@@ -37,6 +39,8 @@ _DTYPES = {
 }
 _FIRST_CLIP = np.zeros(1, np.int64)
 _LAYOUTS = ("NCTHW", "NVCTHW", "NTHWC", "NVTHWC")
+
+ClipTransform = Callable[..., Any]
 
 _this_thread = threading.local()  # a core pool without threads, for dataset[i], and a random generator
 
@@ -52,6 +56,13 @@ class Request(NamedTuple):
     views: npt.NDArray[np.void]
 
 
+class Drawn(NamedTuple):
+    """What was drawn for a batch: of each sample an error or None, and its request; None where the core draws by itself."""
+
+    errors: list[VideoError | None]
+    requests: list[Request | None] | None
+
+
 class IndexBatch(list[int]):
     """The indices of a batch, with what else their random numbers depend on; `__getitems__` uses it."""
 
@@ -59,18 +70,28 @@ class IndexBatch(list[int]):
     draws: Sequence[int]  # how often each index was drawn before in the epoch
 
 
-class SampleBatch(list[tuple[torch.Tensor, Any]]):
+class SampleBatch(list[tuple[Any, ...]]):
     """What `__getitems__` returns for an IndexBatch."""
 
 
-class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
+_num_tellings = 0  # in this process: the dataset with the highest number was told its epoch last
+
+
+def _telling() -> int:
+    global _num_tellings
+    _num_tellings += 1
+    return _num_tellings
+
+
+class ClipDataset(Dataset[tuple[Any, ...]]):
     """What VideoDataset and FrameFolderDataset share: sampling, shapes, and one sample at a time.
 
     Attributes:
         annotations: paths and labels.
-        clip, transform, sampling, training, out_of_bound, num_repeats, dtype, layout, seed: as given to the constructor.
+        clip, transform, sampling, training, out_of_bound, num_repeats, dtype, layout, seed, fields, num_classes, clip_transform: as given
+            to the constructor.
         num_views: V = num_repeats x num_crops x clips; a view is one clip with one crop, ordered by repeat, then crop, then clip.
-        sample_shape, sample_bytes: of one sample, in `layout` without N.
+        sample_shape, sample_bytes: of one clip, in `layout` without N, before `clip_transform`.
     """
 
     def __init__(
@@ -86,6 +107,9 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         dtype: torch.dtype = torch.float32,
         layout: str | None = None,
         seed: int = 0,
+        fields: Sequence[str] = (),
+        num_classes: int | None = None,
+        clip_transform: ClipTransform | None = None,
     ) -> None:
         if not isinstance(transform, SpatialTransform):
             raise TypeError(
@@ -104,14 +128,19 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         self.num_repeats = num_repeats
         self.dtype = dtype
         self.seed = seed
-        self._sampler, takes_bound = _sampler(sampling)
-        self._sampler_options = {"out_of_bound": out_of_bound} if takes_bound else {}
+        self.fields = checked_fields(fields)
+        if num_classes is not None:
+            check_classes(items.labels, num_classes)
+        self.num_classes = num_classes
+        self.clip_transform = clip_transform
+        self._transform_takes_rng = clip_transform is not None and "rng" in argument_names(clip_transform)
+        self._sampler, self._sampler_takes = sampler_of(sampling)
         # A shared tensor: worker processes of an ordinary DataLoader that persist over epochs see set_epoch too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        # How often set_epoch was called, and with what: loaders look at it (see vidload.loading.epochs).
+        # The number of the last set_epoch call, counted over all datasets, and its epoch: loaders look at it (see vidload.loading.epochs).
         self._told_epoch = (0, 0)
 
-        self._num_clips = clips_per_video(self._sampler, self.clip, self.training)
+        self._num_clips = clips_per_video(self._sampler, self.clip, self.training, self._sampler_takes)
         self.num_views = num_repeats * transform.num_crops * self._num_clips
         if layout is None:
             layout = "NCTHW" if self.num_views == 1 else "NVCTHW"
@@ -136,7 +165,9 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        global _num_tellings
         self.__dict__.update(state)
+        _num_tellings = max(_num_tellings, self._told_epoch[0])  # those of this process come after those of the other
         self._make_core_parts()
 
     def _make_core_parts(self) -> None:
@@ -164,10 +195,10 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         return len(self.annotations)
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({len(self)} videos, clip={str(self.clip)!r}, transform={self.transform!r}, "
-            f"sampling={self.sampling!r}, training={self.training}, layout={self.layout!r}, seed={self.seed})"
-        )
+        return describe.as_text(describe.dataset_title(self), describe.dataset_rows(self))
+
+    def _repr_html_(self) -> str:
+        return describe.as_html(describe.dataset_title(self), describe.dataset_rows(self))
 
     @property
     def epoch(self) -> int:
@@ -179,41 +210,47 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
 
         A VideoLoader counts epochs itself, and continues from this one once it is set.
         """
-        self._told_epoch = (self._told_epoch[0] + 1, int(epoch))
+        self._told_epoch = (_telling(), int(epoch))
+        self._epoch.fill_(epoch)
+
+    def _follow_epoch(self, epoch: int) -> None:
+        """As a loader sets it."""
         self._epoch.fill_(epoch)
 
     def label(self, index: int) -> Any:
-        """The label of sample `index`: an int, or a list of ints. Override it for other labels: anything that default_collate accepts."""
-        return self.annotations.label(index)
+        """The label of sample `index`, of a kind that vidload.labels tells. Override it for another: whatever default_collate takes."""
+        return label_at(self.annotations.labels, index, self.num_classes)
 
-    def _labels(self, indices: Sequence[int]) -> Any:
-        """As default_collate would make them of each `label`."""
-        labels = self.annotations.labels
-        if type(self).label is ClipDataset.label and isinstance(labels, np.ndarray):
-            return torch.from_numpy(labels[indices])
-        return default_collate([self.label(index) for index in indices])
+    def labels_of(self, indices: Sequence[int]) -> Any:
+        """As default_collate of `label` gives them."""
+        if type(self).label is ClipDataset.label:
+            return labels_at(self.annotations.labels, indices, self.num_classes)
+        labels: Any = tuple(self.label(index) for index in indices)
+        return default_collate(labels)
 
     def missing_files(self) -> list[str]:
         """Paths that do not exist, in list order. Asks the file system once per path, which takes a while for a large dataset."""
         return [self.annotations.path(int(row)) for row in missing_files(self.annotations)]
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
-        """(clip, label): clip of `dtype` and `sample_shape`. Within an epoch, an index always gives the same clip.
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """(clip, label), or (clip, label, fields) if the dataset has `fields`, a dict (see vidload.fields): clip of `dtype` and
+        `sample_shape`, or what `clip_transform` makes of it. Within an epoch, an index always gives the same clip.
 
         Raises:
             IndexError: there is no such sample.
             TypeError: `index` is not an integer.
             VideoError: the video is missing, damaged or not supported.
             OSError: the file cannot be read.
+            ClipTransformError: `clip_transform` raised.
         """
         return self._sample(index, self.epoch, 0)
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, ...]]:
         if isinstance(indices, IndexBatch):
             return SampleBatch(map(self._sample, indices, (indices.epoch,) * len(indices), indices.draws))
         return [self[index] for index in indices]
 
-    def _sample(self, index: int, epoch: int, draw: int) -> tuple[torch.Tensor, Any]:
+    def _sample(self, index: int, epoch: int, draw: int) -> tuple[Any, ...]:
         try:
             index = operator.index(index)
         except TypeError:
@@ -226,10 +263,25 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         clip = torch.empty(self.sample_shape, dtype=self.dtype)
         if not hasattr(_this_thread, "pool"):
             _this_thread.pool = _core.LoaderPool(0)
-        self.load_one(lambda: self.start_indexing(_this_thread.pool, [index]), index, epoch, clip, draw)
-        return clip, self.label(index)
+        row = self.load_one(lambda: self.start_indexing(_this_thread.pool, [index]), index, epoch, clip, draw)
+        result = clip if self.clip_transform is None else self.transformed(clip, index, epoch, draw)
+        return (result, self.label(index)) if row is None else (result, self.label(index), sample_fields(row))
 
     # --- for the loader
+
+    def transformed(self, clip: torch.Tensor, index: int, epoch: int, draw: int, stands_for: int = -1) -> Any:
+        """What `clip_transform` makes of the clip of sample `index`.
+
+        draw, stands_for: as of vidload.system.random.sample_rng.
+        """
+        assert self.clip_transform is not None
+        try:
+            if not self._transform_takes_rng:
+                return self.clip_transform(clip)
+            return self.clip_transform(clip, rng=transform_rng(self.seed, epoch, index, draw, stands_for))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ClipTransformError(self.annotations.path(index), index, reason) from error
 
     def load_one(
         self,
@@ -239,22 +291,61 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         out: torch.Tensor,
         draw: int = 0,
         stands_for: int = -1,
-    ) -> None:
-        """Decodes sample `index` of `epoch` into `out`, a contiguous tensor of `dtype` and `sample_shape`.
+    ) -> FieldRow | None:
+        """Decodes sample `index` of `epoch` into `out`, a contiguous tensor of `dtype` and `sample_shape`; returns its fields, None if the
+        dataset has none.
 
         start_indexing: starts a batch of this sample alone. draw, stands_for: as in vidload.system.random.sample_rng. Raises VideoError.
         """
-        for is_last in (False, True):
+        is_second = False
+        while True:
             batch = start_indexing()
             batch.wait()
-            sampling_errors = self.start_decoding(batch, [index], epoch, out.unsqueeze(0), [draw], stands_for)
+            drawn = self.start_decoding(batch, [index], epoch, out.unsqueeze(0), [draw], stands_for)
             batch.wait()
-            error = next((error for error in (*sampling_errors, *batch.errors()) if error is not None), None)
+            error = next((error for error in (*drawn.errors, *batch.errors()) if error is not None), None)
             if error is None:
-                return
+                if not self.fields:
+                    return None
+                return self.field_rows(batch, drawn, [index], epoch, [draw], stands_for)[0]
             # The file's frames are not those that its headers promised. The core knows them now, and the sample is drawn again from them.
-            if is_last or not isinstance(error, IndexMismatchError):
+            if is_second or not isinstance(error, IndexMismatchError):
                 raise error
+            is_second = True
+
+    def field_rows(
+        self,
+        batch: Batch,
+        drawn: Drawn,
+        indices: Sequence[int],
+        epoch: int,
+        draws: Sequence[int],
+        stands_for: int = -1,
+    ) -> list[FieldRow | None]:
+        """The fields of each sample of a batch that `start_decoding` drew and that has been decoded; None where it failed."""
+        rows: list[FieldRow | None] = []
+        needs_frames = not FRAME_FIELDS.isdisjoint(self.fields)
+        for place, (index, info, error) in enumerate(zip(indices, batch.infos(), batch.errors(), strict=True)):
+            if info is None or error is not None or drawn.errors[place] is not None:
+                rows.append(None)
+                continue
+            frames = None
+            if needs_frames:
+                # What the core draws by itself is what `request` says: the same rules, the same random numbers.
+                request = None if drawn.requests is None else drawn.requests[place]
+                if request is None:
+                    request = self.request(index, epoch, info, draws[place], stands_for)
+                frames = self._frames_of_views(request.frames)
+            path = self.annotations.path(index) if "path" in self.fields else ""
+            rows.append(field_row(self.fields, index, path, frames, self._known(info)))
+        return rows
+
+    def _frames_of_views(self, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Of a request's frames, clip by clip: [T], or [V, T] where the layout has views; each crop has the clips of its repeat."""
+        if "V" not in self.layout:
+            return frames
+        clips = frames.reshape(self.num_repeats, 1, self._num_clips, self.clip.clip_len)
+        return np.repeat(clips, self.transform.num_crops, 1).reshape(self.num_views, self.clip.clip_len)
 
     def start_indexing(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
         """Starts finding the packet indexes of the samples' videos; returns the batch that `start_decoding` takes once they are found."""
@@ -268,11 +359,11 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         out: torch.Tensor,
         draws: Sequence[int],
         stands_for: int = -1,
-    ) -> list[VideoError | None]:
+    ) -> Drawn:
         """Samples each video of an indexed `batch`, and starts decoding into `out` [N, *sample_shape].
 
-        draws: how often each index was drawn before in the epoch. Returns, for each sample, the error if it could not be sampled, else
-        None; errors found while decoding are in batch.errors().
+        draws: how often each index was drawn before in the epoch. Returns what was drawn, with an error for each sample that could not be
+        sampled; errors found while decoding are in batch.errors().
         """
         if self._rules is not None and isinstance(batch, _core.Batch):
             seed = self.seed & 0xFFFF_FFFF_FFFF_FFFF
@@ -289,9 +380,8 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
                 self._strides,
                 out,
             )
-            return [None] * len(indices)
-        frames: list[npt.NDArray[np.int64] | None] = []
-        views: list[npt.NDArray[np.void] | None] = []
+            return Drawn([None] * len(indices), None)
+        requests: list[Request | None] = []
         errors: list[VideoError | None] = []
         for index, draw, info in zip(indices, draws, batch.infos(), strict=True):
             error = None
@@ -301,11 +391,12 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
                     request = self.request(index, epoch, info, draw, stands_for)
                 except VideoError as raised:
                     error = raised
-            frames.append(None if request is None else request.frames)
-            views.append(None if request is None else request.views)
+            requests.append(request)
             errors.append(error)
+        frames = [None if request is None else request.frames for request in requests]
+        views = [None if request is None else request.views for request in requests]
         batch.decode(self._spec, self.clip.clip_len, frames, views, out.data_ptr(), self._strides, out)
-        return errors
+        return Drawn(errors, requests)
 
     def request(self, index: int, epoch: int, info: _core.SampleInfo, draw: int = 0, stands_for: int = -1) -> Request:
         """Which frames and boxes sample `index` has in `epoch`; `info` is what the core knows about the video.
@@ -317,20 +408,25 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
             ValueError: the crop does not fit the picture, or a user's sampler returned something else than frame indices.
         """
         info = self._known(info)
-        first, num_frames = 0, info.num_frames
-        if self.annotations.start_seconds is not None:
-            first, num_frames = self._segment(index, info.index)
+        first, num_frames, packet_index = 0, info.num_frames, info.index
+        has_segment = self.annotations.start_seconds is not None and "segment_seconds" not in self._sampler_takes
+        if has_segment:
+            first, num_frames = self._segment(index, packet_index)
+        options: dict[str, Any] = {}
+        if "out_of_bound" in self._sampler_takes:
+            options["out_of_bound"] = self.out_of_bound
+        if "shown_seconds" in self._sampler_takes:
+            options["shown_seconds"] = shown_seconds(packet_index, first, num_frames, info.average_fps)
+        if "segment_seconds" in self._sampler_takes:
+            options["segment_seconds"] = segment_seconds(
+                self.annotations, index, packet_index, num_frames, info.average_fps
+            )
         rng = self._rng(epoch, index, draw, stands_for) if self.training or self.transform.is_random else None
         temporal_rng = rng if self.training else None
-        aspect_ratio = 1.0
-        if self.transform.square_pixels and info.index is not None:
-            horizontal, vertical = info.index.sample_aspect_ratio
-            aspect_ratio = horizontal / vertical
+        aspect_ratio = pixel_aspect(packet_index)
         repeats = [
             (
-                self._checked_frames(
-                    self._sampler(num_frames, info.average_fps, self.clip, temporal_rng, **self._sampler_options), index
-                ),
+                self._sampled_frames(index, num_frames, info.average_fps, temporal_rng, options),
                 self.transform.boxes(info.height, info.width, rng, aspect_ratio),
             )
             for _ in range(self.num_repeats)
@@ -348,8 +444,14 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
         """`info`, corrected where the dataset itself knows better."""
         return info
 
-    def _checked_frames(self, frames: Any, index: int) -> npt.NDArray[np.int64]:
-        """What a sampler returned: a user's own function may return anything."""
+    def _sampled_frames(
+        self, index: int, num_frames: int, fps: float, rng: np.random.Generator | None, options: dict[str, Any]
+    ) -> npt.NDArray[np.int64]:
+        """What the sampler gives, checked: a function of the user's own may give anything."""
+        try:
+            frames: Any = self._sampler(num_frames, fps, self.clip, rng, **options)
+        except ValueError as error:
+            raise ValueError(f"{self.annotations.path(index)}: {error}") from error
         shape = (self._num_clips, self.clip.clip_len)
         if not isinstance(frames, np.ndarray) or frames.shape != shape or frames.dtype.kind not in "iu":
             found = f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__
@@ -384,41 +486,6 @@ class ClipDataset(Dataset[tuple[torch.Tensor, Any]]):
                 f"no frame is shown within [{start:g}, {end:g}) seconds; the video lasts {packet_index.duration_seconds:g} seconds",
             )
         return first, stop - first
-
-
-def base_dataset(dataset: Dataset[Any]) -> tuple[ClipDataset, Callable[[int], int]]:
-    """The ClipDataset under any Subsets, and the function from their indices to its own.
-
-    Raises:
-        TypeError: there is none, or a subclass overrides how samples are made, which no loader of this package would call.
-    """
-    if not isinstance(dataset, ClipDataset | Subset):
-        raise TypeError(
-            f"VideoLoader loads a VideoDataset, a FrameFolderDataset or a Subset of one, got {type(dataset).__name__}; "
-            "for other datasets use torch.utils.data.DataLoader"
-        )
-    original: type = ClipDataset if isinstance(dataset, ClipDataset) else Subset
-    for name in ("__getitem__", "__getitems__"):
-        if getattr(type(dataset), name, None) is not getattr(original, name, None):
-            raise TypeError(
-                f"{type(dataset).__name__} overrides {name}, which VideoLoader would not call: it decodes whole batches itself. "
-                "For more than a class number, override label(index), which may return anything that default_collate accepts; for another "
-                "kind of batch, give VideoLoader a collate_fn; or use torch.utils.data.DataLoader"
-            )
-    if isinstance(dataset, ClipDataset):
-        return dataset, int
-    base, inner = base_dataset(dataset.dataset)
-    indices = dataset.indices
-    return base, lambda index: inner(indices[index])
-
-
-def _sampler(name_or_function: str | Sampler) -> tuple[Sampler, bool]:
-    """The function, and whether it takes out_of_bound, which a user's own need not."""
-    if callable(name_or_function):
-        return name_or_function, "out_of_bound" in inspect.signature(name_or_function).parameters
-    if name_or_function not in sampling.SAMPLERS:
-        raise ValueError(f"sampling {name_or_function!r} is not one of {', '.join(sampling.SAMPLERS)}, nor a function")
-    return sampling.SAMPLERS[name_or_function], True
 
 
 def _strides(axes: str, sizes: Sequence[int]) -> _core.Strides:

@@ -192,6 +192,7 @@ class ThreeCrop(SpatialTransform):
     """See vidload.transforms.three_crop."""
 
     short_side: int
+    order: str = "mmaction2"
 
     @property
     def num_crops(self) -> int:
@@ -200,6 +201,13 @@ class ThreeCrop(SpatialTransform):
     def _boxes(self, height: int, width: int, flip: float, rng: Generator | None) -> Boxes:
         resized = _resized(height, width, self.short_side)
         room = _room(self, resized, height, width)
+        if self.order == "pyslowfast":
+            top, left = (room[0] + 1) // 2, (room[1] + 1) // 2
+            if width >= height:
+                crops = [(top, 0, flip), (top, left, flip), (top, room[1], flip)]
+            else:
+                crops = [(0, left, flip), (top, left, flip), (room[0], left, flip)]
+            return _in_source(crops, self.size, resized, height, width)
         top, left = room[0] // 2, room[1] // 2
         if width >= height:
             crops = [(top, 0, flip), (top, 2 * left, flip), (top, left, flip)]

@@ -30,18 +30,25 @@ class VideoDataset(ClipDataset):
     """Clips from video files.
 
     Args:
-        items: a sequence of (path, label[, start_seconds, end_seconds[, stream]]), or Annotations; see also `from_list`, `from_csv` and
+        items: a sequence of (path, label[, start_seconds, end_seconds[, stream]]), or Annotations; labels are of any kind that
+            vidload.labels tells; see also `from_list`, `from_csv` and
             `from_folder`. Seconds count from the video's first frame; stream is the number of a video stream within its container, for
             files that hold several (`vidload.streams`); None = from the start, to the end, FFmpeg's choice.
         clip: "clip_len x frame_interval x num_clips", such as "32x2x1".
         transform: a policy of vidload.transforms.
-        sampling: "segments", "dense", "uniform", "slowfast", or a function (num_frames, fps, spec, rng) -> int64 [num_clips, clip_len].
+        sampling: "segments", "dense", "uniform", "slowfast", or a function (num_frames, fps, spec, rng) -> int64 [num_clips, clip_len], such
+            as those of vidload.published_samplers; it may ask for more by name (vidload.sampler_options).
         training: random clips, or evaluation's fixed ones; None = random if the transform is.
         out_of_bound: "loop" or "repeat_last", for videos shorter than a clip.
         num_repeats: how often a video is sampled and cropped anew from one decode (repeated augmentation); repeats are views.
         dtype: of the clips: float32, float16 or bfloat16 (normalized), or uint8 (RGB 0-255, not normalized).
         layout: "NCTHW" or "NTHWC" for one view per video, "NVCTHW" or "NVTHWC" for several; None = NCTHW or NVCTHW, whichever fits.
         seed: with the epoch and the index, decides everything random.
+        fields: names of what a sample tells beside clip and label, in a dict that comes third (vidload.fields).
+        num_classes: labels that are lists of classes become multi-hot vectors of this length; each class is checked to be below it.
+        clip_transform: your own function of each decoded clip, a tensor of `dtype` and `sample_shape`; what it returns takes the clip's
+            place. If it has an argument `rng`, it gets a NumPy Generator that depends on seed, epoch, index and draw alone. A loader runs
+            it in threads that follow the decoding ones. See vidload.augment and docs/training.md.
         index: an index file (`vidload index`), so that no video is scanned; videos not in it, or changed since, are scanned as usual.
 
     Raises:

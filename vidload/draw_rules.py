@@ -28,6 +28,8 @@ def draw_rules(
     """The rules; None for a user's own function or policy."""
     if not isinstance(sampling, str) or type(transform) not in _KNOWN_TRANSFORMS:
         return None
+    if isinstance(transform, crops.ThreeCrop) and transform.order != "mmaction2":
+        return None  # the core knows that one alone
     rules = _core.DrawRules(
         sampling=sampling,
         clip=(clip.clip_len, clip.frame_interval, clip.num_clips),

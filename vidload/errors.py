@@ -79,13 +79,32 @@ class VideoLimitError(VideoError, ValueError):
 
 
 class Failure(NamedTuple):
-    """A sample that failed, as VideoLoader.stats() lists them: `sample`, its index in the dataset, and the attributes of its VideoError."""
+    """A sample that failed, as VideoLoader.stats() lists them: `sample`, its index in the dataset (of several that are combined, its place
+    among all their samples), and the attributes of its VideoError."""
 
     sample: int
     path: str
     reason: str
     frame: int | None
     kind: str
+
+
+class ClipTransformError(RuntimeError):
+    """A clip_transform of the user's own raised; `__cause__` is what. It is raised whatever on_error says: no video is to blame.
+
+    Attributes:
+        path: the sample's file.
+        sample: its index in its dataset.
+    """
+
+    def __init__(self, path: str, sample: int, reason: str) -> None:
+        super().__init__(path, sample, reason)
+        self.path = path
+        self.sample = sample
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: clip_transform of sample {self.sample}: {self.reason}"
 
 
 class TooManyFailuresError(RuntimeError):

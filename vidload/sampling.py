@@ -3,67 +3,64 @@
 In: number of frames, frame rate, a ClipSpec, a Generator (None = evaluation, deterministic). Out: int64 frame
 indices [num_clips, clip_len], each in [0, num_frames); ValueError for a video without frames or an argument
 that makes no sense. Pure functions; nothing here opens a file. The rules are those of MMAction2 1.2
-(segments, dense, uniform) and PySlowFast (slowfast), so that published recipes carry over. Every random
-number is one float64 uniform u in [0, 1); randint(k) below means floor(u * k). The order of draws is part of
-the contract.
+(segments, dense, uniform) and PySlowFast (slowfast), so that published recipes carry over; those of other
+loaders stand in vidload.published_samplers, and are found here too. Every random number is one float64
+uniform u in [0, 1); randint(k) below means floor(u * k). The order of draws is part of the contract.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-FrameIndices = NDArray[np.int64]
-Sampler = Callable[..., FrameIndices]
+from vidload.clip_spec import (
+    OUT_OF_BOUND,
+    ClipSpec,
+    FrameIndices,
+    Sampler,
+    check,
+    clips_from,
+    in_bounds,
+    steps_of,
+)
+from vidload.published_samplers import (
+    centered,
+    clips_at_random_indices,
+    clips_at_random_timestamps,
+    clips_at_regular_indices,
+    clips_at_regular_timestamps,
+    constant_clips_per_video,
+    random_clip,
+    slowfast_pyav,
+    untrimmed,
+)
 
-OUT_OF_BOUND = ("loop", "repeat_last")
-
-
-@dataclass(frozen=True)
-class ClipSpec:
-    """The shape of a sample in time: `num_clips` clips of `clip_len` frames, each `frame_interval` frames
-    after the last.
-
-    Written "clip_len x frame_interval x num_clips", as in "32x2x1". Raises ValueError for counts below 1.
-    """
-
-    clip_len: int
-    frame_interval: int = 1
-    num_clips: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("clip_len", "frame_interval", "num_clips"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"clip: {name} is {value!r}, must be an integer of at least 1")
-
-    @classmethod
-    def parse(cls, clip: str | ClipSpec) -> ClipSpec:
-        """Reads "32x2x1" (a ClipSpec is returned as it is). Raises ValueError for anything else."""
-        if isinstance(clip, ClipSpec):
-            return clip
-        match = re.fullmatch(r"\s*(\d+)x(\d+)x(\d+)\s*", clip, re.ASCII) if isinstance(clip, str) else None
-        if match is None:
-            raise ValueError(
-                f"clip: cannot read {clip!r}; write clip_len x frame_interval x num_clips, for example "
-                "'32x2x1' for one clip of 32 frames, every second frame"
-            )
-        return cls(*(int(number) for number in match.groups()))
-
-    def __str__(self) -> str:
-        return f"{self.clip_len}x{self.frame_interval}x{self.num_clips}"
-
-    @property
-    def clip_span(self) -> int:
-        """Frames from the first to the last of a clip, both counted: frame_interval * (clip_len - 1) + 1."""
-        return self.frame_interval * (self.clip_len - 1) + 1
+__all__ = [
+    "OUT_OF_BOUND",
+    "SAMPLERS",
+    "ClipSpec",
+    "FrameIndices",
+    "Sampler",
+    "centered",
+    "clips_at_random_indices",
+    "clips_at_random_timestamps",
+    "clips_at_regular_indices",
+    "clips_at_regular_timestamps",
+    "clips_per_video",
+    "constant_clips_per_video",
+    "dense",
+    "in_bounds",
+    "random_clip",
+    "segments",
+    "slowfast",
+    "slowfast_pyav",
+    "uniform",
+    "untrimmed",
+]
 
 
 def segments(
@@ -73,6 +70,8 @@ def segments(
     rng: Generator | None = None,
     *,
     out_of_bound: str = "loop",
+    keep_tail_frames: bool = False,
+    twice_sample: bool = False,
 ) -> FrameIndices:
     """One clip from each of `num_clips` equal parts (TSN; MMAction2's SampleFrames). `fps` is not used.
 
@@ -83,10 +82,22 @@ def segments(
 
     Evaluation: single frames at floor((i + 0.5) * n / num_clips); longer clips, m = max(n - clip_span, 0):
     one clip at m // 2, several at round(i * m / (num_clips - 1)). Rounding is half to even, as NumPy's.
+
+    keep_tail_frames: training's parts are of equal length to a fraction, so that frames left over by the division are drawn too: with
+    a = k / num_clips, clip i starts at floor(i * a + u * a) if k > 0, else at 0.
+    twice_sample: evaluation takes twice as many clips (TSM): of single frames also those at floor(i * n / num_clips), after the others; of
+    longer clips 2 * num_clips in place of num_clips.
     """
-    _check(num_frames, out_of_bound)
+    check(num_frames, out_of_bound)
     num_clips = spec.num_clips
-    if rng is not None:
+    if rng is not None and keep_tail_frames:
+        num_starts = num_frames - spec.clip_len * spec.frame_interval + 1
+        length = num_starts / num_clips
+        starts = [0] * num_clips
+        if num_starts > 0:
+            uniforms = rng.random(num_clips).tolist()
+            starts = [min(int(i * length + u * length), num_starts - 1) for i, u in enumerate(uniforms)]
+    elif rng is not None:
         span = spec.clip_len * spec.frame_interval
         num_starts = num_frames - span + 1
         part = num_starts // num_clips
@@ -102,14 +113,17 @@ def segments(
     elif spec.clip_len == 1:
         step = num_frames / num_clips
         starts = [int(i * step + step / 2) for i in range(num_clips)]
+        if twice_sample:
+            starts += [int(i * step) for i in range(num_clips)]
     else:
+        num_clips *= 2 if twice_sample else 1
         slack = max(num_frames - spec.clip_span, 0)
         if num_clips == 1:
             starts = [slack // 2]
         else:
             step = slack / (num_clips - 1)
             starts = [round(i * step) for i in range(num_clips)]
-    return _clips(starts, num_frames, spec, out_of_bound)
+    return clips_from(starts, num_frames, spec, out_of_bound)
 
 
 def dense(
@@ -129,7 +143,7 @@ def dense(
     Evaluation: `num_sample_positions` windows, s = floor(linspace(0, p - 1)), so the result has
     num_sample_positions * num_clips rows, window by window.
     """
-    _check(num_frames, out_of_bound)
+    check(num_frames, out_of_bound)
     if sample_range < 1 or num_sample_positions < 1:
         raise ValueError(
             f"sampling 'dense': sample_range {sample_range} and num_sample_positions {num_sample_positions} "
@@ -142,7 +156,7 @@ def dense(
     else:
         windows = [int(s) for s in np.linspace(0, num_positions - 1, num=num_sample_positions)]
     starts = [(window + i * step) % num_frames for window in windows for i in range(spec.num_clips)]
-    return _clips(starts, num_frames, spec, out_of_bound)
+    return clips_from(starts, num_frames, spec, out_of_bound)
 
 
 def uniform(
@@ -161,7 +175,7 @@ def uniform(
     meaning here and must be 1. Draws: one uniform per frame, clip by clip. No index leaves the video, so
     `out_of_bound` changes nothing.
     """
-    _check(num_frames, out_of_bound)
+    check(num_frames, out_of_bound)
     if spec.frame_interval != 1:
         raise ValueError(
             f"sampling 'uniform' spreads the frames over the whole video, so frame_interval must be 1, not "
@@ -195,19 +209,19 @@ def slowfast(
 ) -> FrameIndices:
     """PySlowFast's sampling: clips of equal duration whatever the frame rate.
 
-    c = frame_interval * clip_len * fps / target_fps frames (fps unknown: target_fps), d = max(n - c, 0).
+    c = frame_interval * clip_len * fps / target_fps frames (fps unknown: target_fps), but 1 at least; d = max(n - c, 0).
     Training: each clip starts at u * d, a real number; one uniform per clip.
     Evaluation: clip i starts at d * i / num_clips, or with `use_offset` at i * floor(d / (num_clips - 1))
     (one clip: floor(d / 2)).
     The frames are linspace(start, start + c - 1, clip_len), clamped to the video, then truncated, in float64.
     Nothing leaves the video, so `out_of_bound` changes nothing.
     """
-    _check(num_frames, out_of_bound)
+    check(num_frames, out_of_bound)
     if not target_fps > 0:
         raise ValueError(f"sampling 'slowfast': target_fps is {target_fps}, must be above 0")
     num_clips = spec.num_clips
     rate = fps / target_fps if fps and fps > 0 and math.isfinite(fps) else 1.0
-    clip_size = spec.frame_interval * spec.clip_len * rate
+    clip_size = max(spec.frame_interval * spec.clip_len * rate, 1.0)
     delta = max(num_frames - clip_size, 0.0)
     if rng is not None:
         starts: NDArray[np.floating] = rng.random(num_clips) * delta
@@ -216,9 +230,8 @@ def slowfast(
     else:
         starts = delta * np.arange(num_clips) / num_clips
     # multiply first: 3 * 63 / 7 is 27, but 3 / 7 * 63 falls just below it and would be truncated to 26
-    steps = _steps(spec.clip_len, 1) * (clip_size - 1) / max(spec.clip_len - 1, 1)
-    # maximum: a clip shorter than a frame runs backwards
-    return np.maximum(np.minimum(starts[:, None] + steps, num_frames - 1), 0).astype(np.int64)
+    steps = steps_of(spec.clip_len, 1) * (clip_size - 1) / max(spec.clip_len - 1, 1)
+    return np.minimum(starts[:, None] + steps, num_frames - 1).astype(np.int64)
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -229,26 +242,16 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 
-def in_bounds(indices: FrameIndices, num_frames: int, out_of_bound: str = "loop") -> FrameIndices:
-    """Brings int64 frame indices [num_clips, clip_len], none below 0, into [0, num_frames).
-
-    "loop" wraps them; "repeat_last" repeats the largest in-range index of the same clip (n = 10: 0 4 8 12 ->
-    0 4 8 8).
-    """
-    if out_of_bound == "loop":
-        return indices % num_frames
-    is_inside = indices < num_frames
-    last = (indices * is_inside).max(axis=1, keepdims=True)
-    return np.where(is_inside, indices, last)
-
-
-def clips_per_video(sampler: Sampler, spec: ClipSpec, is_training: bool) -> int:
-    """Number of rows that `sampler` returns: spec.num_clips, but more for `dense` in evaluation. Calls it once to find out.
+def clips_per_video(sampler: Sampler, spec: ClipSpec, is_training: bool, takes: Collection[str] = ()) -> int:
+    """Number of rows that `sampler` returns: spec.num_clips, but more for `dense` in evaluation. Calls it once to
+    find out, with `takes` (of vidload.sampler_options) as of a video of 10000 frames at 30 fps.
 
     Raises ValueError if the result is not of shape [any, clip_len].
     """
     rng = np.random.Generator(np.random.Philox(key=0)) if is_training else None
-    indices = np.asarray(sampler(10_000, 30.0, spec, rng))
+    shown = np.arange(10_001) / 30
+    known = {"out_of_bound": "loop", "shown_seconds": shown, "segment_seconds": (0.0, float(shown[-1]))}
+    indices = np.asarray(sampler(10_000, 30.0, spec, rng, **{name: known[name] for name in takes}))
     if indices.ndim != 2 or indices.shape[0] < 1 or indices.shape[1] != spec.clip_len:
         name = getattr(sampler, "__name__", repr(sampler))
         raise ValueError(
@@ -256,25 +259,3 @@ def clips_per_video(sampler: Sampler, spec: ClipSpec, is_training: bool) -> int:
             f"must be [num_clips, {spec.clip_len}]"
         )
     return int(indices.shape[0])
-
-
-def _check(num_frames: int, out_of_bound: str) -> None:
-    if num_frames < 1:
-        raise ValueError(f"sampling: cannot take frames from a video of {num_frames} frames")
-    if out_of_bound not in OUT_OF_BOUND:
-        raise ValueError(f"sampling: out_of_bound is {out_of_bound!r}, must be one of {OUT_OF_BOUND}")
-
-
-@lru_cache(maxsize=64)
-def _steps(clip_len: int, frame_interval: int) -> FrameIndices:
-    steps = np.arange(clip_len, dtype=np.int64) * frame_interval
-    steps.setflags(write=False)
-    return steps
-
-
-def _clips(starts: list[int], num_frames: int, spec: ClipSpec, out_of_bound: str) -> FrameIndices:
-    steps = _steps(spec.clip_len, spec.frame_interval)
-    indices = np.array(starts, dtype=np.int64)[:, None] + steps
-    if max(starts) + spec.clip_span > num_frames:
-        indices = in_bounds(indices, num_frames, out_of_bound)
-    return indices

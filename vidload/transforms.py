@@ -161,6 +161,7 @@ def three_crop(
     size: Size,
     short_side: int = 256,
     *,
+    order: str = "mmaction2",
     flip: float = 0.0,
     mean: Sequence[float] | None = IMAGENET_MEAN,
     std: Sequence[float] | None = IMAGENET_STD,
@@ -168,10 +169,13 @@ def three_crop(
     square_pixels: bool = False,
 ) -> SpatialTransform:
     """Three crops of `size` along the long side of the picture resized to `short_side`: left, right, middle,
-    or top, bottom, middle (MMAction2's order); centered across the short side. Draws: flip, if it is neither
-    0 nor 1."""
+    or top, bottom, middle (MMAction2's order); centered across the short side. order: "pyslowfast" gives left,
+    middle, right, or top, middle, bottom, where PySlowFast crops: at 0, ceil(r / 2) and r of the r pixels left
+    over. Draws: flip, if it is neither 0 nor 1."""
+    if order not in ("mmaction2", "pyslowfast"):
+        raise ValueError(f"three_crop: order is {order!r}, must be 'mmaction2' or 'pyslowfast'")
     common = _common("three_crop", size, flip, mean, std, antialias, square_pixels)
-    return ThreeCrop(*common, short_side=_checked_short_side("three_crop", short_side, min(common[0])))
+    return ThreeCrop(*common, short_side=_checked_short_side("three_crop", short_side, min(common[0])), order=order)
 
 
 def ten_crop(

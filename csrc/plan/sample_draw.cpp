@@ -92,13 +92,13 @@ void uniform(const DrawRules& rules, int64_t num_frames, Philox* rng, std::vecto
 
 void slowfast(const DrawRules& rules, int64_t num_frames, double fps, Philox* rng, std::vector<int64_t>& frames) {
   const double rate = fps > 0 && std::isfinite(fps) ? fps / kTargetFps : 1.0;
-  const double clip_size = double(rules.frame_interval * rules.clip_len) * rate;
+  const double clip_size = std::max(double(rules.frame_interval * rules.clip_len) * rate, 1.0);
   const double delta = std::max(double(num_frames) - clip_size, 0.0);
   for (int clip = 0; clip < rules.num_clips; ++clip) {
     const double start = rng ? rng->uniform() * delta : delta * clip / rules.num_clips;
     for (int i = 0; i < rules.clip_len; ++i) {
       const double frame = start + i * (clip_size - 1) / std::max(rules.clip_len - 1, 1);
-      frames.push_back(int64_t(std::max(std::min(frame, double(num_frames - 1)), 0.0)));
+      frames.push_back(int64_t(std::min(frame, double(num_frames - 1))));
     }
   }
 }

@@ -15,7 +15,8 @@ import torch
 from torch.utils.data import BatchSampler, Dataset, SequentialSampler
 
 from vidload import _core
-from vidload.clip_dataset import base_dataset
+from vidload.clip_dataset import ClipDataset
+from vidload.combined import base_dataset
 from vidload.dali.graph import Augment, build_pipeline
 from vidload.dali.samples import CODECS, Sample, inputs_of
 from vidload.loading.epochs import DrawCounter, Epochs, EpochSampler, samplers_of
@@ -50,10 +51,19 @@ def dali_pipeline(
         prefetch_queue_depth: batches that run ahead in the pipeline; as many again are read and decoded ahead of it.
 
     Raises:
-        ValueError: an argument makes no sense, or dataset.dtype is bfloat16, which DALI does not have.
+        ValueError: an argument makes no sense, or dataset.dtype is bfloat16, which DALI does not have; or the dataset has several parts, a
+            clip_transform, or labels that are not integers.
         VideoError: (by a run) a video is missing or cannot be decoded. VideoLoader can skip or substitute it instead.
     """
     base, _ = base_dataset(dataset)
+    if not isinstance(base, ClipDataset):
+        raise ValueError("DALI loads one dataset; a ConcatDataset of several needs VideoLoader with another decoder")
+    if base.clip_transform is not None:
+        raise ValueError(
+            "a clip_transform is not run in a DALI pipeline; give dali_pipeline an augment of DALI operators"
+        )
+    if not isinstance(base.label(0), int | list):
+        raise ValueError(f"labels of a DALI pipeline are integers or lists of them, got {base.label(0)!r}")
     if device not in CODECS:
         raise ValueError(f"device {device!r} is not one of {', '.join(CODECS)}")
     if base.dtype == torch.bfloat16:

@@ -168,6 +168,7 @@ class Sample:
         """What the pipeline is fed for this sample: the INPUTS in order, then the label."""
         assert self._request is not None
         dataset = self._dataset
+        label = dataset.label(self._index)
         frames, order = np.unique(self._request.frames, return_inverse=True)
         # Views are ordered repeat, crop, clip; the clips of a crop share its box and flip.
         crops = self._request.views.reshape(dataset.num_repeats * dataset.transform.num_crops, -1)[:, 0]
@@ -181,7 +182,9 @@ class Sample:
             order.reshape(dataset.num_repeats, -1).astype(np.int32),
             boxes.astype(np.float32),
             crops["flip"].astype(np.int32),
-            np.array(dataset.label(self._index), np.int64),
+            np.array(
+                label if isinstance(label, int | list) else 0, np.int64
+            ),  # a loader's labels are the dataset's own
         )
 
 

@@ -1,7 +1,8 @@
 """One pass over an epoch: batches in order, with enough of the next ones under way to keep every thread busy.
 
 In: the parts of a loader that a pass needs. Out: the batches. Each takes three steps: its videos' packet indexes are found (by threads), its
-frames and boxes are drawn (here, from counter-based random numbers), its samples are decoded (by threads).
+frames and boxes are drawn (here, from counter-based random numbers), its samples are decoded (by threads). A clip_transform of the user's
+own is a fourth, by threads of Python's that follow (vidload.loading.wake).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,17 +19,22 @@ from typing import Any
 import torch
 
 from vidload import _core
-from vidload.batch import Batch
-from vidload.clip_dataset import ClipDataset
+from vidload.clip_dataset import Drawn
+from vidload.combined import Clips, base_dataset
 from vidload.errors import IndexMismatchError, TooManyFailuresError, VideoError
+from vidload.fields import FieldRow
+from vidload.loading.collating import collated
 from vidload.loading.epochs import Epochs
 from vidload.loading.exit import cancel_at_exit, ends_before_exit
 from vidload.loading.memory import Memory
 from vidload.loading.order import Order, Place
+from vidload.loading.progress import Progress
 from vidload.loading.tally import Tally
-from vidload.loading.trainers import AccelerateState, Collate
+from vidload.loading.trainers import AccelerateState
+from vidload.loading.wake import IN_PLACE, Wake, put
+from vidload.sampler_options import argument_names
 from vidload.system import cuda
-from vidload.system.random import sample_rng
+from vidload.system.random import batch_rng, sample_rng
 
 _MAX_SUBSTITUTES = 10
 # Where max_failures is a share: a few bad files at the start of an epoch mean nothing.
@@ -43,19 +50,22 @@ _SAMPLES_AHEAD_ON_GPU = ((4, 1 << 30), (16, 128 << 20))
 class PassParts:
     """What a pass needs from its loader. It changes `place` and `tally`, and nothing else of the loader's.
 
+    dataset: the clips behind order.dataset.
     start_indexing: starts a batch of the samples with these indices; see ClipDataset.start_indexing.
+    wake: what runs the dataset's clip_transform; None: the pass itself.
     accelerate: where the pass reports its end; None if Accelerate is not in use.
     num_batches: len() of the loader; a batch sampler may not know it.
     others: the loader's arguments of the same names.
     """
 
-    dataset: ClipDataset
+    dataset: Clips
     order: Order
     epochs: Epochs
     place: Place
     pool: _core.LoaderPool
-    start_indexing: Callable[[Sequence[int]], Batch]
+    start_indexing: Callable[[Sequence[int]], Any]
     memory: Memory
+    wake: Wake | None
     tally: Tally
     accelerate: AccelerateState | None
     num_batches: Callable[[], int]
@@ -67,6 +77,8 @@ class PassParts:
     on_error: str
     max_failures: float | None
     collate_fn: Callable[[list[Any]], Any]
+    batch_transform: Callable[..., Any] | None
+    progress: bool
 
 
 class _Pending:
@@ -76,7 +88,7 @@ class _Pending:
         self,
         indices: list[int],
         draws: list[int],
-        batch: Batch,
+        batch: Any,
         next_sample: int,
         next_batch: int,
     ) -> None:
@@ -85,8 +97,11 @@ class _Pending:
         self.batch = batch
         self.next_sample = next_sample  # samples and batches of the epoch that have been handed out once this one has
         self.next_batch = next_batch
-        self.clips: torch.Tensor | None = None  # set once decoding has started
-        self.errors: list[VideoError | None] = []
+        # Set once decoding has started.
+        self.clips: torch.Tensor | None = None
+        self.drawn = Drawn([], None)
+        self.results: list[Future[Any]] | None = None  # of clip_transform, where the wake's threads run it
+        self.is_given_up = False
 
 
 class EpochPass:
@@ -96,6 +111,7 @@ class EpochPass:
         self._parts = parts
         self._process = os.getpid()
         self._dataset = parts.dataset
+        _, self._base_index = base_dataset(parts.order.dataset)
         num_threads = parts.num_workers
         self._batches_ahead = 0 if num_threads == 0 else parts.prefetch_factor
         self._samples_ahead = _samples_ahead(num_threads, self._dataset.sample_bytes, parts.device)
@@ -106,6 +122,10 @@ class EpochPass:
         self._num_indexing = self._num_decoding = 0  # samples
         self._has_begun = self._is_ended = False
         self._accelerate: AccelerateState | None = None
+        self._progress: Progress | None = None
+        self._wake = None if self._dataset.clip_transform is None else parts.wake
+        transform = parts.batch_transform
+        self._batch_transform_takes_rng = transform is not None and "rng" in argument_names(transform)
         self._num_seen = self._num_failed = 0  # samples of this pass
         cancel_at_exit(self)
 
@@ -140,6 +160,8 @@ class EpochPass:
                     self._fill()  # keep the threads busy while the caller works
                 result = self._finish(pending)
                 self._note_position(pending.next_sample, pending.next_batch)
+                if self._progress is not None:
+                    self._progress.show(time.perf_counter() - started, self._num_failed)
                 if result is not None:
                     self._parts.tally.num_batches += 1
                     if self._accelerate is not None:
@@ -157,6 +179,9 @@ class EpochPass:
         self.cancel()
         self._indexing.clear()
         self._decoding.clear()
+        if self._progress is not None:
+            self._progress.close()
+            self._progress = None
         if self._accelerate is not None:
             self._accelerate.end()
             self._accelerate = None
@@ -165,6 +190,7 @@ class EpochPass:
         """Like `close`, but for a thread other than the one inside __next__."""
         self._is_ended = True
         for pending in (*self._indexing, *self._decoding):
+            pending.is_given_up = True
             pending.batch.cancel()
 
     def __del__(self) -> None:
@@ -193,6 +219,8 @@ class EpochPass:
         self._accelerate = self._parts.accelerate
         if self._accelerate is not None:
             self._accelerate.begin()
+        if self._parts.progress:
+            self._progress = Progress(self._epoch, self._num_batches(), self._next_batch_of_epoch())
 
     def _fill(self) -> None:
         """Starts all that may be under way by now; if nothing is, waits until one batch is."""
@@ -249,55 +277,98 @@ class EpochPass:
         self._name_consumer()
         shape = (len(pending.indices), *dataset.sample_shape)
         pending.clips = self._parts.memory.take(shape, dataset.dtype, self._parts.pin_memory)
-        pending.errors = dataset.start_decoding(
+        pending.drawn = dataset.start_decoding(
             pending.batch, pending.indices, self._epoch, pending.clips, pending.draws
         )
+        if self._wake is not None:
+            submit, epoch = self._wake.submit, self._epoch
+            pending.results = [
+                submit(partial(_transform_in_wake, dataset, pending, place, epoch))
+                for place in range(len(pending.indices))
+            ]
 
     def _finish(self, pending: _Pending) -> Any:
+        dataset, parts = self._dataset, self._parts
         clips = pending.clips
         assert clips is not None
         indices = list(pending.indices)
-        kept = list(range(len(indices)))
+        rows: list[Any] = []
+        if dataset.fields:
+            rows = dataset.field_rows(pending.batch, pending.drawn, indices, self._epoch, pending.draws)
+        failed: list[int] = []  # places
+        settled: dict[
+            int, int
+        ] = {}  # of samples loaded again here: place -> the index that it is a substitute of, or -1
         self._num_seen += len(indices)
-        errors = zip(pending.errors, pending.batch.errors(), strict=True)
+        errors = zip(pending.drawn.errors, pending.batch.errors(), strict=True)
         for place, (sampling, decoding) in enumerate(errors):
             error = decoding if sampling is None else sampling
-            if isinstance(error, IndexMismatchError):
-                error = self._draw_again(indices[place], pending.draws[place], clips[place])
             if error is None:
                 continue
-            self._parts.tally.note_failure(indices[place], error, self._parts.on_error)
-            if self._parts.on_error == "raise":
-                raise error
-            self._num_failed += 1
-            self._check_failures(error)
-            if self._parts.on_error == "skip":
-                kept.remove(place)
-            else:
-                indices[place] = self._substitute(indices[place], pending.draws[place], clips[place], error)
+            row = None
+            if isinstance(error, IndexMismatchError):
+                error, row = self._draw_again(indices[place], pending.draws[place], clips[place])
+                settled[place] = -1
+            if error is not None:
+                parts.tally.note_failure(indices[place], error, parts.on_error)
+                if parts.on_error == "raise":
+                    raise error
+                self._num_failed += 1
+                self._check_failures(error)
+                if parts.on_error == "skip":
+                    failed.append(place)
+                    continue
+                settled[place] = indices[place]
+                indices[place], row = self._substitute(indices[place], pending.draws[place], clips[place], error)
+            if rows:
+                rows[place] = row
+        kept = [place for place in range(len(indices)) if place not in failed] if failed else range(len(indices))
         if not kept:
             return None  # every sample was skipped, and with them the batch
-        if len(kept) < len(indices):
-            clips = clips[kept]
+        results: Any = clips
+        if dataset.clip_transform is not None:
+            results = [self._transformed(pending, place, indices[place], settled.get(place)) for place in kept]
+            if all(result is IN_PLACE for result in results):
+                results = clips
+            else:
+                of_slots = zip(results, kept, strict=True)
+                results = [clips[place] if result is IN_PLACE else result for result, place in of_slots]
+        if failed:
+            results = clips[kept] if results is clips else results
             indices = [indices[place] for place in kept]
-        collate = self._parts.collate_fn
-        is_default = isinstance(collate, Collate) and collate.is_default
-        if is_default and self._parts.order.batch_sampler is not None:
-            return [clips, self._dataset._labels(indices)]
-        function = collate.function if isinstance(collate, Collate) else collate
-        labels = [self._dataset.label(index) for index in indices]
-        if self._parts.order.batch_sampler is None:  # batch_size=None: samples as they are
-            sample = (clips[0], labels[0])
-            return sample if is_default else function(sample)  # type: ignore[arg-type]
-        return function(list(zip(clips, labels, strict=True)))
+            rows = [rows[place] for place in kept] if rows else rows
+        is_batch = parts.order.batch_sampler is not None
+        batch = collated(dataset, results, indices, rows, parts.collate_fn, is_batch)
+        if parts.batch_transform is None:
+            return batch
+        if not self._batch_transform_takes_rng:
+            return parts.batch_transform(batch)
+        rng = batch_rng(dataset.seed, self._epoch, pending.indices[0], pending.draws[0])
+        return parts.batch_transform(batch, rng=rng)
 
-    def _draw_again(self, index: int, draw: int, out: torch.Tensor) -> VideoError | None:
-        """Loads a sample again whose file turned out to have other frames than those it was drawn from; returns the error if that fails."""
+    def _transformed(self, pending: _Pending, place: int, index: int, stands_for: int | None) -> Any:
+        """What clip_transform makes of a sample; IN_PLACE if it is in the batch now. stands_for: None of one that was loaded in time."""
+        assert pending.clips is not None
+        if stands_for is None and pending.results is not None:
+            timeout = self._parts.timeout if self._parts.timeout > 0 else None
+            try:
+                return pending.results[place].result(timeout)
+            except TimeoutError:
+                raise RuntimeError(
+                    f"VideoLoader timed out: a clip_transform took more than {timeout} seconds"
+                ) from None
+        clip, draw = pending.clips[place], pending.draws[place]
+        stands_for = -1 if stands_for is None else stands_for
+        return put(self._dataset.transformed(clip, index, self._epoch, draw, stands_for), clip)
+
+    def _draw_again(self, index: int, draw: int, out: torch.Tensor) -> tuple[VideoError | None, FieldRow | None]:
+        """Loads a sample whose file turned out to have other frames than those it was drawn from; returns an error if it cannot be, and
+        its fields."""
         try:
-            self._dataset.load_one(partial(self._parts.start_indexing, [index]), index, self._epoch, out, draw)
+            row = self._dataset.load_one(partial(self._parts.start_indexing, [index]), index, self._epoch, out, draw)
         except VideoError as error:
-            return error
-        return None
+            return error, None
+        return None, row
 
     def _check_failures(self, last: VideoError) -> None:
         limit = self._parts.max_failures
@@ -317,18 +388,20 @@ class EpochPass:
                 f"list's root wrong? The last failure: {self._parts.tally.failures[-1]}"
             )
 
-    def _substitute(self, index: int, draw: int, out: torch.Tensor, error: VideoError) -> int:
-        """Loads another sample, chosen by (seed, epoch, index, draw) alone, into `out`; returns its index."""
-        dataset = self._dataset
+    def _substitute(self, index: int, draw: int, out: torch.Tensor, error: VideoError) -> tuple[int, FieldRow | None]:
+        """Loads another sample of the loader's dataset, a pure function of (seed, epoch, index, draw), into `out`; returns its index and
+        its fields."""
+        dataset, start_indexing = self._dataset, self._parts.start_indexing
+        num_samples = len(self._parts.order.dataset)  # type: ignore[arg-type]
         rng = sample_rng(dataset.seed, self._epoch, -2 - index, draw)
         for _ in range(_MAX_SUBSTITUTES):
-            other = int(rng.random() * len(dataset))
+            other = self._base_index(int(rng.random() * num_samples))
             try:
-                # Its clip is drawn for this place: the epoch may also hold the other video in its own.
-                dataset.load_one(
-                    partial(self._parts.start_indexing, [other]), other, self._epoch, out, draw, stands_for=index
+                # Its clip is its own too: the epoch may hold the other video beside it.
+                row = dataset.load_one(
+                    partial(start_indexing, [other]), other, self._epoch, out, draw, stands_for=index
                 )
-                return other
+                return other, row
             except VideoError as failed:
                 self._parts.tally.note_failure(other, failed, self._parts.on_error)
         raise VideoError(
@@ -345,11 +418,31 @@ class EpochPass:
             "of_samplers": self._state_of_samplers,
         }
 
+    def _num_batches(self) -> int | None:
+        try:
+            return self._parts.num_batches()
+        except TypeError:  # a batch sampler without a length
+            return None
+
+    def _next_batch_of_epoch(self) -> int:
+        size = self._parts.order.batch_size
+        return self._next_batch if size is None else -(-self._next_sample // size)
+
     def _note_end(self) -> None:
         if not self._is_ended:
             self._parts.tally.warn_of_refused_entries(self._parts.pool, self._dataset)
             self.close()
             self._parts.place.position = {"epoch": self._epoch + 1}
+
+
+def _transform_in_wake(dataset: Clips, pending: _Pending, place: int, epoch: int) -> Any:
+    pending.batch.wait()
+    has_failed = pending.drawn.errors[place] is not None or pending.batch.errors()[place] is not None
+    if pending.is_given_up or has_failed:
+        return None  # the pass sees to it
+    assert pending.clips is not None
+    clip = pending.clips[place]
+    return put(dataset.transformed(clip, pending.indices[place], epoch, pending.draws[place]), clip)
 
 
 def _samples_ahead(num_threads: int, sample_bytes: int, device: torch.device) -> int:

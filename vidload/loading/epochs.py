@@ -23,10 +23,11 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
-from vidload.clip_dataset import IndexBatch, base_dataset
+from vidload.clip_dataset import IndexBatch
+from vidload.combined import base_dataset
 from vidload.system.random import sample_rng
 
-# For each dataset that a loader has passed over: how often its set_epoch had been called by then, and the epoch after the last pass.
+# For each dataset that a loader has passed over: the number of the last set_epoch call by then, and the epoch after the last pass.
 _passes: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
 
 
@@ -38,7 +39,7 @@ class Epochs:
     """Finds and sets the epoch of one loader.
 
     Args:
-        dataset: a ClipDataset, or a Subset of one.
+        dataset: as VideoLoader takes it.
         samplers: those that decide the order; `set_epoch` is called on each that has one.
     """
 
@@ -69,7 +70,7 @@ class Epochs:
         for sampler in self._samplers:
             heard = _heard(sampler)
             _tell(sampler, epoch if heard is None else heard)
-        self._base._epoch.fill_(epoch)
+        self._base._follow_epoch(epoch)
         self._num_told = self._base._told_epoch[0]
         self._next = epoch + 1
         _passes[self._dataset] = (self._num_told, epoch + 1)
@@ -79,7 +80,7 @@ class Epochs:
         """Makes this the epoch of the next pass; samplers and dataset get it at once."""
         for sampler in self._samplers:
             _tell(sampler, epoch)
-        self._base._epoch.fill_(epoch)
+        self._base._follow_epoch(epoch)
         self._num_told = self._base._told_epoch[0]
         self._next = int(epoch)
 
@@ -178,7 +179,7 @@ class DrawCounter:
         self._rank, self._num_ranks = _rank_of_draws(sampler)
 
     def draw(self, index: int) -> tuple[int, int]:
-        """(index of the ClipDataset, number of the draw)."""
+        """(place among the clips of vidload.combined, number of the draw)."""
         index = self._base_index(index)
         try:
             count = self._counts[index]

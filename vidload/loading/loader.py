@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vidload import _core
-from vidload.clip_dataset import ClipDataset, base_dataset
+from vidload import _core, describe
+from vidload.clip_dataset import ClipDataset
+from vidload.combined import base_dataset
 from vidload.loading.epoch_pass import EpochPass, PassParts
 from vidload.loading.epochs import EpochBatchSampler, Epochs, EpochSampler, samplers_of
 from vidload.loading.exit import ends_before_exit
@@ -26,6 +27,7 @@ from vidload.loading.memory import Memory
 from vidload.loading.order import STATE_VERSION, Order, Place
 from vidload.loading.tally import Tally
 from vidload.loading.trainers import AccelerateState, Collate, is_prepared
+from vidload.loading.wake import Wake
 from vidload.system.cores import available_cores
 from vidload.system.cuda import cuda_device
 
@@ -40,7 +42,7 @@ class VideoLoader(DataLoader[Any]):
     """Loads batches of clips; a drop-in for ``torch.utils.data.DataLoader``.
 
     Args:
-        dataset: a VideoDataset or FrameFolderDataset, or a torch Subset of one.
+        dataset: a VideoDataset or FrameFolderDataset, or a torch Subset (random_split) or ConcatDataset of such.
         batch_size, shuffle, sampler, batch_sampler, collate_fn, pin_memory, drop_last, timeout, generator: as DataLoader's. Without a
             `generator`, shuffle=True orders an epoch by the dataset's seed and the epoch's number alone.
         num_workers: decoding threads. None = the cores this process may use (affinity, cgroup quota, divided by LOCAL_WORLD_SIZE);
@@ -65,13 +67,19 @@ class VideoLoader(DataLoader[Any]):
             flips; videos that it cannot decode are decoded by libavcodec and resized by DALI (see vidload.dali). "nvdec", for a
             GPU: its decoding engines. "auto": "cpu"; for a GPU "nvdec" from 1280x720 pixels on, else "cpu". See docs/gpu.md.
         augment: for decoder="dali": the caller's own DALI operators on the cropped clips; see vidload.dali.dali_pipeline.
+        batch_transform: a function of the user's own, of each batch as it is yielded, run by the calling thread, on `device`; if it has an
+            argument `rng`, it gets a NumPy Generator whose numbers depend on the dataset's seed, the epoch and the batch's first sample
+            alone. What it returns is yielded. See vidload.augment for MixUp and CutMix.
+        progress: show a tqdm bar of each epoch.
 
     Raises:
         ValueError, TypeError: an argument makes no sense, or the dataset is not one of vidload's.
         RuntimeError: `device` is a GPU that cannot be used; ImportError: decoder="dali" without nvidia-dali.
 
     Yields:
-        (clips, labels) as default_collate would give them: clips [N, *dataset.sample_shape] of dataset.dtype, labels int64 [N].
+        [clips, labels], or [clips, labels, fields] of a dataset with `fields`, as default_collate would give them: clips
+        [N, *dataset.sample_shape] of dataset.dtype, or what the dataset's clip_transform makes of them; labels int64 [N], or of another
+        kind that vidload.labels tells; fields a dict that vidload.fields tells.
 
     Each iteration is one epoch and draws new random numbers. Epochs count from 0, and on from the last pass over the dataset; until the
     first batch is drawn one can be set, on the loader, the dataset, or a sampler or batch sampler that has a set_epoch. A video that is
@@ -105,8 +113,10 @@ class VideoLoader(DataLoader[Any]):
         decoder: str = "auto",
         strict: bool = False,
         augment: Callable[[Any], Any] | None = None,
+        batch_transform: Callable[..., Any] | None = None,
+        progress: bool = False,
     ) -> None:
-        base_dataset(dataset)
+        base, _ = base_dataset(dataset)
         if on_error not in _ON_ERROR:
             raise ValueError(f"on_error {on_error!r} is not one of {', '.join(_ON_ERROR)}")
         if max_failures is not None and not (
@@ -121,6 +131,8 @@ class VideoLoader(DataLoader[Any]):
         if decoder == "nvdec" and gpu is None:
             raise ValueError("decoder 'nvdec' leaves its frames on the GPU, which needs device='cuda'")
         if decoder == "dali":
+            if not isinstance(base, ClipDataset):
+                raise ValueError("decoder 'dali' loads one dataset, not a ConcatDataset of several")
             import vidload.dali  # noqa: F401  raises now, and says what to install, instead of with the first batch
         elif augment is not None:
             raise ValueError(f"augment holds DALI operators, which need decoder='dali', not {decoder!r}")
@@ -132,6 +144,8 @@ class VideoLoader(DataLoader[Any]):
         self.decoder = decoder
         self.strict = strict
         self.augment = augment
+        self.batch_transform = batch_transform
+        self.progress = progress
         self._dali: DaliDecoder | None = None
         self.shuffle = shuffle
         if shuffle and sampler is None and batch_sampler is None and generator is None:
@@ -145,6 +159,7 @@ class VideoLoader(DataLoader[Any]):
         self.end_of_dataloader, self.remainder = False, -1  # as Accelerate's own loaders have them
         self._is_of_accelerate = False
         self._pool: _core.LoaderPool | None = None
+        self._wake: Wake | None = None
         self._place = Place()
         self._tally = Tally()
         self._memory = Memory(gpu)
@@ -180,12 +195,14 @@ class VideoLoader(DataLoader[Any]):
             own = EpochBatchSampler(self.sampler, self.batch_size, self.drop_last)
             own.epochs = self._epochs
             self.__dict__["batch_sampler"] = own  # DataLoader forbids to set it
-        keeps = on_error == "raise" and self.device.type == "cpu" and decoder in ("auto", "cpu")
+        keeps = (
+            on_error == "raise" and self.device.type == "cpu" and decoder in ("auto", "cpu") and batch_transform is None
+        )
         self.collate_fn = Collate(self.collate_fn, collate_fn is None, keeps)
 
     def __getstate__(self) -> dict[str, Any]:
         own = {"_place": replace(self._place), "_tally": replace(self._tally)}  # a copy goes its own way from here
-        return {**self.__dict__, **own, "_pool": None, "_dali": None, "_memory": None}
+        return {**self.__dict__, **own, "_pool": None, "_dali": None, "_memory": None, "_wake": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -198,7 +215,12 @@ class VideoLoader(DataLoader[Any]):
             ordinal = self.device.index if self.device.type == "cuda" and self.decoder != "dali" else -1
             decoder = self.decoder if ordinal >= 0 else "cpu"
             self._pool = _core.LoaderPool(self.num_workers, ordinal, decoder, self.strict)
-            self._dali = self._dali_decoder(base, self._pool) if self.decoder == "dali" else None
+            self._dali = None
+            if self.decoder == "dali" and isinstance(base, ClipDataset):
+                self._dali = self._dali_decoder(base, self._pool)
+            # On a GPU the work of a batch is queued in order, by the thread that uses it; and DALI's batches are waited for by one thread.
+            has_wake = self.num_workers > 0 and self.device.type == "cpu" and self._dali is None
+            self._wake = Wake(self.num_workers) if has_wake else None
         parts = PassParts(
             dataset=base,
             order=self._order,
@@ -209,6 +231,7 @@ class VideoLoader(DataLoader[Any]):
             if self._dali is None
             else self._dali.start_indexing,
             memory=self._memory,
+            wake=self._wake,
             tally=self._tally,
             accelerate=AccelerateState(self) if self._is_of_accelerate else None,
             num_batches=self.__len__,
@@ -220,6 +243,8 @@ class VideoLoader(DataLoader[Any]):
             on_error=self.on_error,
             max_failures=self.max_failures,
             collate_fn=self.collate_fn,
+            batch_transform=self.batch_transform,
+            progress=self.progress,
         )
         return EpochPass(parts)
 
@@ -262,6 +287,21 @@ class VideoLoader(DataLoader[Any]):
         self._place.position = {}
         if self._place.resume is not None and self._place.resume["epoch"] != epoch:
             self._place.resume = None
+
+    # --- what is in it
+
+    def __repr__(self) -> str:
+        return describe.as_text(*self._description())
+
+    def _repr_html_(self) -> str:
+        return describe.as_html(*self._description())
+
+    def _description(self) -> tuple[str, list[describe.Row]]:
+        try:
+            title = f"VideoLoader: {len(self):,} batches of {self.batch_size or 1}"
+        except TypeError:  # a batch sampler without a length
+            title = "VideoLoader"
+        return title, describe.loader_rows(self, base_dataset(self.dataset)[0])
 
     # --- where the time went
 

@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass, field
 
 from vidload import _core
-from vidload.clip_dataset import ClipDataset
+from vidload.combined import Clips
 from vidload.errors import Failure, VideoError
 
 _MAX_FAILURES_KEPT = 1000
@@ -37,7 +37,7 @@ class Tally:
             _logged.add(error.path)
             _log.warning("%s (%s)", error, "left out" if on_error == "skip" else "replaced by another video")
 
-    def warn_of_refused_entries(self, pool: _core.LoaderPool, dataset: ClipDataset) -> None:
+    def warn_of_refused_entries(self, pool: _core.LoaderPool, dataset: Clips) -> None:
         """Logs, once, that entries of the index file could not be used."""
         count = pool.stats()["num_entries_refused"]
         if count > 0 and not self.has_warned_of_index:

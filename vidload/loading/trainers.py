@@ -42,8 +42,8 @@ class Collate:
             )
         if not self.keeps:
             raise RuntimeError(
-                "skip_first_batches makes a plain DataLoader of a VideoLoader, which loses its on_error, device and decoder. Instead, keep "
-                "loader.state_dict() in the checkpoint; loader.load_state_dict(state) resumes with the next batch. "
+                "skip_first_batches makes a plain DataLoader of a VideoLoader, which loses its on_error, device, decoder and batch_transform. "
+                "Instead, keep loader.state_dict() in the checkpoint; loader.load_state_dict(state) resumes with the next batch. "
                 "See docs/migrating.md, 'Trainers'"
             )
         return self.function(samples)

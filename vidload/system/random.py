@@ -41,13 +41,29 @@ def sample_rng(seed: int, epoch: int, index: int, draw: int = 0, stands_for: int
     return rng
 
 
-def rekey(rng: Generator, seed: int, epoch: int, index: int, draw: int = 0, stands_for: int = -1) -> None:
+def transform_rng(seed: int, epoch: int, index: int, draw: int = 0, stands_for: int = -1) -> Generator:
+    """For what is done to the clip of a sample: the second half of its stream, which nothing else draws from."""
+    rng = Generator(Philox(_NO_ENTROPY))
+    rekey(rng, seed, epoch, index, draw, stands_for, first_block=1 << 63)
+    return rng
+
+
+def batch_rng(seed: int, epoch: int, index: int, draw: int = 0) -> Generator:
+    """For what is done to a batch: the last quarter of the stream of its first sample."""
+    rng = Generator(Philox(_NO_ENTROPY))
+    rekey(rng, seed, epoch, index, draw, first_block=3 << 62)
+    return rng
+
+
+def rekey(
+    rng: Generator, seed: int, epoch: int, index: int, draw: int = 0, stands_for: int = -1, first_block: int = 0
+) -> None:
     """Moves `rng` (from `sample_rng`, used by one thread at a time) to the start of another sample's
-    stream."""
+    stream, or to one of its 2**64 blocks."""
     rng.bit_generator.state = {
         "bit_generator": "Philox",
         "state": {
-            "counter": (0, (stands_for + 1) & _MASK, draw & _MASK, int(index) & _MASK),
+            "counter": (first_block, (stands_for + 1) & _MASK, draw & _MASK, int(index) & _MASK),
             "key": (int(seed) & _MASK, int(epoch) & _MASK),
         },
         "buffer": (0, 0, 0, 0),
