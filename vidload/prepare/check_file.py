@@ -24,6 +24,7 @@ from vidload.annotations import VIDEO_EXTENSIONS
 from vidload.batch import views_of
 from vidload.errors import IndexMismatchError, UnreadableVideoError, VideoError
 from vidload.prepare.costs import CLIP_SPECS, clip_plan
+from vidload.prepare.declared_size import declared_size
 from vidload.reader import VideoReader
 
 
@@ -40,7 +41,7 @@ class Kind:
 KINDS = {
     "missing": Kind("missing", True, "There is no such file."),
     "unreadable": Kind("unreadable", True, "Not a video, cut before its tables, of a codec without a decoder, or of a disk that fails."),
-    "cut_short": Kind("cut short", True, "The file ends inside a packet, or its container is damaged from some place on."),
+    "cut_short": Kind("cut short", True, "The file is shorter than it says, ends inside a packet, or its container is damaged from some place on."),
     "damaged": Kind("damaged", True, "These frames cannot be decoded, or depend on damage."),
     "no_keyframe_at_start": Kind(
         "no keyframe at the start", True, "These frames were predicted from pictures that are not in the file."
@@ -318,8 +319,10 @@ def _timed_frames(decoding: _Decoding, damaged: NDArray[np.int64], reader: Video
 
 def _problems(reader: VideoReader, path: str) -> Iterator[Problem]:
     index = reader._index
-    if index.is_cut_short:
-        detail = f"{reader.num_frames} frames are left; {reader.note}"
+    num_missing = (declared_size(path) or 0) - os.stat(path).st_size
+    if index.is_cut_short or num_missing > 1:  # a byte of padding may be left out
+        why = reader.note if index.is_cut_short else f"it says that it has {num_missing} bytes more"
+        detail = f"{reader.num_frames} frames are left; {why}"
         yield Problem("cut_short", detail, *_ranges(np.array([reader.num_frames - 1]), reader))
     if not index.is_regular:
         note = "" if index.is_cut_short or not reader.note else f" ({reader.note})"
