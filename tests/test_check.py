@@ -113,7 +113,15 @@ def test_a_wrong_extension_is_found(video, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, packet", [("h264", 20), ("h264_chain_16", 16), ("h264_open_gop", 30), ("h264_star", 47), ("mpeg2_ts", 5)]
+    "name, packet",
+    [
+        ("h264", 20),
+        ("h264_chain_16", 16),
+        ("h264_open_gop", 30),
+        ("h264_star", 47),
+        ("mpeg2_closed_gop", 5),
+        ("mpeg4_b_frames_avi", 30),
+    ],
 )
 def test_damaged_frames_are_those_that_raise_when_read_one_by_one(damaged, name, packet):
     path = damaged(name, packet)
@@ -125,7 +133,7 @@ def test_damaged_frames_are_those_that_raise_when_read_one_by_one(damaged, name,
                 reader.get_frames_at([frame])
             except VideoError:
                 expected.append(frame)
-    (problem,) = checked(path).problems
+    (problem,) = [problem for problem in checked(path).problems if problem.kind != "irregular"]
     assert problem.kind == "damaged" and "cannot be decoded" in problem.detail
     assert [frame for start, stop in problem.frames for frame in range(start, stop)] == expected != []
     for (start, stop), (first, last) in zip(problem.frames, problem.seconds, strict=True):
@@ -136,8 +144,8 @@ def test_damage_in_some_of_many_keyframes_is_of_those_frames_alone(damaged):
     path = damaged("mjpeg_avi", 20)
     damage(path, 33)
     for is_fast in (False, True):
-        (problem,) = checked(path, is_fast=is_fast).problems
-        assert (problem.kind, problem.frames) == ("damaged", ((20, 21), (33, 34)))
+        frames = {problem.kind: problem.frames for problem in checked(path, is_fast=is_fast).problems}
+        assert frames["damaged"] == ((20, 21), (33, 34))
 
 
 def test_fast_passes_over_damage_between_keyframes(damaged):

@@ -160,6 +160,7 @@ def check_file(source: str, destination: str, settings: CheckSettings) -> Checke
 def _checked(path: str, settings: CheckSettings) -> CheckedFile:
     decoding = _Decoding(path)
     with VideoReader(path) as reader:
+        was_regular = reader._index.is_regular
         damaged, reason = _damaged_frames(reader, decoding, settings)
     num_packets, seconds = decoding.num_packets, decoding.seconds
     with VideoReader(path) as reader:  # again: decoding may have shown that the headers were wrong about the frames
@@ -171,7 +172,9 @@ def _checked(path: str, settings: CheckSettings) -> CheckedFile:
         keyframes = reader.keyframe_indices
         gops = np.diff([*keyframes.tolist(), reader.num_frames]) if len(keyframes) else np.array([reader.num_frames])
         digest, packet_digest = _quick_digest(path) if settings.is_fast else _digests(path, reader)
-        problems = [*_problems(reader, path)]
+        # Damage makes a file be listed by a decode too; that is not what is wrong with it.
+        is_regular = was_regular and (reader._index.is_regular or len(damaged) > 0)
+        problems = [*_problems(reader, path, is_regular)]
         if len(damaged):
             problems.append(Problem("damaged", reason, *_ranges(damaged, reader)))
         if len(untrusted):
@@ -317,14 +320,14 @@ def _timed_frames(decoding: _Decoding, damaged: NDArray[np.int64], reader: Video
     return packets, seconds[0], max(seconds[1] - seconds[0], 0.0) / len(frames)
 
 
-def _problems(reader: VideoReader, path: str) -> Iterator[Problem]:
+def _problems(reader: VideoReader, path: str, is_regular: bool) -> Iterator[Problem]:
     index = reader._index
     num_missing = (declared_size(path) or 0) - os.stat(path).st_size
     if index.is_cut_short or num_missing > 1:  # a byte of padding may be left out
         why = reader.note if index.is_cut_short else f"it says that it has {num_missing} bytes more"
         detail = f"{reader.num_frames} frames are left; {why}"
         yield Problem("cut_short", detail, *_ranges(np.array([reader.num_frames - 1]), reader))
-    if not index.is_regular:
+    if not is_regular:
         note = "" if index.is_cut_short or not reader.note else f" ({reader.note})"
         yield Problem("irregular", f"its frames were listed by a decode{note}")
     if len(sizes := _sizes(reader)) > 1:
