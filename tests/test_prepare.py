@@ -608,9 +608,9 @@ def test_a_folder_that_turns_unwritable_stops_it(dataset, tmp_path):
 
 
 def test_two_runs_do_not_write_one_folder(dataset, tmp_path):
-    from vidload.prepare.tasks import _locked
+    from vidload.prepare.tasks import locked
 
-    with _locked(tmp_path / "out"), pytest.raises(DestinationError, match="another run is writing to it"):
+    with locked(tmp_path / "out"), pytest.raises(DestinationError, match="another run is writing to it"):
         prepare(dataset, tmp_path / "out", QUICK, root=dataset.parent)
 
 

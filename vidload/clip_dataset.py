@@ -475,10 +475,7 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         start, end = float(self.annotations.start_seconds[index]), float(self.annotations.end_seconds[index])
         num, den = packet_index.time_base
         pts = packet_index.frame_pts
-        # Half a microsecond: times that went through a float once must still find their frame.
-        seconds = (pts - pts[0]) * (num / den) + 5e-7
-        first = 0 if np.isnan(start) else int(np.searchsorted(seconds, start))
-        stop = len(seconds) if np.isnan(end) else int(np.searchsorted(seconds, end))
+        first, stop = segment_frames((pts - pts[0]) * (num / den), start, end)
         if first >= stop:
             raise FrameIndexError(
                 self.annotations.path(index),
@@ -486,6 +483,18 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
                 f"no frame is shown within [{start:g}, {end:g}) seconds; the video lasts {packet_index.duration_seconds:g} seconds",
             )
         return first, stop - first
+
+
+def segment_frames(seconds: npt.NDArray[np.float64], start: float, end: float) -> tuple[int, int]:
+    """(first, last + 1) of the frames shown within [start, end); NaN = from the start, to the end. Without any, the two are not in order.
+
+    seconds: of all frames, counted from the first one's pts: float64 [num_frames].
+    """
+    # Half a microsecond: times that went through a float once must still find their frame.
+    seconds = seconds + 5e-7
+    first = 0 if np.isnan(start) else int(np.searchsorted(seconds, start))
+    stop = len(seconds) if np.isnan(end) else int(np.searchsorted(seconds, end))
+    return first, stop
 
 
 def _strides(axes: str, sizes: Sequence[int]) -> _core.Strides:

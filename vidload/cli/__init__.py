@@ -17,7 +17,7 @@ from vidload import __version__
 from vidload.errors import VideoError
 
 # Modules of this package; the order is that of --help.
-COMMANDS = ("index", "prepare", "frames", "inspect", "preview", "features", "info", "selftest")
+COMMANDS = ("index", "check", "prepare", "frames", "inspect", "preview", "features", "info", "selftest")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

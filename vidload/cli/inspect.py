@@ -17,9 +17,9 @@ from vidload import _core, sampling
 from vidload.cli import _shared
 from vidload.dataset import VideoDataset
 from vidload.errors import VideoError
-from vidload.prepare.costs import CLIP_SPECS
+from vidload.prepare.check_file import uneven_steps
+from vidload.prepare.costs import CLIP_SPECS, clip_plan
 from vidload.reader import VideoReader, streams
-from vidload.system.random import sample_rng
 from vidload.system.sheet import figure_class
 from vidload.transforms import random_resized_crop
 
@@ -105,11 +105,9 @@ def facts(reader: VideoReader, num_bytes: int) -> list[str]:
 
 
 def variable_rate(reader: VideoReader) -> str:
-    """A remark on an uneven frame rate; empty for an even one, give or take the container's rounding."""
-    steps = np.diff(reader.pts_seconds)
-    if len(steps) < 2 or np.ptp(steps) < 0.25 * np.median(steps):
-        return ""
-    return f"; uneven: {steps.min() * 1000:.0f} to {steps.max() * 1000:.0f} ms per frame"
+    """A remark on an uneven frame rate; empty for an even one."""
+    steps = uneven_steps(reader)
+    return "" if steps is None else f"; uneven: {steps[0] * 1000:.0f} to {steps[1] * 1000:.0f} ms per frame"
 
 
 def packet_kinds(reader: VideoReader) -> NDArray[np.str_]:
@@ -159,10 +157,7 @@ def cost_table(reader: VideoReader) -> list[str]:
     failure = None
     for clip in CLIP_SPECS:
         spec = sampling.ClipSpec.parse(clip)
-        plans = [
-            reader.plan(sampling.segments(reader.num_frames, reader.average_fps, spec, sample_rng(0, 0, i)).ravel())
-            for i in range(_NUM_SAMPLES)
-        ]
+        plans = [clip_plan(reader, clip, i) for i in range(_NUM_SAMPLES)]
         decoded = statistics.mean(plan.num_packets_decoded for plan in plans)
         dropped = statistics.mean(plan.num_packets_dropped for plan in plans)
         kilobytes = statistics.mean(plan.bytes_read for plan in plans) / 1000

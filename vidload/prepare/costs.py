@@ -11,12 +11,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from vidload import transforms
 from vidload.dataset import VideoDataset
 from vidload.loading.loader import VideoLoader
-from vidload.reader import VideoReader
+from vidload.reader import ReadPlan, VideoReader
 from vidload.sampling import ClipSpec, segments
 from vidload.system.random import sample_rng
 
@@ -44,6 +42,12 @@ class Cost:
     milliseconds: tuple[float, ...] = ()
 
 
+def clip_plan(reader: VideoReader, clip: str, number: int) -> ReadPlan:
+    """What one random training clip of a video reads and decodes. `number` tells clips apart: the same number draws the same frames."""
+    frames = segments(reader.num_frames, reader.average_fps, ClipSpec.parse(clip), sample_rng(0, 0, number))
+    return reader.plan(frames.ravel())
+
+
 def clip_costs(paths: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Packets decoded and milliseconds for a training clip of each of CLIP_SPECS, on one core, means over `paths`."""
     packets, milliseconds = [], []
@@ -51,8 +55,7 @@ def clip_costs(paths: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ..
         counts = []
         for number, path in enumerate(paths):
             with VideoReader(path) as reader:
-                frames = segments(reader.num_frames, reader.average_fps, ClipSpec.parse(spec), sample_rng(0, 0, number))
-                counts.append(reader.plan(np.unique(frames)).num_packets_decoded)
+                counts.append(clip_plan(reader, spec, number).num_packets_decoded)
         packets.append(statistics.fmean(counts))
         dataset = VideoDataset(
             [(path, 0) for path in paths], clip=spec, transform=transforms.random_resized_crop(224), seed=0

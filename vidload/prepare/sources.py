@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidload.annotations import VIDEO_EXTENSIONS, Annotations, read_videos
-from vidload.system.files import write_whole
+from vidload.system.files import write_whole, written_aside
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class SourceList:
         rows: the task number of each row of `annotations`.
         list_name: file name of the annotation list; None for a folder or a single video.
         lines: (line, path as written in it) for each row of the list; no path in a Kinetics CSV.
+        line_numbers: where those lines are in the list, counted from 1.
         header: of a Kinetics CSV.
     """
 
@@ -41,7 +42,15 @@ class SourceList:
     rows: tuple[int, ...]
     list_name: str | None = None
     lines: tuple[tuple[str, str], ...] = ()
+    line_numbers: tuple[int, ...] = ()
     header: str | None = None
+
+    @classmethod
+    def of(cls, annotations: Annotations) -> SourceList:
+        """The videos of annotations that are read already."""
+        tasks = _tasks(paths := annotations.path_list(), "", "")
+        number = {task.source: i for i, task in enumerate(tasks)}
+        return cls(annotations, tasks, tuple(number[path] for path in paths))
 
     @classmethod
     def read(cls, source: str | os.PathLike[str], root: str = "", suffix: str = "") -> SourceList:
@@ -63,17 +72,18 @@ class SourceList:
         if not is_list:
             return cls(annotations, tasks, rows)
         with open(source, encoding="utf-8-sig") as file:
-            lines = [line.strip() for line in file if line.strip()]
+            numbered = [(number, line.strip()) for number, line in enumerate(file, 1) if line.strip()]
         header = None
-        if "youtube_id" in lines[0]:
-            header, *lines = lines
+        if "youtube_id" in numbered[0][1]:
+            header, numbered = numbered[0][1], numbered[1:]
+        numbers, lines = zip(*numbered, strict=True)
         prefix = os.path.join(root, "")
         written = [
             "" if header else path if line.startswith(path) else path.removeprefix(prefix)
             for line, path in zip(lines, paths, strict=True)
         ]
         pairs = tuple(zip(lines, written, strict=True))
-        return cls(annotations, tasks, rows, os.path.basename(source), pairs, header)
+        return cls(annotations, tasks, rows, os.path.basename(source), pairs, numbers, header)
 
     def write_list(self, folder: Path, failed: Collection[str]) -> Path:
         """Writes the list into `folder` with the outputs' names for paths, without the videos that `failed` names."""
@@ -86,6 +96,19 @@ class SourceList:
         path = folder / self.list_name
         write_whole(path, "".join(f"{line}\n" for line in kept))
         return path
+
+    def write_rows(self, path: Path, left_out: Collection[int]) -> None:
+        """Writes the rows as they are listed, without those that `left_out` numbers; of a folder, lines "path label"."""
+        lines = [line for line, _ in self.lines] or [
+            source if label == -1 else f"{source} {' '.join(map(str, label)) if isinstance(label, list) else label}"
+            for source, label in (
+                (self.tasks[row].source, self.annotations.label(i)) for i, row in enumerate(self.rows)
+            )
+        ]
+        kept = [] if self.header is None else [self.header]
+        kept += [line for row, line in enumerate(lines) if row not in left_out]
+        with written_aside(path, is_durable=True) as part:
+            part.write_bytes(os.fsencode("".join(f"{line}\n" for line in kept)))
 
 
 def _tasks(paths: Sequence[str], root: str, suffix: str) -> tuple[Task, ...]:

@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import os
+import time
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from tqdm import tqdm
 from vidload.errors import VideoError
 from vidload.prepare.engines import ENGINES, Work
 from vidload.prepare.sources import Task
-from vidload.system.files import PART_PREFIX, PART_SUFFIX, remove, write_whole
+from vidload.system.files import PART_PREFIX, PART_SUFFIX, remove, written_aside
 
 FAILED_NAME = "failed.jsonl"
 _LOCK_NAME = ".vidload-lock"
@@ -74,6 +75,7 @@ def resume(
     todo = [task for task in tasks if not record.is_done(task)]
     failures: list[tuple[str, str]] = []
     _write_rows(record.path, record.rows())
+    start, num_bytes = time.perf_counter(), 0
     with (
         open(record.path, "a", encoding="utf-8") as log,
         tqdm(total=len(todo), unit="video", disable=not progress, smoothing=0.05) as bar,
@@ -86,7 +88,9 @@ def resume(
             else:
                 log.write(json.dumps(record.add(task, outcome)) + "\n")
                 log.flush()
-            bar.set_postfix(failed=len(failures), refresh=False)
+                num_bytes += outcome.get("source_bytes", 0)
+            speed = {"MB/s": f"{num_bytes / 1e6 / (time.perf_counter() - start):.1f}"} if num_bytes else {}
+            bar.set_postfix(failed=len(failures), **speed, refresh=False)
             bar.update()
     _write_rows(record.path, record.rows())
     _write_failures(record.path.parent, tasks, failures)
@@ -94,7 +98,8 @@ def resume(
 
 
 def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+    with written_aside(path, is_durable=True) as part, part.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,7 @@ def run_tasks(
             parent.mkdir(parents=True, exist_ok=True)
         return ENGINES[engine](todo, work, settings, folder, jobs)
 
-    with _locked(folder):
+    with locked(folder):
         record = _Entries(folder, log_name, work, settings)
         _sweep(folder, tasks)
         try:
@@ -276,7 +281,7 @@ def _sweep(folder: Path, tasks: Sequence[Task]) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Holds the exclusive right to write into `folder`, which the system takes back from a killed process."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
