@@ -14,6 +14,10 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+# The site has these too. Their commands and links are tested here, their code elsewhere.
+OTHERS = [
+    f"../{path}" for path in ("README.md", "CONTRIBUTING.md", "bench/README.md", "csrc/README.md", "models/README.md")
+]
 
 _BLOCK = re.compile(r"(?:^[ ]*<!-- block: (.*?) -->\n)?^([ ]*)```(\w*)\n(.*?)^[ ]*```$", re.MULTILINE | re.DOTALL)
 
