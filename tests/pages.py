@@ -47,11 +47,12 @@ def blocks(page: str, *languages: str) -> list[Block]:
 
 
 def commands(page: str) -> Iterator[tuple[int, str]]:
-    """The shell commands of a page with their lines, without comments; continued lines joined."""
-    for block in blocks(page, "bash"):
+    """The shell commands of a page with their lines, without comments; continued lines joined. A block that names no language may hold
+    anything: of those, what begins as one of our own commands does."""
+    for block in blocks(page, "bash", "sh", ""):
         for number, line in enumerate(block.code.replace("\\\n", " ").splitlines(), block.line):
             command = re.sub(r"(^|\s)#.*", "", line).strip()
-            if command:
+            if command and (block.language or re.match(r"(vidload|make|(\S*/)?python) ", command)):
                 yield number, command
 
 
