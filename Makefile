@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lint format tidy bench corpus-check fuzz asan tsan soak setup clean
+.PHONY: demo test lint format tidy bench corpus-check fuzz asan tsan soak wheel setup clean
 .DEFAULT_GOAL := test
 
 demo: setup
@@ -64,6 +64,10 @@ tsan: setup
 # CLIPS=200000 from good and bad files, with loaders abandoned 500 times: memory, handles and threads must stay as they were.
 soak: setup
 	$(BIN)/python tests/soak.py --clips $(or $(CLIPS),200000)
+
+# dist/vidload-*.whl for PYTHON (or PYTHONS="python3.11 python3.13"), with FFmpeg inside: docs/install.md.
+wheel:
+	bash packaging/wheel.sh $(or $(PYTHONS),$(PYTHON))
 
 setup: $(VENV)/.built
 

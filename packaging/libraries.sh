@@ -1,7 +1,7 @@
 #!/bin/bash
 # libraries.sh PREFIX: builds zlib, dav1d, libjpeg-turbo and FFmpeg from the archives of sources.txt as static libraries under PREFIX, for a
 # module that holds all of them (CMake's VIDLOAD_BUNDLED) and shows none of their symbols. CC, CXX, AR, RANLIB, NM choose the tools, TARGET
-# (x86_64 or aarch64) the processor, JOBS the processes. Nothing is built where PREFIX is up to date.
+# (x86_64 or aarch64) the processor, JOBS the processes, FFMPEG another name of sources.txt. Nothing is built where PREFIX is up to date.
 #
 # What is left out cannot be attacked, and what can read nothing but its own bytes needs no watching:
 # - decoders and demuxers of recordings and of what people convert them to: cameras, phones, the web, broadcast, screen capture, editing,
@@ -12,6 +12,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 prefix=$(mkdir -p "$1" && cd "$1" && pwd)
 target=${TARGET:-x86_64}
+ffmpeg=${FFMPEG:-ffmpeg}
 jobs=${JOBS:-$(nproc)}
 CC=${CC:-cc} CXX=${CXX:-c++} AR=${AR:-ar} RANLIB=${RANLIB:-ranlib} NM=${NM:-nm}
 export CC CXX AR RANLIB NM
@@ -40,7 +41,7 @@ demuxers=(
 )
 hwaccels=(h264_nvdec hevc_nvdec av1_nvdec vp8_nvdec vp9_nvdec mpeg1_nvdec mpeg2_nvdec mpeg4_nvdec mjpeg_nvdec vc1_nvdec wmv3_nvdec)
 
-inputs=$(cat "$here/sources.txt" "$here/libraries.sh" | sha256sum)-$CC-$target-$optimize-${FFMPEG_FLAGS:-}
+inputs=$(cat "$here/sources.txt" "$here/libraries.sh" | sha256sum)-$CC-$target-$ffmpeg-$optimize-${FFMPEG_FLAGS:-}
 [ -f "$prefix/built" ] && [ "$(cat "$prefix/built")" = "$inputs" ] && exit 0
 rm -rf "${prefix:?}"/*
 build=$prefix/build
@@ -56,7 +57,7 @@ unpack() {  # NAME: its sources in $build/NAME
 log() { echo "$(date +%T) $*"; }
 
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig PKG_CONFIG_LIBDIR=$prefix/lib/pkgconfig
-for name in zlib dav1d libjpeg-turbo nv-codec-headers ffmpeg; do unpack $name; done
+for name in zlib dav1d libjpeg-turbo nv-codec-headers "$ffmpeg"; do unpack "$name"; done
 
 log zlib
 (cd "$build/zlib" && CFLAGS="$optimize" ./configure --static --prefix="$prefix" && make -j"$jobs" libz.a && make install) >"$build/zlib.log"
@@ -93,7 +94,7 @@ cp "$build/libjpeg-turbo/LICENSE.md" "$licenses/libjpeg-turbo.md"
 cp "$build/libjpeg-turbo/README.ijg" "$licenses/libjpeg-turbo-ijg.txt"
 
 log ffmpeg
-cd "$build/ffmpeg"
+cd "$build/$ffmpeg"
 enable() { local kind=$1 && shift && printf -- "--enable-$kind=%s " "$@"; }
 cross=()
 [ "$target" = "$(uname -m)" ] || cross=(--enable-cross-compile --target-os=linux)
@@ -109,17 +110,20 @@ make -j"$jobs" >>"$build/ffmpeg.log" 2>"$build/ffmpeg.warnings"
 make install >>"$build/ffmpeg.log"
 cp COPYING.LGPLv2.1 "$licenses/ffmpeg-LGPL-2.1.txt"
 cp LICENSE.md "$licenses/ffmpeg.md"
-# A name that configure does not know is dropped with a warning only.
-for name in "${decoders[@]^^}"; do grep -q "^#define CONFIG_${name}_DECODER 1" config_components.h || { echo "FFmpeg has no decoder $name" >&2; exit 1; }; done
-for name in "${demuxers[@]^^}"; do grep -q "^#define CONFIG_${name}_DEMUXER 1" config_components.h || { echo "FFmpeg has no demuxer $name" >&2; exit 1; }; done
-for name in "${hwaccels[@]^^}"; do grep -q "^#define CONFIG_${name}_HWACCEL 1" config_components.h || { echo "FFmpeg has no hwaccel $name" >&2; exit 1; }; done
+# A name that configure does not know is dropped with a warning only. Earlier versions know fewer.
+check() { grep -q "^#define CONFIG_${2^^}_${1^^} 1" config_components.h || { echo "FFmpeg has no $1 $2" >&2; exit 1; }; }
+if [ "$ffmpeg" = ffmpeg ]; then
+  for name in "${decoders[@]}"; do check decoder "$name"; done
+  for name in "${demuxers[@]}"; do check demuxer "$name"; done
+  for name in "${hwaccels[@]}"; do check hwaccel "$name"; done
+fi
 if [ "$target" = x86_64 ]; then grep -q '^#define HAVE_X86ASM 1' config.h; else grep -q '^#define HAVE_NEON 1' config.h; fi || { echo "FFmpeg was built without assembly" >&2; exit 1; }
 grep -q 'LGPL version 2.1 or later' config.h || { echo "FFmpeg's license is not the LGPL 2.1" >&2; exit 1; }
 
 {
   echo "vidload's module has these libraries linked into it. FFmpeg is used under the LGPL 2.1: the archive below and packaging/ of vidload's"
   echo "sources make the module again, with any other FFmpeg in its place."
-  grep -v '^#' "$here/sources.txt"
+  grep -E "^(zlib|dav1d|libjpeg-turbo|nv-codec-headers|$ffmpeg) " "$here/sources.txt"
 } >"$licenses/SOURCES.txt"
 
 rm -rf "$build"
