@@ -5,8 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$(cd "${BIN:-.venv/bin}" && pwd)
-tests=${TESTS:-"tests/test_decode.py tests/test_reader.py tests/test_plan.py tests/test_index.py tests/test_index_damage.py tests/test_frames.py
-  tests/test_joined.py tests/test_errors.py tests/test_sources.py tests/test_info.py"}
+tests=${TESTS:-"test_decode.py test_reader.py test_plan.py test_index.py test_index_damage.py test_frames.py test_joined.py test_errors.py
+  test_sources.py test_info.py"}
 for name in "$@"; do
   folder=$PWD/build/$name
   mkdir -p "$folder/package/vidload"
@@ -26,5 +26,5 @@ for name in "$@"; do
   unset PKG_CONFIG_LIBDIR
   echo "== $name"
   # shellcheck disable=SC2086
-  PYTHONPATH="$folder/package:$PWD/tests" "$bin/python" -m pytest -p no:cacheprovider -q $tests
+  (cd tests && PYTHONPATH="$folder/package" "$bin/python" -m pytest -q $tests)  # from here, where no other vidload is in the way
 done
