@@ -35,7 +35,7 @@ decoders=(
   png apng gif bmp tiff webp jpeg2000 jpegls
 )
 demuxers=(
-  mov matroska avi mpegts mpegps flv live_flv kux asf ogg nut mxf gxf rm ivf obu av1 apv wtv nsv dv yuv4mpegpipe pva nuv amv
+  mov matroska avi mpegts mpegps flv live_flv kux asf ogg nut mxf gxf rm ivf obu av1 apv wtv nsv dv yuv4mpegpipe pva nuv
   h264 hevc vvc evc h261 h263 m4v mpegvideo mjpeg mpjpeg smjpeg mjpeg_2000 vc1 vc1t cavsvideo dirac dnxhd ipu ingenient
   gif apng image_jpeg_pipe image_png_pipe image_bmp_pipe image_tiff_pipe image_webp_pipe
 )
