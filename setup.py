@@ -2,6 +2,7 @@
 stands in pyproject.toml."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +17,16 @@ class CMakeBuild(build_ext):
     """Configures and builds with CMake and ninja, then leaves `_core` where setuptools expects it."""
 
     def build_extension(self, ext: Extension) -> None:
-        target = Path(self.get_ext_fullpath(ext.name)).resolve()
-        build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
-        build.mkdir(parents=True, exist_ok=True)
         import pybind11
 
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        # setuptools builds editable installs in a folder that it then removes; in one that stays, the next build compiles what changed.
+        stays = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+        build = stays if self.editable_mode else Path(self.build_temp).resolve()
+        build.mkdir(parents=True, exist_ok=True)
         configure = [
             "cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
+            f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}",  # pip's build environments go; a cached path to one would not do
             f"-DCMAKE_BUILD_TYPE={os.environ.get('VIDLOAD_BUILD_TYPE', 'Release')}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
@@ -32,7 +36,10 @@ class CMakeBuild(build_ext):
             *os.environ.get("VIDLOAD_CMAKE_ARGS", "").split(),
         ]  # fmt: skip
         subprocess.run(configure, check=True)
-        subprocess.run(["cmake", "--build", str(build), "--parallel", str(os.cpu_count())], check=True)
+        jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count())
+        subprocess.run(["cmake", "--build", str(build), "--parallel", jobs], check=True)
+        if licenses := os.environ.get("VIDLOAD_LICENSES"):  # of what is linked into the module
+            shutil.copytree(licenses, target.parent / "licenses", dirs_exist_ok=True)
 
 
 setup(

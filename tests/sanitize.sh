@@ -20,7 +20,7 @@ for file in vidload/*; do
 done
 ln -sfn "$PWD/models" "$folder/package/vidload/models"
 PATH="$PWD/$bin:$PATH"
-cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIDLOAD_SANITIZE="$sanitizers" -DVIDLOAD_CUDA=OFF -DVIDLOAD_WERROR=OFF \
+cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIDLOAD_SANITIZE="$sanitizers" -DVIDLOAD_CUDA=OFF \
   -DPython_EXECUTABLE="$PWD/$bin/python" -Dpybind11_DIR="$(python -m pybind11 --cmakedir)" -DVIDLOAD_OUTPUT_DIR="$folder/package/vidload" >/dev/null
 cmake --build "$folder"
 runtime=libasan.so

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstdlib>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "base/error.h"
 
@@ -23,17 +26,39 @@ CpuLevel cpu_level_from_name(const std::string& name) {
   throw Error("CPU level '" + name + "' is unknown; choose scalar, avx2 or avx512");
 }
 
+#if defined(__x86_64__)
+namespace {
+
+// By cpuid and not by __builtin_cpu_supports, whose run-time half not every clang has. An extension counts only if the system saves its
+// registers (XCR0).
+struct X86Features {
+  bool has_avx2 = false;    // with FMA and F16C
+  bool has_avx512 = false;  // F, DQ, BW, VL
+
+  X86Features() {
+    constexpr unsigned kFma = 1u << 12, kOsxsave = 1u << 27, kF16c = 1u << 29;                // leaf 1, ecx
+    constexpr unsigned kAvx2 = 1u << 5, kAvx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // leaf 7, ebx
+    constexpr unsigned kYmmState = 0x6, kZmmState = 0xe6;                                     // XCR0
+    unsigned eax, ebx, ecx, edx;
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return;
+    if ((ecx & (kFma | kOsxsave | kF16c)) != (kFma | kOsxsave | kF16c)) return;
+    if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return;
+    unsigned xcr0, high;
+    __asm__("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
+    has_avx2 = (xcr0 & kYmmState) == kYmmState && (ebx & kAvx2);
+    has_avx512 = has_avx2 && (xcr0 & kZmmState) == kZmmState && (ebx & kAvx512) == kAvx512;
+  }
+};
+
+}  // namespace
+#endif
+
 static std::vector<CpuLevel> detect() {
   std::vector<CpuLevel> levels{CpuLevel::scalar};
 #if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-    levels.push_back(CpuLevel::avx2);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq")) {
-      levels.push_back(CpuLevel::avx512);
-    }
-  }
+  const X86Features features;
+  if (features.has_avx2) levels.push_back(CpuLevel::avx2);
+  if (features.has_avx512) levels.push_back(CpuLevel::avx512);
 #endif
   return levels;
 }

@@ -12,7 +12,7 @@ for version in "" -19 -18 -17 -16 -15 -14; do
 done
 [ -n "${compiler:-}" ] || { echo "make fuzz needs clang with its fuzzer: apt-get install clang libclang-rt-dev" >&2; exit 1; }
 cmake -S . -B build/fuzz -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_C_COMPILER="clang${compiler#clang++}" \
-  -DVIDLOAD_FUZZ=ON -DVIDLOAD_SANITIZE=address,undefined -DVIDLOAD_CUDA=OFF -DVIDLOAD_WERROR=OFF >/dev/null
+  -DVIDLOAD_FUZZ=ON -DVIDLOAD_SANITIZE=address,undefined -DVIDLOAD_CUDA=OFF >/dev/null
 cmake --build build/fuzz
 "$python" tests/fuzz/seeds.py build/fuzz/corpus .pytest_cache/d/videos/*/*
 targets="index_entry plan packet_headers annex_b frame_name"

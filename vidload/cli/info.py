@@ -37,6 +37,11 @@ def facts() -> Iterator[tuple[str, str]]:
     yield "vidload", vidload.__version__
     yield "python", f"{platform.python_version()}, {platform.platform()}"
     yield "packages", ", ".join(f"{name} {_version(name)}" for name in ("torch", "numpy", "pyarrow", "av"))
+    kernels = "with" if facts_of_machine["cuda"]["built"] else "without"
+    yield (
+        "build",
+        f"{versions['build']}, {kernels} CUDA kernels, FFmpeg {'bundled' if versions['is_bundled'] else 'of the system'}",
+    )
     yield (
         "ffmpeg",
         f"{versions['ffmpeg']} (libavcodec {versions['libavcodec']}, libavformat {versions['libavformat']})",
@@ -55,6 +60,8 @@ def facts() -> Iterator[tuple[str, str]]:
     )
     yield "gpu", cuda_summary(facts_of_machine["cuda"])
     yield "dali", facts_of_machine["dali"] or "not installed"
+    for sentence in facts_of_machine["advice"]:
+        yield "better", sentence
 
 
 def _version(package: str) -> str:

@@ -19,21 +19,25 @@ def info() -> dict[str, Any]:
     Returns:
         vidload, python, platform: versions, as text.
         packages: {name: version} of those installed among torch, numpy, pyarrow, av and DALI.
-        ffmpeg: {"version", "libavcodec", "libavformat", "decoders": {codec: decoder or None}}.
+        build: {"compiler": its name, version and build type, "is_bundled": FFmpeg is inside vidload (a wheel of `make wheel`)}.
+        ffmpeg: {"version", "libavcodec", "libavformat", "configuration", "has_nvdec", "decoders": {codec: decoder or None}}.
         simd: {"level", "supported"}: the transform's vector instructions.
         cores: {"available", "affinity", "cgroup"}: for this rank; by affinity; by the cgroup's quota (None: no quota).
-        cuda: {"built": kernels are in this build, "problem": why no GPU can be used (None if one can), "driver": the CUDA version it
-            supports (None), "devices": [{"name", "compute_capability", "memory_bytes", "nvdec": {codec: {kind: limits}}}]}.
+        cuda: {"built": kernels are in this build, "has_driver": NVIDIA's is installed, "problem": why no GPU can be used (None if one can),
+            "driver": the CUDA version it supports (None), "devices": [{"name", "compute_capability", "memory_bytes", "nvdec": {codec:
+            {kind: limits}}}]}.
         dali: its version, or None.
+        advice: what would make vidload faster or more able on this machine, in sentences; empty if there is nothing.
     """
     versions = dict(_core.versions())
     packages = {name: version for name in PACKAGES if (version := _version(name)) is not None}
     quota = cgroup_cores()
-    return {
+    facts: dict[str, Any] = {
         "vidload": _version("vidload"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": packages,
+        "build": {"compiler": versions.pop("build"), "is_bundled": versions.pop("is_bundled")},
         "ffmpeg": {"version": versions.pop("ffmpeg"), **versions},
         "simd": {"level": _core.cpu_level(), "supported": _core.supported_cpu_levels()},
         "cores": {
@@ -44,11 +48,51 @@ def info() -> dict[str, Any]:
         "cuda": _cuda(),
         "dali": next((version for name, version in packages.items() if name.startswith("nvidia-dali")), None),
     }
+    return {**facts, "advice": advice(facts)}
+
+
+def advice(facts: dict[str, Any]) -> list[str]:
+    """What could be better here, of info()'s facts."""
+    ffmpeg, simd, has_driver = facts["ffmpeg"], facts["simd"], facts["cuda"]["has_driver"]
+    found = []
+    if any(f"--disable-{part}" in ffmpeg["configuration"] for part in ("asm", "x86asm", "neon")):
+        found.append(
+            "FFmpeg was built without assembly, so that decoding takes much longer; use a wheel or another FFmpeg"
+        )
+    if missing := [codec for codec, decoder in ffmpeg["decoders"].items() if decoder is None]:
+        found.append(f"this FFmpeg decodes no {', '.join(missing)}; use a wheel or another FFmpeg")
+    if ffmpeg["decoders"]["av1"] not in (None, "libdav1d"):
+        found.append(
+            f"AV1 is decoded by {ffmpeg['decoders']['av1']}; libdav1d is faster: use a wheel or another FFmpeg"
+        )
+    if simd["level"] != simd["supported"][-1]:
+        found.append(
+            f"the transform runs on {simd['level']}, as VIDLOAD_CPU asks; this processor can run {simd['supported'][-1]}"
+        )
+    if not facts["build"]["compiler"].endswith(("Release", "RelWithDebInfo")):
+        found.append(
+            f"this is a build of the type {facts['build']['compiler'].rpartition(', ')[2]}; a Release build is faster"
+        )
+    if has_driver and not facts["cuda"]["built"]:
+        found.append(
+            "this machine has a CUDA driver, but the build has no CUDA kernels; rebuild it where nvcc is installed"
+        )
+    if has_driver and not ffmpeg["has_nvdec"]:
+        found.append(
+            "this machine has a CUDA driver, but FFmpeg was built without NVDEC: videos are decoded on the CPU"
+        )
+    return found
 
 
 def _cuda() -> dict[str, Any]:
-    result: dict[str, Any] = {"built": _core.has_cuda_kernels(), "problem": None, "driver": None, "devices": []}
     problem = _core.why_no_cuda_driver()
+    result: dict[str, Any] = {
+        "built": _core.has_cuda_kernels(),
+        "has_driver": not problem,
+        "problem": None,
+        "driver": None,
+        "devices": [],
+    }
     if not result["built"]:
         result["problem"] = "this build has no CUDA kernels; rebuild it where nvcc is installed"
     elif problem:
