@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from vidload import _core
+from vidload.system import nvml
 from vidload.system.cores import affinity_cores, available_cores, cgroup_cores
 
 PACKAGES = ("torch", "numpy", "pyarrow", "av", "nvidia-dali-cuda130", "nvidia-dali-cuda120")
@@ -19,11 +20,13 @@ def info() -> dict[str, Any]:
     Returns:
         vidload, python, platform: versions, as text.
         packages: {name: version} of those installed among torch, numpy, pyarrow, av and DALI.
-        ffmpeg: {"version", "libavcodec", "libavformat", "decoders": {codec: decoder or None}}.
+        ffmpeg: {"version", "libavcodec", "libavformat", "decoders": {codec: decoder or None}, "nvdec": [codecs it can decode by NVDEC]}.
         simd: {"level", "supported"}: the transform's vector instructions.
         cores: {"available", "affinity", "cgroup"}: for this rank; by affinity; by the cgroup's quota (None: no quota).
         cuda: {"built": kernels are in this build, "problem": why no GPU can be used (None if one can), "driver": the CUDA version it
-            supports (None), "devices": [{"name", "compute_capability", "memory_bytes", "nvdec": {codec: {kind: limits}}}]}.
+            supports (None), "driver_version": its own, from NVML (None), "devices": [{"name", "pci_address", "compute_capability",
+            "memory_bytes", "pcie": {"generation", "width", "max_generation", "max_width"} from NVML (None where it does not tell),
+            "nvdec": {codec: {kind: limits}}}]}.
         dali: its version, or None.
     """
     versions = dict(_core.versions())
@@ -34,7 +37,7 @@ def info() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": packages,
-        "ffmpeg": {"version": versions.pop("ffmpeg"), **versions},
+        "ffmpeg": {"version": versions.pop("ffmpeg"), **versions, "nvdec": _core.ffmpeg_nvdec_codecs()},
         "simd": {"level": _core.cpu_level(), "supported": _core.supported_cpu_levels()},
         "cores": {
             "available": available_cores(),
@@ -48,6 +51,7 @@ def info() -> dict[str, Any]:
 
 def _cuda() -> dict[str, Any]:
     result: dict[str, Any] = {"built": _core.has_cuda_kernels(), "problem": None, "driver": None, "devices": []}
+    result["driver_version"] = nvml.driver_version()
     problem = _core.why_no_cuda_driver()
     if not result["built"]:
         result["problem"] = "this build has no CUDA kernels; rebuild it where nvcc is installed"
@@ -57,7 +61,10 @@ def _cuda() -> dict[str, Any]:
         try:
             version, devices = _core.cuda_devices()
             result["driver"] = f"{version // 1000}.{version % 1000 // 10}"
-            result["devices"] = [{**device, "nvdec": _core.nvdec_capabilities(i)} for i, device in enumerate(devices)]
+            result["devices"] = [
+                {**device, "pcie": nvml.Gpu(device["pci_address"]).pcie(), "nvdec": _core.nvdec_capabilities(i)}
+                for i, device in enumerate(devices)
+            ]
         except RuntimeError as error:
             result["problem"] = str(error)
     return result
@@ -67,12 +74,31 @@ def cuda_summary(cuda: dict[str, Any]) -> str:
     """info()["cuda"] in one line for people."""
     if cuda["problem"]:
         return str(cuda["problem"])
-    devices = [
-        f"{device['name']} ({device['compute_capability']}, {device['memory_bytes'] / 2**30:.0f} GiB, "
-        f"NVDEC: {', '.join(device['nvdec']) or 'none'})"
-        for device in cuda["devices"]
-    ]
-    return f"driver for CUDA {cuda['driver']}; " + "; ".join(devices)
+    driver = f"driver {cuda['driver_version']}" if cuda["driver_version"] else "driver"
+    return f"{driver} for CUDA {cuda['driver']}; " + "; ".join(map(_device_summary, cuda["devices"]))
+
+
+def _device_summary(device: dict[str, Any]) -> str:
+    facts = [device["compute_capability"], f"{device['memory_bytes'] / 2**30:.0f} GiB"]
+    if device["pcie"]["max_width"] is not None:
+        facts.append(f"PCIe {device['pcie']['max_generation']} x{device['pcie']['max_width']}")
+    engines = max((limits["num_engines"] for kinds in device["nvdec"].values() for limits in kinds.values()), default=0)
+    facts.append(f"{engines} NVDEC engine{'s' if engines != 1 else ''}")
+    return f"{device['name']} ({', '.join(facts)})"
+
+
+def nvdec_verdict(facts: dict[str, Any]) -> str:
+    """What NVDEC is good for here, in one line, of info(). Of several GPUs: what all of them decode."""
+    cuda, by_ffmpeg = facts["cuda"], facts["ffmpeg"]["nvdec"]
+    if cuda["problem"]:
+        return f"NVDEC not usable: {cuda['problem']}"
+    if not by_ffmpeg:
+        return "NVDEC not usable: this FFmpeg was built without it; the CPU decodes"
+    if not any(device["nvdec"] for device in cuda["devices"]):
+        return "NVDEC not usable: the driver tells of no codec (is libnvcuvid.so.1 there?); the CPU decodes"
+    usable = [codec for codec in by_ffmpeg if all(codec in device["nvdec"] for device in cuda["devices"])]
+    others = [codec for codec in facts["ffmpeg"]["decoders"] if codec not in usable]
+    return f"NVDEC usable for {', '.join(usable) or 'no codec'}; {', '.join(others)} fall back to the CPU"
 
 
 def _version(package: str) -> str | None:
