@@ -158,8 +158,8 @@ def main(argv: list[str] | None = None) -> None:
     model = models.create(**made)
     if args.checkpoint:
         print(models.load_checkpoint(model, args.checkpoint))
-    memory_format = torch.channels_last if recipe.layout == "NVCTHW" else torch.channels_last_3d
-    model = model.to(device, memory_format=memory_format if args.channels_last else torch.preserve_format)
+    memory_format = recipe.channels_last if args.channels_last else recipe.memory_format(device.type)
+    model = model.to(device, memory_format=memory_format)
     trained: Any = DistributedDataParallel(model, [device] if cuda else None) if WORLD_SIZE > 1 else model
     trained = torch.compile(trained) if args.compile else trained
 
