@@ -64,6 +64,7 @@ def test_the_verdict_says_why_nvdec_is_good_for_nothing():
 def test_info_prints_card_driver_link_and_codecs_for_a_bug_report(capsys):
     assert main(["info"]) == 0
     out = capsys.readouterr().out
+    assert ", built with NVDEC for " in out
     assert "PCIe 4 x16, 1 NVDEC engine" in out
     assert "hevc: 4:2:0 8 bit to 4096x4096, 4:2:0 10 bit to 4096x4096" in out
     assert "\nnvdec      NVDEC " in out

@@ -39,7 +39,8 @@ def facts() -> Iterator[tuple[str, str]]:
     yield "packages", ", ".join(f"{name} {_version(name)}" for name in ("torch", "numpy", "pyarrow", "av"))
     yield (
         "ffmpeg",
-        f"{versions['ffmpeg']} (libavcodec {versions['libavcodec']}, libavformat {versions['libavformat']})",
+        f"{versions['ffmpeg']} (libavcodec {versions['libavcodec']}, libavformat {versions['libavformat']}), "
+        f"built with NVDEC for {', '.join(facts_of_machine['ffmpeg']['nvdec']) or 'no codec'}",
     )
     yield (
         "decoders",
