@@ -110,7 +110,7 @@ def clips_of(codec: str, height: int, folder: Path = build_data.DATA / "gpu") ->
     width = (height * 16 // 9 + 15) // 16 * 16
     variant = build_data.Variant(width, height, Fraction(30), zoom=1.0, x=0.5, y=0.5, phase=0.1)
     encoder, pixel_format, options = ENCODERS[codec]
-    target = folder / f"{codec}_{height}"
+    target = folder / f"{codec.replace(' ', '_')}_{height}"
     target.mkdir(parents=True, exist_ok=True)
     paths = []
     for source, clip in source_clips(build_data.DATA / "sources").items():

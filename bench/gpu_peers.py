@@ -52,8 +52,8 @@ def pynvvideocodec() -> ReadOnGpu:
                 gpu_id=0,
                 use_device_memory=True,
                 output_color_type=PyNvVideoCodec.OutputColorType.RGBP,
-                max_width=4096,
-                max_height=4096,
+                max_width=1920,  # of what it may be reconfigured to; larger maxima cost memory, and speed too, DALI's authors say
+                max_height=1088,
             )
         else:
             decoder.reconfigure_decoder(path)
