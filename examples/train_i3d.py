@@ -55,7 +55,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--views", choices=("val", "test"), default="val", help="validate on one view, or on all of the paper's")
     add("--amp", choices=("bf16", "fp16"), help="mixed precision")
     add("--compile", action="store_true")
-    add("--channels-last", action="store_true")
+    add("--channels-last", action="store_true", help="even where the recipe does not ask for it")
     add("--workers", type=int, help="decoding threads (default: all cores)")
     add("--seed", type=int, default=0)
     add("--save-every", type=int, default=500, metavar="STEPS")

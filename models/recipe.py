@@ -160,7 +160,15 @@ def clip_recipe(clip: str, training: Training, train_transform: SpatialTransform
     )
 
 
-def frame_recipe(clip: str, training: Training, *, positions: int, test_clip: str, batch_size: int) -> Recipe:
+def frame_recipe(
+    clip: str,
+    training: Training,
+    *,
+    positions: int,
+    test_clip: str,
+    batch_size: int,
+    channels_last_on: tuple[str, ...] = (),
+) -> Recipe:
     """The recipe of a 2D model: single frames; multi-scale crop; tested on ten crops of 224 x 224."""
     return Recipe(
         clip=ClipSpec.parse(clip),
@@ -171,6 +179,7 @@ def frame_recipe(clip: str, training: Training, *, positions: int, test_clip: st
         test_transform=ten_crop(224),
         training=training,
         batch_size=batch_size,
+        channels_last_on=channels_last_on,
     )
 
 
