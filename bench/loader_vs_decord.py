@@ -14,7 +14,6 @@ packets costs) and vidload's efficiency against it, the cost per clip outside C+
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
@@ -25,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import build_data
-import dali_rows
 import numpy as np
 from peers import BATCH_SIZE
 from timing import RESULTS, Rounds, geometric_mean, machine, markdown_table, ratio, write_json
@@ -124,8 +122,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for worker in workers.values():
                 worker.close()
         result["peak_megabytes"] = peak_memory(cases, jobs_file)
-    if args.dali:
-        result["dali"] = dali_rows.measure(args.num_workers, num_rounds=2)
     result["minutes"] = (time.perf_counter() - started) / 60
     return result
 
@@ -166,7 +162,6 @@ def measure_sources(workers: dict[str, Worker], cases: list[Case]) -> dict[str, 
 def measure(workers: dict[str, Worker], cases: list[Case], args: argparse.Namespace, started: float) -> Seconds:
     """Seconds of each round; "floor" is one thread, "floor_together" one per worker at once."""
     seconds: Seconds = {}
-    minutes = args.minutes - (1 if args.dali else 0)  # which the DALI rows will take
     for case in cases:  # as in a long run: files are indexed, and the memory that batches reuse has been touched
         workers["vidload"].ask(do="time", jobs=case.jobs(0))
     for round_number in range(MAX_ROUNDS):
@@ -182,7 +177,7 @@ def measure(workers: dict[str, Worker], cases: list[Case], args: argparse.Namesp
                 of_case.setdefault(name, []).append(taken)
         now = time.perf_counter()
         print(f"round {round_number + 1} took {now - round_started:.0f} s", flush=True)
-        if round_number + 1 >= MIN_ROUNDS and now - started + (now - round_started) > 60 * minutes:
+        if round_number + 1 >= MIN_ROUNDS and now - started + (now - round_started) > 60 * args.minutes:
             break
     return seconds
 
@@ -281,8 +276,6 @@ def report(result: dict[str, Any]) -> str:
             f"Peak memory (32x2x1 float32, batch 8, prefetch 2, 2 threads): {memory['peak']:.0f} MB, of which "
             f"{memory['after_import']:.0f} MB before the first batch."
         )
-    if "dali" in result:
-        lines += ["", dali_rows.report(result["dali"]).rstrip()]
     return "\n".join(lines) + f"\n\nMeasured in {result['minutes']:.1f} minutes.\n"
 
 
@@ -360,12 +353,6 @@ def main() -> None:
     parser.add_argument("--num-workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores")
     parser.add_argument(
         "--minutes", type=float, default=3.6, help="no round starts that would end later (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--dali",
-        action=argparse.BooleanOptionalAction,
-        default=importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None,
-        help="add the rows of dali_rows.py, about a minute (default: if DALI is installed)",
     )
     parser.add_argument(
         "--torchcodec-python",

@@ -132,10 +132,10 @@ def training_row(name: str, args: argparse.Namespace) -> dict[str, Any]:
                 loss = bsn.pem_loss(output, targets)
             else:
                 loss = bmn.bmn_loss(output, targets).total
-            optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, recipe.max_grad_norm)
             optimizer.step()
+            optimizer.zero_grad()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             return data_seconds

@@ -1,5 +1,5 @@
-"""The loaders that loader_vs_decord.py and frame_vs_video.py compare, each run in its own process so that their
-libraries cannot clash.
+"""The loaders that loader_vs_decord.py, frame_vs_video.py and gpu_loaders.py compare, each run in its own process so that
+their libraries cannot clash.
 
 In, as JSON lines on stdin: which jobs to load. Out, on stdout: seconds. A job is a video or a folder of JPEG
 frames, the frames wanted, and a crop: the same for every loader. Peers run as their users run them: a torch
@@ -40,6 +40,9 @@ PACKAGES = {
     "spdl": ["spdl-core", "spdl-io"],
     "jpeg": ["simplejpeg"],
     "jpeg_fused": ["simplejpeg"],
+    "torchcodec_cuda": ["torchcodec"],
+    "pynvvideocodec": ["PyNvVideoCodec"],
+    "dali": ["nvidia-dali-cuda130"],
 }
 INSTALLED_APART = ("decord", "opencv", "decord2", "spdl", "jpeg")
 
@@ -222,8 +225,8 @@ class Chosen:
 Batches = Callable[[Sequence[int], int], Iterable[Any]]
 
 
-def data_loader(name: str, jobs: list[dict[str, Any]], num_workers: int) -> Batches:
-    """A torch DataLoader over a peer's reader."""
+def data_loader(name: str, jobs: list[dict[str, Any]], num_workers: int, device: str = "cpu") -> Batches:
+    """A torch DataLoader over a peer's reader; for a GPU, batches go there through pinned memory."""
     import cv2
     import torch
     from torch.utils.data import DataLoader
@@ -238,11 +241,18 @@ def data_loader(name: str, jobs: list[dict[str, Any]], num_workers: int) -> Batc
             chosen = Chosen()
             loaders[batch_size] = (
                 chosen,
-                DataLoader(dataset, batch_size, sampler=chosen, num_workers=num_workers, persistent_workers=True),
+                DataLoader(
+                    dataset,
+                    batch_size,
+                    sampler=chosen,
+                    num_workers=num_workers,
+                    persistent_workers=True,
+                    pin_memory=device == "cuda",
+                ),
             )
         chosen, loader = loaders[batch_size]
         chosen.indices = indices
-        return loader
+        return (batch.cuda(non_blocking=True) for batch in loader) if device == "cuda" else loader
 
     return batches
 
@@ -286,12 +296,14 @@ def clip_dataset(items: Sequence[tuple[Any, ...]], clip: str) -> Any:
     return (FrameFolderDataset if len(items[0]) == 3 else VideoDataset)(items, **options)
 
 
-def vidload_loader(jobs: list[dict[str, Any]], num_workers: int) -> Batches:
-    """VideoLoader; a job is identified by its dataset, epoch and index, so sampling is part of what is
-    timed."""
+def vidload_loader(
+    jobs: list[dict[str, Any]], num_workers: int, loaders: dict[Any, Any] | None = None, **options: Any
+) -> Batches:
+    """VideoLoader with `options`; a job is identified by its dataset, epoch and index, so sampling is part of what is
+    timed. `loaders` gets those that are created: (sampler, loader)."""
     from vidload import VideoLoader
 
-    loaders: dict[tuple[str, str, int], tuple[Chosen, VideoLoader]] = {}
+    loaders = {} if loaders is None else loaders
 
     def batches(indices: Sequence[int], batch_size: int) -> Any:
         first = jobs[indices[0]]
@@ -299,7 +311,7 @@ def vidload_loader(jobs: list[dict[str, Any]], num_workers: int) -> Batches:
         if key not in loaders:
             dataset = clip_dataset(json.loads(Path(first["items"]).read_text()), first["clip"])
             chosen = Chosen()
-            loader = VideoLoader(dataset, batch_size, sampler=chosen, num_workers=num_workers)
+            loader = VideoLoader(dataset, batch_size, sampler=chosen, num_workers=num_workers, **options)
             loaders[key] = chosen, loader
         chosen, loader = loaders[key]
         chosen.indices = [jobs[i]["index"] for i in indices]
@@ -350,6 +362,19 @@ def seconds_per_iteration(batches: Batches, indices: range, batch_size: int, ste
     return (time.perf_counter() - start) / num_steps
 
 
+def nvdec_stats(loaders: dict[Any, tuple[Chosen, Any]]) -> dict[str, Any]:
+    """What vidload's loaders say of NVDEC, summed: decoders made, samples decoded by it, and why others were not."""
+    fallbacks: dict[str, int] = {}
+    total = {"num_nvdec_creations": 0, "num_nvdec_samples": 0}
+    for _, loader in loaders.values():
+        stats = loader.stats()
+        for key in total:
+            total[key] += stats[key]
+        for reason, count in {**stats["fallbacks"], **stats.get("dali_fallbacks", {})}.items():
+            fallbacks[reason] = fallbacks.get(reason, 0) + count
+    return {**total, "fallbacks": fallbacks}
+
+
 def peak_megabytes() -> float:
     """Peak resident memory. Not from getrusage, whose value a child process inherits from its parent."""
     status = Path("/proc/self/status").read_text()
@@ -361,15 +386,15 @@ def peak_megabytes() -> float:
 
 def version(name: str) -> str:
     """Raises PackageNotFoundError if it is not installed; importing cannot tell decord2 from decord."""
-    if name == "vidload":
+    if name.startswith("vidload"):
         import vidload
 
         return vidload.__version__
     return metadata.version(PACKAGES[name][0])
 
 
-def serve(name: str, jobs_file: str, num_workers: int) -> None:
-    """Answers commands until stdin ends."""
+def serve(name: str, jobs_file: str, num_workers: int, device: str) -> None:
+    """Answers commands until stdin ends. vidload_nvdec is vidload with decoder="nvdec", and so on."""
     # answers go to the real stdout; what libraries print goes to stderr
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -377,17 +402,23 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
     def answer(**message: Any) -> None:
         print(json.dumps(message), file=answers, flush=True)
 
-    if name != "vidload":
+    if not name.startswith("vidload"):
         sys.path[:0] = [str(folder(needed)) for needed in (name, "opencv") if folder(needed).is_dir()]
     jobs: list[dict[str, Any]] = json.loads(Path(jobs_file).read_text())
+    loaders: dict[Any, Any] = {}  # vidload's own
     try:
         found = version(name)
-        if name == "vidload":
-            batches = vidload_loader(jobs, num_workers)
+        if name.startswith("vidload"):
+            decoder = name.partition("_")[2] or "auto"
+            batches = vidload_loader(jobs, num_workers, loaders, device=device, decoder=decoder)
         elif name == "spdl":
             batches = spdl_loader(jobs, num_workers)
+        elif name in READERS:
+            batches = data_loader(name, jobs, num_workers, device)
         else:
-            batches = data_loader(name, jobs, num_workers)
+            import gpu_peers
+
+            batches = gpu_peers.batches_of(name, jobs, num_workers, device)
         warm_up = range(*json.loads(sys.stdin.readline())["jobs"])
         num_clips = sum(len(clips) for clips in batches(warm_up, BATCH_SIZE)) if warm_up else 0
         if num_clips != len(warm_up):  # SPDL continues without failed clips
@@ -403,10 +434,14 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
         if command["do"] == "time":
             start = time.perf_counter()
             shapes = [tuple(batch.shape) for batch in batches(indices, BATCH_SIZE)]
+            if device == "cuda":
+                import torch
+
+                torch.cuda.synchronize()
             seconds = time.perf_counter() - start
             answer(seconds=seconds, num_clips=sum(shape[0] for shape in shapes))
         elif command["do"] == "save":
-            pixels = [np.asarray(batch) for batch in batches(indices, BATCH_SIZE)]
+            pixels = [np.array(batch.cpu()) for batch in batches(indices, BATCH_SIZE)]  # a copy: memory is used again
             np.save(command["file"], np.concatenate(pixels).astype(np.float16))
             answer()
         elif command["do"] == "floor":
@@ -418,6 +453,8 @@ def serve(name: str, jobs_file: str, num_workers: int) -> None:
             answer(microseconds=overhead_microseconds(batches, indices))
         elif command["do"] == "memory":
             answer(megabytes=peak_megabytes())
+        elif command["do"] == "nvdec":
+            answer(**nvdec_stats(loaders))
 
 
 def folder(name: str) -> Path:
@@ -435,4 +472,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--install"]:
         install()
     else:
-        serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+        serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])

@@ -66,9 +66,9 @@ def stepper(name: str, variant: str, args: argparse.Namespace) -> Callable[[], N
         conv_unit.Conv3d.forward, temporal_shift.temporal_shift = layers  # type: ignore[method-assign]
         with torch.autocast(args.device, torch.bfloat16, enabled=args.amp):
             loss = F.cross_entropy(model(clips), labels)
-        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        optimizer.zero_grad()
         if args.device == "cuda":
             torch.cuda.synchronize()
 

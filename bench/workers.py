@@ -1,4 +1,4 @@
-"""The processes that loader_vs_decord.py and frame_vs_video.py time, and the jobs they are given.
+"""The processes that loader_vs_decord.py, frame_vs_video.py and gpu_loaders.py time, and the jobs they are given.
 
 In: files, clip specs. Out: jobs, the same for every loader, and for each loader a Worker that answers commands; peers.py is
 the other end of its pipe.
@@ -29,23 +29,24 @@ Item = tuple[str, int] | tuple[str, int, int]  # path, label; or folder of JPEG 
 
 @dataclass(frozen=True)
 class Case:
-    """A set of files with a kind of clip; job numbers [first, first + CLIPS_PER_ROUND) are its round 0, and so
+    """A set of files with a kind of clip; job numbers [first, first + clips_per_round) are its round 0, and so
     on."""
 
     set_name: str
     clip: str
     first: int
+    clips_per_round: int = CLIPS_PER_ROUND
 
-    def jobs(self, round_number: int, count: int = CLIPS_PER_ROUND, step: int = 1) -> list[int]:
-        """The arguments of a range of job numbers."""
-        start = self.first + round_number * CLIPS_PER_ROUND
-        return [start, start + count, step]
+    def jobs(self, round_number: int, count: int | None = None, step: int = 1) -> list[int]:
+        """The arguments of a range of job numbers: the first `count` of the round, or all."""
+        start = self.first + round_number * self.clips_per_round
+        return [start, start + (self.clips_per_round if count is None else count), step]
 
 
 class Worker:
     """A peer's process; see peers.py."""
 
-    def __init__(self, name: str, python: str, jobs_file: Path, num_workers: int) -> None:
+    def __init__(self, name: str, python: str, jobs_file: Path, num_workers: int, device: str = "cpu") -> None:
         self.name = name
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         if python != sys.executable:
@@ -53,7 +54,7 @@ class Worker:
             environment.pop("PYTHONPATH", None)
         script = str(Path(__file__).with_name("peers.py"))
         self.process = subprocess.Popen(
-            [python, script, name, str(jobs_file), str(num_workers)],
+            [python, script, name, str(jobs_file), str(num_workers), device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if "BENCH_DEBUG" not in os.environ else None,
@@ -113,24 +114,28 @@ def library_path(python: str) -> str:
 
 
 def make_jobs(
-    sets: Mapping[str, Sequence[Item]], folder: Path, clips: Sequence[str]
+    sets: Mapping[str, Sequence[Item]],
+    folder: Path,
+    clips: Sequence[str],
+    clips_per_round: int = CLIPS_PER_ROUND,
+    num_rounds: int = MAX_ROUNDS,
 ) -> tuple[list[dict[str, Any]], list[Case]]:
-    """What every loader has to load: frames and crops drawn by the dataset, for MAX_ROUNDS rounds of every
+    """What every loader has to load: frames and crops drawn by the dataset, for `num_rounds` rounds of every
     case."""
     jobs: list[dict[str, Any]] = []
     cases = []
     pool = _core.LoaderPool(0)
     for set_name, files in sets.items():
-        # Whole rounds that use every file equally often: round r takes the r-th run of CLIPS_PER_ROUND of the repeated list.
-        items = list(files) * CLIPS_PER_ROUND
+        # Whole rounds that use every file equally often: round r takes the r-th run of clips_per_round of the repeated list.
+        items = list(files) * clips_per_round
         items_file = folder / f"{set_name}.json"
         items_file.write_text(json.dumps(items))
         for clip in clips:
             dataset = clip_dataset(items, clip)
-            cases.append(Case(set_name, clip, len(jobs)))
-            for round_number in range(MAX_ROUNDS):
-                start = round_number * CLIPS_PER_ROUND % len(items)
-                indices = list(range(start, start + CLIPS_PER_ROUND))
+            cases.append(Case(set_name, clip, len(jobs), clips_per_round))
+            for round_number in range(num_rounds):
+                start = round_number * clips_per_round % len(items)
+                indices = list(range(start, start + clips_per_round))
                 batch = dataset.start_indexing(pool, indices)
                 batch.wait()
                 for index, info in zip(indices, batch.infos(), strict=True):

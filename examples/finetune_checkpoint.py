@@ -63,9 +63,9 @@ def main(argv: list[str] | None = None) -> None:
     bar = tqdm(islice(batches, args.steps), total=args.steps)
     for clips, labels in bar:
         loss = F.cross_entropy(model(clips.to(device, non_blocking=True)), labels.to(device))
-        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        optimizer.zero_grad()
         bar.set_postfix(loss=f"{loss.item():.3f}")
 
     content = {"model": model.state_dict(), "made": {**made, "num_classes": num_classes}}

@@ -164,10 +164,10 @@ def main() -> None:
             labels = bmn.bmn_labels(segments, args.temporal_dim)
             # The published loss is NaN for a batch in which no cell fits an action well; the intended one is not.
             loss = bmn.bmn_loss(model(features.to(args.device)), labels, sampling="intended").total
-            optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
             optimizer.step()
+            optimizer.zero_grad()
             losses.append(loss.item())
             progress.set_postfix(loss=f"{np.mean(losses):.3f}")
         schedule.step()

@@ -59,7 +59,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--views", choices=("val", "test"), default="val", help="validate on one view, or on all of the paper's")
     add("--amp", choices=("bf16", "fp16"), help="mixed precision")
     add("--compile", action="store_true")
-    add("--channels-last", action="store_true")
+    add("--channels-last", action="store_true", help="even where the recipe does not ask for it")
     add("--workers", type=int, help="decoding threads (default: all cores)")
     add("--seed", type=int, default=0)
     add("--save-every", type=int, default=500, metavar="STEPS")
@@ -167,8 +167,8 @@ def main(argv: list[str] | None = None) -> None:
     model = models.create(**made)
     if args.checkpoint:
         print(models.load_checkpoint(model, args.checkpoint))
-    memory_format = torch.channels_last if recipe.layout == "NVCTHW" else torch.channels_last_3d
-    model = model.to(device, memory_format=memory_format if args.channels_last else torch.preserve_format)
+    memory_format = recipe.channels_last if args.channels_last else recipe.memory_format(device.type)
+    model = model.to(device, memory_format=memory_format)
     trained: Any = DistributedDataParallel(model, [device] if cuda else None) if WORLD_SIZE > 1 else model
     trained = torch.compile(trained) if args.compile else trained
 

@@ -96,6 +96,7 @@ VARIANTS = {
             positions=13,
             test_clip="1x1x8",
             batch_size=8,
+            channels_last_on=("cpu",),
         ),
     )
 }

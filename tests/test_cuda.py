@@ -23,36 +23,8 @@ from vidload import _core, _testing
 from vidload.system import cuda, selftest
 
 sys.path.insert(0, str(Path(__file__).parent / "stub_driver"))
+from loading import assert_nothing_left, assert_same, batches, dataset
 from stub import Stub, StubBuffer, on_stub_gpu
-
-
-def dataset(paths: list[str], **options: Any) -> vidload.VideoDataset:
-    defaults: dict[str, Any] = {
-        "clip": "4x3x1",
-        "transform": vidload.transforms.random_resized_crop(40),
-        "seed": 5,
-    }
-    return vidload.VideoDataset([(path, i) for i, path in enumerate(paths)], **(defaults | options))
-
-
-def batches(data: vidload.VideoDataset, **options: Any) -> tuple[list[torch.Tensor], vidload.VideoLoader]:
-    """All clips of epoch 0, on the host, and the loader."""
-    data.set_epoch(0)
-    defaults: dict[str, Any] = {"batch_size": 3, "num_workers": 2}
-    loader = vidload.VideoLoader(data, **(defaults | options))
-    on_gpu = loader.device.type == "cuda"
-    clips = []
-    for batch, _ in loader:
-        clips.append(Stub.read(batch) if on_gpu else batch.clone())
-        del batch
-    return clips, loader
-
-
-def assert_same(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
-    assert len(one) == len(other)
-    for a, b in zip(one, other, strict=True):
-        assert a.dtype == b.dtype and a.shape == b.shape
-        assert torch.equal(a.view(torch.uint8), b.view(torch.uint8))
 
 
 @pytest.fixture
@@ -105,14 +77,6 @@ def test_a_driver_that_knows_no_binary_of_the_kernels_gets_their_ptx(h264_files)
     made, _ = batches(data, device="cuda", decoder="cpu")
     assert_same(made, expected)
     assert Stub.counter("cuModuleLoadData") == 2
-
-
-def assert_nothing_left() -> None:
-    """No surface mapped, no context current, nothing launched without one."""
-    assert Stub.context_depth() == 0
-    assert Stub.counter("pushed_contexts") == 0
-    assert Stub.counter("mapped_surfaces") == 0
-    assert Stub.counter("launches_without_context") == 0
 
 
 NVDEC_VIDEOS = [
@@ -589,42 +553,49 @@ def test_a_strict_reader_fails_where_nvdec_cannot(video):
         reader.get_frames_at([0])
 
 
-# --- the bench for the day a GPU is there
+# --- the bench
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    folder = Path(__file__).parents[1] / "bench"
+    if not folder.is_dir():
+        pytest.skip("bench/ is not part of an installed package")
+    monkeypatch.syspath_prepend(str(folder))
+
+
+@pytest.mark.parametrize("decoder", ["cpu", "nvdec", "auto"])
+@on_stub_gpu
+def test_the_bench_loads_the_same_jobs_to_a_gpu_as_to_the_cpu(bench, video, tmp_path, decoder):
+    import peers
+    import workers
+
+    path = video("h264_star")
+    Stub.add_videos([path])
+    jobs, (case,) = workers.make_jobs({"small": [(path, 0)]}, tmp_path, ["2x2x1"], clips_per_round=16, num_rounds=1)
+    indices = range(*case.jobs(0))
+    expected = [batch.clone() for batch in peers.vidload_loader(jobs, 2)(indices, 8)]
+    loaders: dict[Any, Any] = {}
+    batches_on_gpu = peers.vidload_loader(jobs, 2, loaders, device="cuda", decoder=decoder)
+    made = [Stub.read(batch) for batch in batches_on_gpu(indices, 8)]
+    assert_same(made, expected)
+    stats = peers.nvdec_stats(loaders)
+    assert stats["num_nvdec_samples"] == (16 if decoder == "nvdec" else 0)
+    assert stats["fallbacks"] == ({"small_picture": 16} if decoder == "auto" else {})
 
 
 @on_stub_gpu
-def test_gpu_crossover_runs_end_to_end(monkeypatch, tmp_path):
-    """Its figures mean nothing here: the stub decodes by looking up, and runs kernels on the host."""
-    bench = Path(__file__).parents[1] / "bench"
-    if not bench.is_dir():
-        pytest.skip("bench/ is not part of an installed package")
-    monkeypatch.syspath_prepend(str(bench))
-    import gpu_crossover
+def test_the_bench_tells_what_nvml_says_and_how_fast_the_kernel_is(bench):
+    """Its figures mean nothing here: the stub runs kernels on the host."""
+    import gpu_loaders
 
-    encode = gpu_crossover.encode_clip
-
-    def encode_and_tell(name: str, path: Path, width: int, height: int) -> None:
-        encode(name, path, width, height)
-        Stub.add_videos([path])
-
-    monkeypatch.setattr(gpu_crossover, "encode_clip", encode_and_tell)
-    small = [
-        "--sizes",
-        "64",
-        "--codecs",
-        "h264",
-        "--clips",
-        "2x2x1",
-        "--num-workers",
-        "2",
-        "--rounds",
-        "2",
-        "--batches",
-        "1",
-        "--crop",
-        "16",
-    ]
-    (row,) = gpu_crossover.main([*small, "--out", str(tmp_path / "crossover")])
-    assert row["fallbacks"] == {}
-    assert 1 <= row["decoders made"] <= 2
-    assert "kernel, 128x64 to 16x16" in (tmp_path / "crossover.md").read_text()
+    with gpu_loaders.GpuMeter(gpu_loaders.nvml.Gpu("0000:3b:00.0")) as meter:
+        while not meter.summary(0):
+            pass
+    assert meter.summary(2**28) == {
+        "decoder_percent": 37.0,
+        "gpu_megabytes": 2**28 / 1e6,
+    }  # no more does this NVML know
+    (line,) = gpu_loaders.kernel_lines(torch.device("cuda", 0), [64], num_pictures=1, num_launches=1)
+    assert line.startswith("kernel, 128x64 to 224x224 float16: ")
+    assert gpu_loaders.default_gpu_threads(9) == 2

@@ -27,6 +27,7 @@ pytest.importorskip("nvidia.dali")
 pytestmark = pytest.mark.needs_dali
 
 from vidload.dali import DaliBatch, dali_pipeline, samples, unsupported_reason  # noqa: E402
+from vidload.dali.graph import build_pipeline  # noqa: E402
 
 videos.VIDEOS |= {
     # 0-255 luma
@@ -480,6 +481,19 @@ def test_the_graph_for_a_gpu_can_be_made_without_one(dataset) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="CUDA is not available"):
             pipeline.build()
+
+
+def test_the_graph_for_a_gpu_decodes_by_nvdec_and_does_all_that_follows_there(dataset) -> None:
+    """Without a device number DALI checks and serializes the graph on any machine."""
+    pipeline = build_pipeline(dataset, 4, "gpu", None, 1, None, source=None, prefetch_queue_depth=1)  # type: ignore[arg-type]
+    assert len(pipeline.serialize()) > 1000
+    devices: dict[str, set[str]] = {}
+    for operator in pipeline._ops:
+        devices.setdefault(operator._op._schema_name, set()).add(operator._op._device)
+    assert devices["Video"] == {"mixed"}
+    assert devices["ExternalSource"] == {"cpu"}
+    for name in ("Merge", "Resize", "SequenceRearrange", "CropMirrorNormalize", "Reshape"):
+        assert devices[name] == {"gpu"}, name
 
 
 @pytest.mark.needs_cuda

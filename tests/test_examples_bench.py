@@ -29,7 +29,8 @@ def test_train_step_reports_each_row_beside_the_published_one(clips, tmp_path):
     videos = [path.relative_to(clips) for path in sorted(clips.rglob("*.mp4"))]
     (clips / "list.txt").write_text("".join(f"{path} {label}\n" for label, path in enumerate(videos)))
     options = ("--model", "tsn_r50_1x1x3", "--size", 32, "--batch-size", 2, "--steps", 1, "--threads", 1)
-    out = run("train_step.py", *options, "--channels-last", "--data", clips, "--output", tmp_path / "result")
+    options += ("--memory-format", "channels-last", "--sources", "video", "prepared", "frames", "--tf32")
+    out = run("train_step.py", *options, "--data", clips, "--output", tmp_path / "result")
     assert "| TSN 1x1x3, frames " in out
     assert "| TSN 1x1x3, video " in out
     assert "mmaction-lite 0.2966 s, 8339 MB; open-mmaction 0.3659 s, 8245 MB" in out
@@ -37,8 +38,37 @@ def test_train_step_reports_each_row_beside_the_published_one(clips, tmp_path):
     report = json.loads((tmp_path / "result.json").read_text())
     assert [row["source"] for row in report["rows"]] == ["frames", "video"]
     assert all(row["loaded"]["seconds"] > 0 and row["peak_bytes"] > 1e8 for row in report["rows"])
+    assert all(row["memory_format"] == "channels-last" for row in report["rows"])
+    (gap,) = report["gap"]
+    assert set(gap["loader"]) == set(gap["trained"]) == {"video", "prepared", "frames"}
+    assert gap["model_rate"] == pytest.approx(2 / report["rows"][0]["resident"]["seconds"])
+    assert "the model could consume | original video" in " ".join(out.split())
     assert (tmp_path / "result.md").read_text().startswith("Training iterations on ")
     assert (tmp_path / "result.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_gpu_loaders_runs_its_rows_that_need_no_gpu(clips, tmp_path):
+    options = ("--device", "cpu", "--data", f"small={clips}", "--clips", "2x2x1", "--rounds", 2, "--seconds", 0.1)
+    options += ("--loaders", "vidload_cpu", "vidload_nvdec", "decord", "--num-workers", 1)
+    out = run("gpu_loaders.py", *options, "--output", tmp_path / "result")
+    report = json.loads((tmp_path / "result.json").read_text())
+    assert [row["loader"] for row in report["rows"] if row["loader"] != "decord"] == ["vidload_cpu"]
+    row = report["rows"][0]
+    assert row["difference"] == 0
+    assert row["fallbacks"] == {}
+    assert all(round_["clips"] >= 16 and round_["wall"] > 0 for round_ in row["rounds"])
+    assert report["missing"]["vidload, NVDEC"] == "needs a GPU"
+    assert "| vidload, CPU decode + kernel |" in out
+    assert "Left out: vidload, NVDEC (needs a GPU)." in (tmp_path / "result.md").read_text()
+
+
+@pytest.mark.needs_dali
+def test_gpu_loaders_compares_dali_on_the_cpu(clips, tmp_path):
+    options = ("--device", "cpu", "--data", f"small={clips}", "--clips", "2x2x1", "--rounds", 1, "--seconds", 0.1)
+    options += ("--loaders", "vidload_dali", "dali", "--num-workers", 1)
+    run("gpu_loaders.py", *options, "--output", tmp_path / "result")
+    report = json.loads((tmp_path / "result.json").read_text())
+    assert [row["loader"] for row in report["rows"]] == ["vidload_dali", "dali"], report["missing"]
 
 
 def test_stage_models_compares_the_choices(tmp_path):

@@ -457,6 +457,15 @@ def test_recipe_gives_the_datasets_options(name, split, clip, crop):
     assert options["training"] == (split == "train")
 
 
+def test_a_recipe_asks_for_channels_last_only_where_it_was_measured_to_pay():
+    frames, clips = models.get_recipe("tsm_r50_1x1x8"), models.get_recipe("slowfast_r50_4x16x1")
+    assert frames.memory_format("cpu") == frames.channels_last == torch.channels_last
+    assert clips.channels_last == torch.channels_last_3d
+    assert clips.memory_format("cpu") == torch.contiguous_format
+    for name in models.list_models():
+        assert models.get_recipe(name).memory_format("cuda") == torch.contiguous_format  # nobody has measured it
+
+
 def test_recipe_takes_another_clip_and_keeps_the_number_of_test_clips():
     recipe = models.get_recipe("i3d_r50_32x2x1")
     assert [str(recipe.dataset_options(s, clip="16x4x1")["clip"]) for s in ("val", "test")] == ["16x4x1", "16x4x10"]

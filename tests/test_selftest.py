@@ -47,7 +47,8 @@ def test_selftest_compares_the_gpu_with_the_cpu_bit_for_bit(few_clips, monkeypat
     assert [check for check in compared if not check.found.startswith("bit for bit")] == []
     text = selftest.report(checks)
     assert "all good" in text
-    assert "stub device 0" in text
+    assert "driver 580.65.06 for CUDA 13.0; stub device 0 (8.0, 1 GiB, PCIe 4 x16, 1 NVDEC engine)" in text
+    assert "\nNVDEC usable for h264, hevc, vp9; vp8, av1, " in text
 
 
 @on_stub_gpu

@@ -19,6 +19,7 @@ struct LoadStats {
   int64_t bytes_read = 0;
   // By hardware decoders.
   int64_t num_hardware_samples = 0, num_hardware_creations = 0;
+  int64_t bytes_uploaded = 0;  // to a GPU
   std::array<int64_t, kNumFallbacks> num_fallbacks = {};
   double index_seconds = 0, read_seconds = 0, decode_seconds = 0, transform_seconds = 0;
 
@@ -30,6 +31,7 @@ struct LoadStats {
     num_decoders_opened += other.num_decoders_opened;
     bytes_read += other.bytes_read, index_seconds += other.index_seconds, read_seconds += other.read_seconds;
     num_hardware_samples += other.num_hardware_samples, num_hardware_creations += other.num_hardware_creations;
+    bytes_uploaded += other.bytes_uploaded;
     for (size_t i = 0; i < num_fallbacks.size(); ++i) num_fallbacks[i] += other.num_fallbacks[i];
     decode_seconds += other.decode_seconds, transform_seconds += other.transform_seconds;
   }

@@ -33,7 +33,7 @@ void SampleWriter::write(int64_t frame, const PictureView& picture, DeviceTransf
     std::vector<DevicePlacement> placements;
     for_each_place(frame, picture, [&](size_t view, const CropBox& box, const OutputView& out) { placements.push_back({view, box, out}); });
     DeviceTransform& used = transform ? *transform : *worker_.device_transform;
-    used.run(request_.spec, picture, transform ? PictureMemory::device : PictureMemory::host, placements);
+    stats.bytes_uploaded += used.run(request_.spec, picture, transform ? PictureMemory::device : PictureMemory::host, placements);
     stats.num_frames += int64_t(placements.size());
   } else {
     for_each_place(frame, picture, [&](size_t view, const CropBox& box, const OutputView& out) {

@@ -3,6 +3,7 @@
 
 #include "bindings/bindings.h"
 #include "nvdec/nvdec_caps.h"
+#include "nvdec/nvdec_decoder.h"
 #include "nvdec/nvdec_decoders.h"
 #include "transform/transform_cuda.h"
 
@@ -28,6 +29,7 @@ py::tuple devices() {
   for (const CudaDeviceInfo& info : cuda_devices(&version)) {
     py::dict device;
     device["name"] = info.name;
+    device["pci_address"] = info.pci_address;
     device["compute_capability"] = std::to_string(info.major) + "." + std::to_string(info.minor);
     device["memory_bytes"] = info.memory_bytes;
     result.append(device);
@@ -69,11 +71,13 @@ void bind_cuda(py::module_& module) {
              "(driver's CUDA version as 1000 * major + 10 * minor, a dict for each device). Starts CUDA. Raises RuntimeError.");
   module.def("nvdec_capabilities", &nvdec_capabilities, py::arg("device"),
              "{codec: {'4:2:0 8 bit': limits}} of what NVDEC of that GPU decodes. Starts CUDA. Raises RuntimeError.");
+  module.def("ffmpeg_nvdec_codecs", &ffmpeg_nvdec_codecs,
+             "The codecs that vidload uses NVDEC for and this FFmpeg was built to decode by it. Starts nothing.");
   module.def(
       "num_nvdec_decoders", [](int device) { return nvdec_decoders(CudaDevice::get(device)).decoders().num_decoders(); },
       py::arg("device"));
   module.def("set_max_nvdec_decoders", &set_max_decoders, py::arg("device"), py::arg("count"), py::call_guard<GilRelease>(),
-             "How many NVDEC decoders the process may have open on a GPU.");
+             "How many NVDEC decoders the process may have open on a GPU, and use at once.");
   module.def(
       "cuda_memory_held",
       [] {

@@ -199,6 +199,7 @@ py::dict stats_dict(const LoadStats& stats) {
   result["num_nvdec_samples"] = stats.num_hardware_samples;
   result["num_decoders_opened"] = stats.num_decoders_opened;
   result["num_nvdec_creations"] = stats.num_hardware_creations;
+  result["bytes_uploaded"] = stats.bytes_uploaded;
   py::dict fallbacks;
   for (int i = 0; i < kNumFallbacks; ++i) {
     if (stats.num_fallbacks[size_t(i)] > 0) fallbacks[fallback_name(Fallback(i))] = stats.num_fallbacks[size_t(i)];

@@ -93,12 +93,6 @@ static py::dict versions() {
 #else
   result["is_bundled"] = false;
 #endif
-  bool has_nvdec = false;
-  const AVCodec* h264 = avcodec_find_decoder(AV_CODEC_ID_H264);
-  for (int i = 0; const AVCodecHWConfig* config = h264 ? avcodec_get_hw_config(h264, i) : nullptr; ++i) {
-    has_nvdec |= config->device_type == AV_HWDEVICE_TYPE_CUDA;
-  }
-  result["has_nvdec"] = has_nvdec;
   result["build"] = VIDLOAD_BUILD;
   return result;
 }

@@ -27,23 +27,18 @@ DecoderPool::Lease DecoderPool::take(const StreamInfo& stream, const std::string
   std::unique_ptr<Decoder> evicted;  // closed without the lock: that may take its time
   {
     std::unique_lock<std::mutex> lock(mutex_);
-    while (true) {
-      const auto found = std::find_if(idle_.begin(), idle_.end(), [&](const auto& decoder) { return decoder->fits(stream); });
-      if (found != idle_.end()) {
-        std::unique_ptr<Decoder> decoder = std::move(*found);
-        idle_.erase(found);
-        return Lease(*this, std::move(decoder), false);
-      }
-      if (num_open_ < bounds_.num_decoders) {
-        ++num_open_;
-        break;
-      }
-      if (!idle_.empty()) {
-        evicted = std::move(idle_.back());  // its place is taken over
-        idle_.pop_back();
-        break;
-      }
-      returned_.wait(lock);
+    returned_.wait(lock, [this] { return num_open_ - int(idle_.size()) < std::min(bounds_.num_decoders, bounds_.num_in_use); });
+    const auto found = std::find_if(idle_.begin(), idle_.end(), [&](const auto& decoder) { return decoder->fits(stream); });
+    if (found != idle_.end()) {
+      std::unique_ptr<Decoder> decoder = std::move(*found);
+      idle_.erase(found);
+      return Lease(*this, std::move(decoder), false);
+    }
+    if (num_open_ < bounds_.num_decoders) {
+      ++num_open_;
+    } else {
+      evicted = std::move(idle_.back());  // its place is taken over
+      idle_.pop_back();
     }
   }
   evicted.reset();
@@ -83,7 +78,7 @@ void DecoderPool::set_max_decoders(int count) {
   std::list<std::unique_ptr<Decoder>> surplus;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    bounds_.num_decoders = std::max(count, 1);
+    bounds_.num_decoders = bounds_.num_in_use = std::max(count, 1);
     while (num_open_ > bounds_.num_decoders && !idle_.empty()) {
       surplus.splice(surplus.end(), idle_, std::prev(idle_.end()));
       --num_open_;

@@ -3,6 +3,7 @@
 // software decoders; the decoders of a GPU are one pool for the whole process.
 #pragma once
 
+#include <climits>
 #include <condition_variable>
 #include <functional>
 #include <list>
@@ -19,8 +20,9 @@ class DecoderPool {
   // Opens a decoder for a stream of the file `path`, or throws.
   using Open = std::function<std::unique_ptr<Decoder>(const StreamInfo& stream, const std::string& path)>;
   struct Bounds {
-    int num_decoders;                // open at the same time, idle or in use; who wants one more waits
+    int num_decoders;                // open at the same time, idle or in use
     int64_t num_pixels = INT64_MAX;  // of one picture of each: idle ones beyond it are closed when one is opened
+    int num_in_use = INT_MAX;        // at the same time; who wants one more waits
   };
   DecoderPool(Open open, Bounds bounds);
 
@@ -45,7 +47,7 @@ class DecoderPool {
   // A decoder that fits: the idle one used last, else a new one, for which the idle one used longest ago may be closed. Throws as Open.
   Lease take(const StreamInfo& stream, const std::string& path);
 
-  void set_max_decoders(int count);
+  void set_max_decoders(int count);  // open, and in use
   int num_decoders();
 
  private:

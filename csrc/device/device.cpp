@@ -97,14 +97,16 @@ std::vector<CudaDeviceInfo> cuda_devices(int* driver_version) {
   for (int i = 0; i < count; ++i) {
     CudaDeviceInfo& info = infos[size_t(i)];
     CUdevice device = 0;
-    char name[256] = {};
+    char name[256] = {}, address[32] = {};
     size_t bytes = 0;
     check_cuda(driver.device(&device, i), "find the device");
     check_cuda(driver.device_name(name, sizeof name, device), "ask for the device's name");
+    check_cuda(driver.device_pci_address(address, sizeof address, device), "ask for the device's PCI address");
     check_cuda(driver.device_attribute(&info.major, kComputeCapabilityMajor, device), "ask for the compute capability");
     check_cuda(driver.device_attribute(&info.minor, kComputeCapabilityMinor, device), "ask for the compute capability");
     check_cuda(driver.device_memory(&bytes, device), "ask for the device's memory");
     info.name = name;
+    info.pci_address = address;
     info.memory_bytes = int64_t(bytes);
   }
   return infos;

@@ -32,6 +32,7 @@ class CudaDevice {
 
 struct CudaDeviceInfo {
   std::string name;
+  std::string pci_address;  // "0000:3b:00.0": by which NVML finds it
   int major = 0, minor = 0;
   int64_t memory_bytes = 0;
 };

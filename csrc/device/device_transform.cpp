@@ -31,6 +31,34 @@ Packing packing_of(const PlaneView& plane, int bytes_per_sample) {
   return {first, size_t(outer_count), row_bytes, (row_bytes + 15) / 16 * 16, std::abs(outer)};
 }
 
+// A range of rows or columns.
+struct Extent {
+  int begin = 0, end = 0;
+
+  // Takes in all that the taps of one axis look at.
+  void add(const ResampleTaps& taps) {
+    const auto [first, last] = std::minmax_element(taps.start.begin(), taps.start.begin() + taps.num_outputs);
+    begin = end == 0 ? *first : std::min(begin, int(*first));
+    end = std::max(end, *last + taps.num_taps);
+  }
+};
+
+// The part of a plane within rows and columns.
+PlaneView part_of(const PlaneView& plane, const Extent& rows, const Extent& columns) {
+  PlaneView part = plane;
+  part.data += rows.begin * plane.row_stride_bytes + columns.begin * plane.pixel_stride_bytes;
+  part.height = rows.end - rows.begin, part.width = columns.end - columns.begin;
+  return part;
+}
+
+// The plane that `part` is of, as far as it is there.
+PlaneView whole_of(const PlaneView& part, const PlaneView& plane, const Extent& rows, const Extent& columns) {
+  PlaneView whole = part;
+  whole.data -= rows.begin * part.row_stride_bytes + columns.begin * part.pixel_stride_bytes;
+  whole.height = plane.height, whole.width = plane.width;
+  return whole;
+}
+
 // Copies the plane to `host` and gives the same view of the copy at `device`.
 PlaneView pack(const PlaneView& plane, const Packing& packing, uint8_t* host, CUdeviceptr device) {
   for (size_t i = 0; i < packing.num_rows; ++i) {
@@ -65,9 +93,9 @@ UniqueDeviceTransform make_device_transform(const CudaDevice& device) { return U
 
 void DeviceTransform::synchronize() { check_cuda(cuda_driver().synchronize_stream(stream_.get()), "wait for a stream"); }
 
-void DeviceTransform::run(const TransformSpec& spec, const PictureView& picture, PictureMemory memory,
-                          const std::vector<DevicePlacement>& placements) {
-  if (placements.empty()) return;
+int64_t DeviceTransform::run(const TransformSpec& spec, const PictureView& picture, PictureMemory memory,
+                             const std::vector<DevicePlacement>& placements) {
+  if (placements.empty()) return 0;
   if (!(spec == spec_) && !views_.empty()) {
     synchronize();  // the old tables may be in use
     views_.clear();
@@ -77,30 +105,41 @@ void DeviceTransform::run(const TransformSpec& spec, const PictureView& picture,
   next_slot_ = (next_slot_ + 1) % kNumSlots;
   if (slot.is_used) slot.done.synchronize();
 
-  // Lay the slot out: descriptors, planes, new tables.
+  // Lay the slot out: descriptors, the parts of the planes that the views look at, new tables.
+  Extent rows[2 /* luma, chroma */], columns[2];
+  for (const DevicePlacement& placement : placements) {
+    while (views_.size() <= placement.view) views_.emplace_back(spec);
+    View& view = views_[placement.view];
+    if (view.plan.set(picture, placement.box)) view.is_new = true;  // also left so by a call that failed
+    for (int kind = 0; kind < std::min(picture.num_planes, 2); ++kind) {
+      rows[kind].add(view.plan.taps(kind).vertical);
+      columns[kind].add(view.plan.taps(kind).horizontal);
+    }
+  }
   const size_t num_descriptor_bytes = placements.size() * sizeof(PictureDescriptor);
   size_t total = aligned(num_descriptor_bytes);
+  PlaneView parts[3];
   Packing packings[3];
   size_t plane_offsets[3] = {};
   if (memory == PictureMemory::host) {
     for (int p = 0; p < picture.num_planes; ++p) {
-      packings[p] = packing_of(picture.planes[p], picture.bytes_per_sample);
+      parts[p] = part_of(picture.planes[p], rows[p > 0], columns[p > 0]);
+      packings[p] = packing_of(parts[p], picture.bytes_per_sample);
       plane_offsets[p] = total;
       total += aligned(packings[p].bytes());
     }
   }
-  const size_t num_uploaded = total;
-  for (const DevicePlacement& placement : placements) {
-    while (views_.size() <= placement.view) views_.emplace_back(spec);
-    View& view = views_[placement.view];
-    if (!view.plan.set(picture, placement.box) && !view.is_new) continue;  // new: left so by a call that failed
+  const size_t num_uploaded = memory == PictureMemory::host ? total : num_descriptor_bytes;
+  int64_t num_bytes = int64_t(num_uploaded);
+  for (View& view : views_) {
+    if (!view.is_new) continue;
     if (tap_table_bytes(view.plan) > view.table.size()) {
-      synchronize();
+      if (view.table.size() > 0) synchronize();  // the old one may be in use
       view.table.reserve(tap_table_bytes(view.plan));
     }
-    view.is_new = true;
     view.table_offset = total;
     total += aligned(tap_table_bytes(view.plan));
+    num_bytes += int64_t(tap_table_bytes(view.plan));
   }
   slot.host.reserve(total);
   slot.device.reserve(num_uploaded);
@@ -108,7 +147,8 @@ void DeviceTransform::run(const TransformSpec& spec, const PictureView& picture,
   PictureView source = picture;
   if (memory == PictureMemory::host) {
     for (int p = 0; p < picture.num_planes; ++p) {
-      source.planes[p] = pack(picture.planes[p], packings[p], slot.host.get() + plane_offsets[p], slot.device.get() + plane_offsets[p]);
+      const PlaneView packed = pack(parts[p], packings[p], slot.host.get() + plane_offsets[p], slot.device.get() + plane_offsets[p]);
+      source.planes[p] = whole_of(packed, picture.planes[p], rows[p > 0], columns[p > 0]);
     }
   }
   const CudaDriver& driver = cuda_driver();
@@ -124,15 +164,14 @@ void DeviceTransform::run(const TransformSpec& spec, const PictureView& picture,
     const View& view = views_[placements[i].view];
     descriptors[i] = picture_descriptor(view.plan, source, placements[i].out, reinterpret_cast<const void*>(view.table.get()));
   }
-  check_cuda(driver.copy_to_device_async(slot.device.get(), slot.host.get(),
-                                         memory == PictureMemory::host ? num_uploaded : num_descriptor_bytes, stream_.get()),
-             "upload a picture");
+  check_cuda(driver.copy_to_device_async(slot.device.get(), slot.host.get(), num_uploaded, stream_.get()), "upload a picture");
   for (size_t first = 0; first < placements.size(); first += kMaxPicturesOfLaunch) {
     launch(reinterpret_cast<const PictureDescriptor*>(slot.device.get()) + first, std::min(kMaxPicturesOfLaunch, placements.size() - first),
            spec);
   }
   slot.done.record(stream_.get());
   slot.is_used = true;
+  return num_bytes;
 }
 
 void DeviceTransform::launch(const PictureDescriptor* descriptors, size_t count, const TransformSpec& spec) {

@@ -1,6 +1,6 @@
 // device_transform: pictures in, pixels in device memory out, all queued on one stream: the CUDA counterpart of transform/Resampler.
-// A picture in host memory is packed into pinned staging memory and uploaded; one on the device (NVDEC's) is read where it lies. One
-// launch makes everything that is wanted of a picture: each clip, view and repeat it appears in.
+// Of a picture in host memory, the rows and columns that are needed are packed into pinned staging memory and go up in one copy; one on
+// the device (NVDEC's) is read where it lies. One launch makes everything that is wanted of a picture: each clip, view and repeat of it.
 #pragma once
 
 #include <array>
@@ -30,10 +30,10 @@ class DeviceTransform {
   DeviceTransform(const DeviceTransform&) = delete;
   DeviceTransform& operator=(const DeviceTransform&) = delete;
 
-  // Queues the pixels of `picture`. Host memory may change as soon as this returns; device memory must stay until the stream has
-  // passed this point. Waits only when kNumSlots pictures are still under way. Throws Error for a picture or a box that makes no
-  // sense, CudaError.
-  void run(const TransformSpec& spec, const PictureView& picture, PictureMemory memory, const std::vector<DevicePlacement>& placements);
+  // Queues the pixels of `picture` and returns how many bytes go up for them. Host memory may change as soon as this returns; device memory
+  // must stay until the stream has passed this point. Waits only when kNumSlots pictures are still under way. Throws Error for a picture or
+  // a box that makes no sense, CudaError.
+  int64_t run(const TransformSpec& spec, const PictureView& picture, PictureMemory memory, const std::vector<DevicePlacement>& placements);
 
   CUstream stream() const { return stream_.get(); }
   void synchronize();

@@ -39,6 +39,7 @@ class CudaError : public std::runtime_error {
   X(device, "cuDeviceGet", (CUdevice * device, int ordinal))                                                                       \
   X(device_name, "cuDeviceGetName", (char* name, int size, CUdevice device))                                                       \
   X(device_attribute, "cuDeviceGetAttribute", (int* value, int attribute, CUdevice device))                                        \
+  X(device_pci_address, "cuDeviceGetPCIBusId", (char* address, int size, CUdevice device))                                         \
   X(device_memory, "cuDeviceTotalMem_v2", (size_t* bytes, CUdevice device))                                                        \
   X(retain_primary_context, "cuDevicePrimaryCtxRetain", (CUcontext * context, CUdevice device))                                    \
   X(push_context, "cuCtxPushCurrent_v2", (CUcontext context))                                                                      \

@@ -15,6 +15,7 @@ extern "C" {
 #include "base/error.h"
 #include "decode/fallback.h"
 #include "nvdec/annex_b.h"
+#include "nvdec/nvdec_caps.h"
 #include "picture/picture_of_frame.h"
 
 namespace vidload {
@@ -87,6 +88,14 @@ PictureView picture_of_cuda_frame(const AVFrame& frame, const StreamInfo& stream
   return picture;
 }
 
+// Whether no packet of the span shows a picture that came in an earlier one. See Note [Pictures that nobody wants].
+bool shows_no_earlier_picture(const PacketIndex& index, const Span& span) {
+  if (index.stream.codec != "vp9" && index.stream.codec != "av1") return true;
+  constexpr int kMostBytesOfShowing = 16;
+  return std::all_of(span.packets.begin(), span.packets.end(),
+                     [&](int32_t packet) { return index.size[size_t(packet)] > kMostBytesOfShowing; });
+}
+
 class NvdecPicture final : public DecodedPicture {
  public:
   NvdecPicture(const AVFrame& frame, const PacketReader& reader) : frame_(frame), reader_(reader) {}
@@ -99,6 +108,15 @@ class NvdecPicture final : public DecodedPicture {
 };
 
 }  // namespace
+
+std::vector<std::string> ffmpeg_nvdec_codecs() {
+  std::vector<std::string> found;
+  for (const std::string& name : nvdec_codecs()) {
+    const AVCodecDescriptor* descriptor = avcodec_descriptor_get_by_name(name.c_str());
+    if (descriptor && find_codec(descriptor->id)) found.push_back(name);
+  }
+  return found;
+}
 
 NvdecDecoder::NvdecDecoder(const CudaDevice& device, const StreamInfo& stream)
     : stream_(opening_of(stream)),
@@ -117,6 +135,9 @@ NvdecDecoder::NvdecDecoder(const CudaDevice& device, const StreamInfo& stream)
   context_->get_format = choose_format;
   context_->thread_count = 1;
   context_->extra_hw_frames = 2;
+#ifdef AV_HWACCEL_FLAG_UNSAFE_OUTPUT  // FFmpeg 6.0: else each picture is copied; we hold one at a time, so none need be
+  context_->hwaccel_flags |= AV_HWACCEL_FLAG_UNSAFE_OUTPUT;
+#endif
   context_->pkt_timebase = {1, 1};
   const int code = avcodec_open2(context_.get(), codec, nullptr);
   if (code < 0) {
@@ -155,12 +176,12 @@ void NvdecDecoder::fail(int code) {
   throw DecoderRefusal(Fallback::decode_failed, "NVDEC did not return every frame (" + av_error_text(code) + ")");
 }
 
-void NvdecDecoder::send(const std::vector<uint8_t>& bytes, int64_t pts, bool is_keyframe, DecodeTimes& times) {
+void NvdecDecoder::send(const std::vector<uint8_t>& bytes, int64_t pts, int flags, DecodeTimes& times) {
   packet_->data = const_cast<uint8_t*>(bytes.data());  // not reference counted: avcodec_send_packet copies it
   packet_->size = int(bytes.size());
   packet_->pts = pts;
   packet_->dts = AV_NOPTS_VALUE;
-  packet_->flags = is_keyframe ? AV_PKT_FLAG_KEY : 0;
+  packet_->flags = flags;
   const double before = now_seconds();
   const int code = avcodec_send_packet(context_.get(), packet_.get());
   times.decode_seconds += now_seconds() - before;
@@ -199,6 +220,8 @@ void NvdecDecoder::run(const Span& span, PacketReader& reader, const PictureSink
   is_delivered_.assign(span.wanted.size(), false);
   restart_.clear();
   const int64_t tag = generation_ << 32;
+  const bool may_discard = shows_no_earlier_picture(reader.index(), span);
+  auto next_wanted = span.wanted.begin();
 
   reader.begin(span.packets);
   for (size_t i = 0; i < span.packets.size(); ++i) {
@@ -209,7 +232,10 @@ void NvdecDecoder::run(const Span& span, PacketReader& reader, const PictureSink
     const double before = now_seconds();
     reader.read(i, packet_.get());
     const std::vector<uint8_t>& bytes = annex_b.convert(packet_->data, packet_->size, i == 0);
-    const bool is_keyframe = packet_->flags & AV_PKT_FLAG_KEY;
+    int flags = packet_->flags & AV_PKT_FLAG_KEY;
+    while (next_wanted != span.wanted.end() && next_wanted->packet < span.packets[i]) ++next_wanted;
+    const bool is_wanted = next_wanted != span.wanted.end() && next_wanted->packet == span.packets[i];
+    if (!is_wanted && may_discard) flags |= AV_PKT_FLAG_DISCARD;
     av_packet_unref(packet_.get());
     times.read_seconds += now_seconds() - before;
     if (i == 0) {
@@ -220,11 +246,11 @@ void NvdecDecoder::run(const Span& span, PacketReader& reader, const PictureSink
       }
       must_flush_ = false;
     }
-    send(bytes, tag | span.packets[i], is_keyframe, times);
+    send(bytes, tag | span.packets[i], flags, times);
     receive(span, reader, sink, times);
   }
   for (int i = 0; i < kMaxRestarts && num_missing_ > 0 && !restart_.empty(); ++i) {
-    send(restart_, tag | kNotWanted, true, times);
+    send(restart_, tag | kNotWanted, AV_PKT_FLAG_KEY | AV_PKT_FLAG_DISCARD, times);
     receive(span, reader, sink, times);
   }
   if (num_missing_ > 0) {
@@ -240,5 +266,12 @@ void NvdecDecoder::run(const Span& span, PacketReader& reader, const PictureSink
 // decoder must be flushed before it goes on, and on flushing libavcodec 5.1 makes a new NVDEC decoder for H.264, which costs as much as
 // decoding 50 pictures. So the span's own first packet, if it starts decoding anew, is sent again: each such picture pushes out one that
 // was held back. Its own frames carry kNotWanted and are passed over. Where that does not help, the decoder is drained after all.
+
+// Note [Pictures that nobody wants]
+// NVDEC post-processes a picture into a surface of its own when it is mapped, and libavcodec maps every picture that it gives out. A packet
+// marked AV_PKT_FLAG_DISCARD marks its picture, and libavcodec (4.4 to 8.1, decode_simple_internal) drops a picture so marked before it
+// maps it. The mark stays with the picture: a VP9 or AV1 packet that shows an earlier picture again would show nothing where the earlier
+// packet was marked. Such a packet is a few bytes long, so no packet is marked in a span that holds one so short. (If another shape of it
+// exists, its frame is missing, which is noticed, and the CPU decodes the sample.)
 
 }  // namespace vidload

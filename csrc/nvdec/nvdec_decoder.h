@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,9 @@
 #include "device/device_transform.h"
 
 namespace vidload {
+
+// Those of nvdec_codecs() that this FFmpeg was built to decode by NVDEC.
+std::vector<std::string> ffmpeg_nvdec_codecs();
 
 // Made, used and destroyed under the device's CurrentContext.
 class NvdecDecoder final : public Decoder {
@@ -29,7 +33,7 @@ class NvdecDecoder final : public Decoder {
 
  private:
   static AVPixelFormat choose_format(AVCodecContext* context, const AVPixelFormat* offered);
-  void send(const std::vector<uint8_t>& bytes, int64_t pts, bool is_keyframe, DecodeTimes& times);
+  void send(const std::vector<uint8_t>& bytes, int64_t pts, int flags, DecodeTimes& times);
   void receive(const Span& span, const PacketReader& reader, const PictureSink& sink, DecodeTimes& times);
   [[noreturn]] void fail(int code);
 

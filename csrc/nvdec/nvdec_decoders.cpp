@@ -11,12 +11,25 @@
 namespace vidload {
 namespace {
 
+constexpr int kUnknownEngines = 7;  // where the driver does not tell: as many as any card has
+constexpr int kOpenForOneInUse = 4;
+constexpr int64_t kMostPixels = int64_t{32} * 1920 * 1088;  // of idle decoders; a pixel takes some 36 bytes
+
+// As many in use as keep the engines busy: while one decoder's owner reads and parses, another has work for its engine. More are kept open,
+// so that videos of several sizes in turn do not make a decoder each.
+DecoderPool::Bounds bounds_of(const CudaDevice& device) {
+  const CurrentContext current(device);
+  const auto caps = nvdec_caps(device, "h264", 1, 8);
+  const int num_in_use = 1 + (caps && caps->num_engines > 0 ? caps->num_engines : kUnknownEngines);
+  return {kOpenForOneInUse * num_in_use, kMostPixels, num_in_use};
+}
+
 class NvdecDecoders final : public HardwareDecoders {
  public:
   explicit NvdecDecoders(const CudaDevice& device)
       : device_(device),
         decoders_([&device](const StreamInfo& stream, const std::string&) { return std::make_unique<NvdecDecoder>(device, stream); },
-                  {kDefaultMaxNvdecDecoders}) {}
+                  bounds_of(device)) {}
 
   const char* name() const override { return "NVDEC"; }
 

@@ -6,8 +6,6 @@
 
 namespace vidload {
 
-constexpr int kDefaultMaxNvdecDecoders = 8;  // open at the same time on a GPU; see DecoderPool::set_max_decoders
-
 // Those of a GPU. check() and decoders().take() are called under the device's CurrentContext. They live until the process ends.
 HardwareDecoders& nvdec_decoders(const CudaDevice& device);
 

@@ -41,6 +41,8 @@ struct Fault {
   CUresult code;
 };
 std::map<std::string, Fault> faults;
+CUresult lost = kSuccess;  // once set, what every call returns: some errors make a context useless for good
+constexpr bool is_sticky(CUresult code) { return code >= 700 && code < 720; }
 std::map<CUdeviceptr, std::pair<void*, size_t>> allocations;  // device address -> mapping
 constexpr CUdeviceptr kArenaBegin = 0x200000000000, kArenaBytes = CUdeviceptr{64} << 30;
 CUdeviceptr next_address = kArenaBegin;
@@ -98,6 +100,7 @@ CUresult copy(void* to, const void* from, size_t bytes, CUstream stream, bool is
   auto* target = stub::reachable(CUdeviceptr(to));
   const auto* source = stub::reachable(CUdeviceptr(from));
   if (is_async) {
+    if (target != to) stub::count("bytes_uploaded", long(bytes));
     stub::post(stream, [=] { std::memcpy(target, source, bytes); });
   } else {
     Stream& s = stream_of(nullptr);
@@ -118,12 +121,15 @@ CUresult enter(const char* function) {
   }
   std::lock_guard<std::mutex> lock(mutex);
   ++counters[function];
+  if (lost != kSuccess) return lost;
   const auto found = faults.find(function);
   if (found == faults.end()) return kSuccess;
-  if (found->second.countdown == 0) return found->second.code;  // for good
-  if (--found->second.countdown > 0) return kSuccess;
   const CUresult code = found->second.code;
-  faults.erase(found);
+  if (found->second.countdown > 0) {  // 0: for good
+    if (--found->second.countdown > 0) return kSuccess;
+    faults.erase(found);
+  }
+  if (is_sticky(code)) lost = code;
   return code;
 }
 
@@ -188,7 +194,7 @@ extern "C" STUB_EXPORT void stub_set_num_devices(int count) {
 }
 extern "C" STUB_EXPORT void stub_set_delay_us(int most) { max_delay_us = most; }
 extern "C" STUB_EXPORT void stub_set_host_kernel(void* function) { host_kernel = reinterpret_cast<HostKernel>(function); }
-// The nth call from now on returns `code`; 0: every call.
+// The nth call from now on returns `code`; 0: every call. After a code that loses the device, so does every call of every function.
 extern "C" STUB_EXPORT void stub_fail(const char* function, long nth, int code) {
   std::lock_guard<std::mutex> lock(mutex);
   faults[function] = {nth, code};
@@ -196,6 +202,7 @@ extern "C" STUB_EXPORT void stub_fail(const char* function, long nth, int code) 
 extern "C" STUB_EXPORT void stub_succeed() {
   std::lock_guard<std::mutex> lock(mutex);
   faults.clear();
+  lost = kSuccess;
 }
 extern "C" STUB_EXPORT long stub_counter(const char* name) {
   std::lock_guard<std::mutex> lock(mutex);
@@ -265,6 +272,10 @@ STUB_API cuDeviceGet(CUdevice* device, int ordinal) {
 }
 STUB_API cuDeviceGetName(char* name, int size, CUdevice device) {
   std::snprintf(name, size_t(size), "stub device %d", device);
+  return kSuccess;
+}
+STUB_API cuDeviceGetPCIBusId(char* address, int size, CUdevice device) {
+  std::snprintf(address, size_t(size), "0000:%02x:00.0", 0x3b + device);
   return kSuccess;
 }
 STUB_API cuDeviceGetAttribute(int* value, int attribute, CUdevice) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -20,7 +21,7 @@ extern "C" {
 
 namespace {
 
-enum Codec { kH264 = 4, kHevc = 8, kVp9 = 10 };
+enum Codec { kH264 = 4, kHevc = 8, kVp8 = 9, kVp9 = 10, kAv1 = 11 };
 
 // ---- the pictures of the files ----
 
@@ -69,10 +70,42 @@ struct Slices {
   const uint8_t* first = nullptr;
 };
 
+// AV1's tiles are handed over without the frame header before them. They reach to the end of what they are in, so that the last bytes name
+// them.
+Slices tiles_of(const uint8_t* data, size_t size) {
+  const size_t taken = std::min<size_t>(size, 16);
+  return {hash(kHashStart, data + size - taken, taken), data};
+}
+
+// Those of the last frame in the packet, which is the one it shows in streams coded without hidden frames.
+Slices av1_tiles_of(const AVPacket& packet) {
+  Slices slices;
+  const uint8_t *at = packet.data, *end = at + packet.size;
+  while (at < end) {
+    const int type = *at >> 3 & 15;
+    const bool has_extension = *at & 4, has_size = *at & 2;
+    at += has_extension ? 2 : 1;
+    size_t size = size_t(end - at);
+    if (has_size) {
+      size = 0;
+      for (int shift = 0; at < end; shift += 7) {
+        const uint8_t byte = *at++;
+        size |= size_t(byte & 127) << shift;
+        if (!(byte & 128)) break;
+      }
+    }
+    size = std::min(size, size_t(end - at));
+    if (type == 4 || type == 6) slices = tiles_of(at, size);  // tile group, frame
+    at += size;
+  }
+  return slices;
+}
+
 // The slices of a packet as FFmpeg hands them to NVDEC: 00 00 01 and the NAL unit, one after the other.
 Slices slices_of(int codec, const AVCodecParameters& parameters, const AVPacket& packet) {
   Slices slices;
-  if (codec == kVp9) return {hash(kHashStart, packet.data, size_t(packet.size)), packet.data};
+  if (codec == kAv1) return av1_tiles_of(packet);
+  if (codec == kVp9 || codec == kVp8) return {hash(kHashStart, packet.data, size_t(packet.size)), packet.data};
   const auto add = [&](const uint8_t* nal, size_t size) {
     if (size < 2) return;
     const int type = codec == kH264 ? nal[0] & 31 : nal[0] >> 1 & 63;
@@ -144,7 +177,11 @@ extern "C" STUB_EXPORT int stub_add_video(const char* path) {
   const int stream = av_find_best_stream(format, AVMEDIA_TYPE_VIDEO, -1, -1, &decoder, 0);
   if (stream < 0) return -1;
   const AVCodecParameters& parameters = *format->streams[stream]->codecpar;
-  const int codec = parameters.codec_id == AV_CODEC_ID_H264 ? kH264 : parameters.codec_id == AV_CODEC_ID_HEVC ? kHevc : kVp9;
+  const std::map<AVCodecID, int> codecs = {
+      {AV_CODEC_ID_H264, kH264}, {AV_CODEC_ID_HEVC, kHevc}, {AV_CODEC_ID_VP8, kVp8}, {AV_CODEC_ID_VP9, kVp9}, {AV_CODEC_ID_AV1, kAv1}};
+  const auto known_codec = codecs.find(parameters.codec_id);
+  if (known_codec == codecs.end()) return -1;
+  const int codec = known_codec->second;
   AVCodecContext* context = avcodec_alloc_context3(decoder);
   avcodec_parameters_to_context(context, &parameters);
   context->thread_count = 1;
@@ -241,7 +278,8 @@ struct Decoder {
 };
 
 // What the tests say this NVDEC can do.
-int max_width = 4096, max_height = 4096, min_width = 48, min_height = 16, max_macroblocks = 65536;
+int max_width = 4096, max_height = 4096, min_width = 48, min_height = 16, max_macroblocks = 65536, num_engines = 1;
+std::set<int> codecs_decoded = {kH264, kHevc, kVp9};
 
 void fill(uint8_t* memory, size_t pitch, int width, int height, const Picture* picture) {
   std::memset(memory, 0x55, pitch * size_t(height) * 3 / 2);
@@ -268,13 +306,16 @@ extern "C" STUB_EXPORT void stub_set_limits(int least_width, int least_height, i
   min_width = least_width, min_height = least_height, max_width = most_width, max_height = most_height, max_macroblocks = macroblocks;
 }
 
+extern "C" STUB_EXPORT void stub_set_num_engines(int count) { num_engines = count; }
+extern "C" STUB_EXPORT void stub_decode_codec(int codec) { codecs_decoded.insert(codec); }
+
 STUB_API cuvidGetDecoderCaps(DecodeCaps* caps) {
   STUB_ENTER;
   if (!stub::has_context()) return kInvalidContext;
-  const bool is_known = caps->codec == kH264 || caps->codec == kHevc || caps->codec == kVp9;
+  const bool is_known = codecs_decoded.count(caps->codec) > 0;
   const bool is_deep_h264 = caps->codec == kH264 && caps->bit_depth_minus_8 > 0;
   caps->is_supported = is_known && caps->chroma_format == 1 && caps->bit_depth_minus_8 <= 2 && !is_deep_h264;
-  caps->num_engines = 1;
+  caps->num_engines = (unsigned char)num_engines;
   caps->output_format_mask = caps->bit_depth_minus_8 ? 3 : 1;
   caps->max_width = unsigned(max_width), caps->max_height = unsigned(max_height), caps->max_macroblocks = unsigned(max_macroblocks);
   caps->min_width = (unsigned short)min_width, caps->min_height = (unsigned short)min_height;
@@ -285,6 +326,7 @@ STUB_API cuvidCreateDecoder(void** handle, CreateInfo* info) {
   STUB_ENTER;
   if (!stub::has_context()) return kInvalidContext;
   if (info->num_surfaces < 1 || info->num_surfaces > 32 || info->num_outputs > info->num_surfaces) return kInvalidValue;
+  if (info->width % 2 != 0 || info->height % 2 != 0) return kInvalidValue;
   auto* decoder = new Decoder;
   decoder->info = *info;
   decoder->surfaces.resize(info->num_surfaces);
@@ -317,9 +359,11 @@ STUB_API cuvidDecodePicture(void* handle, PictureParameters* parameters) {
   if (size_t(parameters->surface) >= decoder->surfaces.size()) return kInvalidValue;
   stub::count("pictures_decoded", 1);
   if (parameters->is_second_field) return kSuccess;  // the first field has brought the whole picture
-  const uint64_t slices = hash(kHashStart, parameters->bytes, parameters->num_bytes);
   const int codec = decoder->info.codec;
-  const uint64_t chain = decoder->chain.at(codec, parameters->bytes + (codec == kVp9 ? 0 : 3), slices);
+  const bool has_nals = codec == kH264 || codec == kHevc;
+  const uint64_t slices =
+      codec == kAv1 ? tiles_of(parameters->bytes, parameters->num_bytes).hash : hash(kHashStart, parameters->bytes, parameters->num_bytes);
+  const uint64_t chain = decoder->chain.at(codec, parameters->bytes + (has_nals ? 3 : 0), slices);
   std::shared_ptr<Picture>& surface = decoder->surfaces[size_t(parameters->surface)];
   surface.reset();
   std::lock_guard<std::mutex> lock(mutex);
@@ -345,6 +389,7 @@ STUB_API cuvidMapVideoFrame64(void* handle, int index, unsigned long long* memor
     output.is_mapped = output.is_used = true;
     output.stream = parameters->output_stream;
     stub::count("mapped_surfaces", 1);
+    stub::count("maps", 1);
     stub::post(output.stream, [to = output.memory, pitch = decoder->pitch, width = int(decoder->info.target_width),
                                height = int(decoder->info.target_height), picture = decoder->surfaces[size_t(index)]] {
       fill(stub::reachable(to), pitch, width, height, picture.get());
@@ -389,7 +434,7 @@ STUB_API cuvidCtxLockDestroy(void* lock) {
 STUB_API cuvidCtxLock(void*, unsigned) { return kSuccess; }
 STUB_API cuvidCtxUnlock(void*, unsigned) { return kSuccess; }
 
-// FFmpeg refuses a library that lacks one of these names; none may be called.
+// FFmpeg refuses a library that lacks one of these names; none may be called. Its hwaccel never reconfigures a decoder (4.4 to 8.1).
 #define STUB_MISSING(name)                                              \
   extern "C" STUB_EXPORT CUresult name() {                              \
     std::fprintf(stderr, "stub NVDEC: %s is not implemented\n", #name); \

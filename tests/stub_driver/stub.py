@@ -1,7 +1,7 @@
 """Builds the stub driver and runs tests on it, each in a child process of its own.
 
 In: the C++ beside this file. Out: ``Stub``, handles to its switches and counters, and ``on_stub_gpu``, which makes a test run in a forked
-child where the stub stands in for libcuda.so.1 and libnvcuvid.so.1 and where torch's part (allocating, naming the stream) is played by it.
+child where the stub stands in for libcuda.so.1, libnvcuvid.so.1 and libnvidia-ml.so.1 and where torch's part (allocating, naming the stream) is played by it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ UNKNOWN = 999  # CUDA_ERROR_UNKNOWN
 
 
 def build() -> Path:
-    """The folder with libcuda.so.1 and libnvcuvid.so.1, compiled on first use; skips the test where that cannot be."""
+    """The folder with libcuda.so.1, libnvcuvid.so.1 and libnvidia-ml.so.1, compiled on first use; skips the test where that cannot be."""
     if not _core.has_cuda_kernels():
         pytest.skip("this build has no CUDA kernels (no nvcc)")
     if shutil.which("g++") is None or not CSRC.is_dir():
         pytest.skip("the stub driver is compiled by g++ from a source checkout")
-    sources = [HERE / "stub.h", HERE / "cuda_stub.cpp", HERE / "nvcuvid_stub.cpp", CSRC / "transform/transform_cuda.h"]
+    sources = [*sorted(HERE.glob("*_stub.cpp")), HERE / "stub.h", CSRC / "transform/transform_cuda.h"]
     key = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"vidload-stub-{os.getuid()}-{key}"
     if not (folder / "libnvcuvid.so.1").exists():
@@ -59,6 +59,7 @@ def build() -> Path:
             libraries = {
                 "libcuda.so.1": ("cuda_stub.cpp", []),
                 "libnvcuvid.so.1": ("nvcuvid_stub.cpp", _ffmpeg_flags(fresh)),
+                "libnvidia-ml.so.1": ("nvml_stub.cpp", []),
             }
             for library, (source, more) in libraries.items():
                 command = [
@@ -123,13 +124,16 @@ class Stub:
 
     library: Any = None
     nvcuvid: Any = None
+    nvml: Any = None
     _kernel: Any = None  # keeps the callback alive
     stream = 0  # the consumer's; 0 is the default stream
 
     @classmethod
     def load(cls, folder: Path) -> None:
+        """Makes this process, for good, one where the stub is the driver."""
         cls.library = ctypes.CDLL(str(folder / "libcuda.so.1"), ctypes.RTLD_GLOBAL)
         cls.nvcuvid = ctypes.CDLL(str(folder / "libnvcuvid.so.1"), ctypes.RTLD_GLOBAL)
+        cls.nvml = ctypes.CDLL(str(folder / "libnvidia-ml.so.1"), ctypes.RTLD_GLOBAL)
         size, address = ctypes.c_size_t, ctypes.c_ulonglong
         cls.library.stub_allocate.restype = address
         cls.library.stub_allocate.argtypes = [size]
@@ -139,6 +143,10 @@ class Stub:
         cls.library.stub_fill.argtypes = [address, ctypes.c_int, size, ctypes.c_void_p]
         cls.library.stub_set_host_kernel.argtypes = [ctypes.c_void_p]
         cls.library.stub_set_host_kernel(_testing.host_kernel_address())
+        cuda.allocate, cuda.tensor_of = allocate, tensor_of
+        cuda.current_stream = lambda device: cls.stream
+        cuda.synchronize = lambda device: cls.library.stub_read(None, 0, 0, cls.stream)
+        cuda.to_host = cls.read
 
     @classmethod
     def set_lazy(cls, on: bool = True) -> None:
@@ -216,10 +224,6 @@ def on_stub_gpu(test: Callable[..., None]) -> Callable[..., None]:
             try:
                 torch.set_num_threads(1)
                 Stub.load(folder)
-                cuda.allocate, cuda.tensor_of = allocate, tensor_of
-                cuda.current_stream = lambda device: Stub.stream
-                cuda.synchronize = lambda device: Stub.library.stub_read(None, 0, 0, Stub.stream)
-                cuda.to_host = Stub.read
                 test(*args, **kwargs)
                 outcome = ("passed", "")
             except pytest.skip.Exception as skipped:

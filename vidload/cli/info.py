@@ -10,7 +10,7 @@ from importlib import metadata
 import vidload
 from vidload import _core
 from vidload.system.cores import affinity_cores, available_cores
-from vidload.system.info import cuda_summary
+from vidload.system.info import cuda_summary, nvdec_verdict
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -44,7 +44,8 @@ def facts() -> Iterator[tuple[str, str]]:
     )
     yield (
         "ffmpeg",
-        f"{versions['ffmpeg']} (libavcodec {versions['libavcodec']}, libavformat {versions['libavformat']})",
+        f"{versions['ffmpeg']} (libavcodec {versions['libavcodec']}, libavformat {versions['libavformat']}), "
+        f"built with NVDEC for {', '.join(facts_of_machine['ffmpeg']['nvdec']) or 'no codec'}",
     )
     yield (
         "decoders",
@@ -59,6 +60,11 @@ def facts() -> Iterator[tuple[str, str]]:
         f"this process ({affinity_cores()} by affinity)",
     )
     yield "gpu", cuda_summary(facts_of_machine["cuda"])
+    for device in facts_of_machine["cuda"]["devices"]:
+        for codec, kinds in device["nvdec"].items():
+            sizes = [f"{kind} to {limits['max_width']}x{limits['max_height']}" for kind, limits in kinds.items()]
+            yield "", f"{codec}: {', '.join(sizes)}"
+    yield "nvdec", nvdec_verdict(facts_of_machine)
     yield "dali", facts_of_machine["dali"] or "not installed"
     for sentence in facts_of_machine["advice"]:
         yield "better", sentence

@@ -315,7 +315,8 @@ class VideoLoader(DataLoader[Any]):
         waited for batches. memory_bytes: held for batches. failures: a vidload.errors.Failure
         (sample, path, reason, frame, kind) for each of the first 1000 samples that failed.
         For a GPU: num_nvdec_samples (decoded by NVDEC), num_nvdec_creations (NVDEC decoders made), fallbacks (samples that the CPU
-        decoded though "nvdec" or "auto" was asked for, by reason; see docs/gpu.md), staging_bytes: (device, pinned) bytes of the process.
+        decoded though "nvdec" or "auto" was asked for, by reason; see docs/gpu.md), bytes_uploaded (planes, tables and descriptors),
+        staging_bytes: (device, pinned) bytes of the process.
         dali_fallbacks: with decoder="dali", samples that libavcodec decoded for it, by reason.
         """
         stats = dict(_core.LoaderPool(0).stats() if self._pool is None else self._pool.stats())

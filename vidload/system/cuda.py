@@ -50,7 +50,8 @@ def current_stream(device: torch.device) -> int:
 
 
 def set_max_decoders(device: str | int | torch.device, count: int) -> None:
-    """Sets how many NVDEC decoders this process may have open on a GPU (8 unless set here). Starts CUDA.
+    """Sets how many NVDEC decoders this process may have open on a GPU, and use at once. Unless set here, it uses one more than
+    the GPU has engines, and keeps up to four times as many open for other sizes of video. Starts CUDA.
 
     Raises:
         ValueError: `count` is below 1, or `device` is not a GPU.

@@ -22,7 +22,7 @@ import torch
 
 import vidload
 from vidload.system import cuda
-from vidload.system.info import cuda_summary
+from vidload.system.info import cuda_summary, nvdec_verdict
 
 FRAMES = 60
 
@@ -71,7 +71,9 @@ def selftest(device: str | None = None, *, width: int = 640, height: int = 360, 
             yield _random_access(name, str(path))
         if gpu is None:
             return
-        yield Check("GPU", cuda_summary(vidload.info()["cuda"]))
+        facts = vidload.info()
+        yield Check("GPU", cuda_summary(facts["cuda"]))
+        yield Check("NVDEC", nvdec_verdict(facts))
         for name, file in paths.items():
             yield from _frames_on_gpu(name, file, gpu)
         for name, file in paths.items():
@@ -86,7 +88,8 @@ def report(checks: list[Check]) -> str:
         f"### vidload selftest: {'all good' if failed == 0 else f'{failed} FAILED'}",
         "",
         f"vidload {vidload.__version__}, FFmpeg {facts['ffmpeg']['version']}, torch {torch.__version__}, {facts['platform']}  ",
-        f"CUDA: {cuda_summary(facts['cuda'])}",
+        f"CUDA: {cuda_summary(facts['cuda'])}  ",
+        nvdec_verdict(facts),
         "",
         "| check | found | |",
         "| --- | --- | --- |",
