@@ -42,6 +42,12 @@ def work() -> None:
         print(json.dumps(seconds / len(data)), flush=True)
 
 
+def answer(process: subprocess.Popen[str]) -> str:
+    """The next line that a build's process writes."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("builds", nargs="+", metavar="NAME=FOLDER")
@@ -57,7 +63,7 @@ def main() -> None:
         processes[name] = subprocess.Popen(
             [sys.executable, __file__, "--work"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        print(f"{name}: {processes[name].stdout.readline().strip()}")
+        print(f"{name}: {answer(processes[name])}")
     print(
         f"load {os.getloadavg()[0]:.1f}; user ms per clip, median of {args.rounds} rounds; ratio to {next(iter(builds))}\n"
     )
@@ -77,9 +83,10 @@ def main() -> None:
                 took = {}
                 for name in list(builds) if seed % 2 == 0 else list(reversed(builds)):
                     process = processes[name]
+                    assert process.stdin is not None
                     process.stdin.write(json.dumps({"paths": paths, "clip": clip, "seed": seed}) + "\n")
                     process.stdin.flush()
-                    took[name] = json.loads(process.stdout.readline())
+                    took[name] = json.loads(answer(process))
                 rounds.append(took)
             medians = [f"{1000 * statistics.median(took[name] for took in rounds):.1f}" for name in builds]
             first = next(iter(builds))

@@ -146,7 +146,7 @@ def video_sets(args: argparse.Namespace) -> dict[str, list[tuple[str, int]]]:
 
 
 def num_threads(name: str, args: argparse.Namespace) -> int:
-    return args.gpu_threads if name in ON_ENGINES else args.num_workers
+    return int(args.gpu_threads if name in ON_ENGINES else args.num_workers)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -33,7 +33,8 @@ def torchcodec_on_cuda() -> ReadOnGpu:
         else:
             with choose("beta"):
                 decoder = decoders.VideoDecoder(path, device="cuda", seek_mode="approximate")
-        return decoder.get_frames_at(frames).data
+        frames_on_gpu: torch.Tensor = decoder.get_frames_at(frames).data
+        return frames_on_gpu
 
     return read
 
@@ -58,7 +59,9 @@ def pynvvideocodec() -> ReadOnGpu:
         else:
             decoder.reconfigure_decoder(path)
         # a frame is the decoder's memory: copied before the next file
-        return torch.stack([torch.from_dlpack(frame).clone() for frame in decoder.get_batch_frames_by_index(frames)])
+        return torch.stack(
+            [torch.utils.dlpack.from_dlpack(frame).clone() for frame in decoder.get_batch_frames_by_index(frames)]
+        )
 
     return read
 
@@ -122,7 +125,7 @@ def dali_alone(jobs: list[dict[str, Any]], num_workers: int, device: str) -> Bat
                 clips, _ = pipeline.run()
             except StopIteration:
                 return
-            yield torch.from_dlpack(clips.as_tensor())
+            yield torch.utils.dlpack.from_dlpack(clips.as_tensor())
 
     return batches
 

@@ -63,7 +63,7 @@ def stepper(name: str, variant: str, args: argparse.Namespace) -> Callable[[], N
     optimizer = torch.optim.SGD(model.param_groups(0.01, 1e-4), momentum=0.9, **sgd)
 
     def step() -> None:
-        conv_unit.Conv3d.forward, temporal_shift.temporal_shift = layers  # type: ignore[method-assign]
+        conv_unit.Conv3d.forward, temporal_shift.temporal_shift = layers
         with torch.autocast(args.device, torch.bfloat16, enabled=args.amp):
             loss = F.cross_entropy(model(clips), labels)
         loss.backward()

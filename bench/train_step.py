@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 
 from vidload import FrameFolderDataset, VideoDataset, VideoLoader, models
+from vidload.models.recipe import Recipe
 from vidload.prepare import prepare
 from vidload.prepare.frames import extract_dataset
 
@@ -145,13 +146,14 @@ def endless(loader: VideoLoader) -> Iterator[Any]:
         yield from loader
 
 
-def memory_format_of(recipe: models.Recipe, args: argparse.Namespace) -> torch.memory_format:
+def memory_format_of(recipe: Recipe, args: argparse.Namespace) -> torch.memory_format:
     if args.memory_format == "recipe":
-        return recipe.memory_format(torch.device(args.device).type)
+        of_recipe: torch.memory_format = recipe.memory_format(torch.device(args.device).type)
+        return of_recipe
     return recipe.channels_last if args.memory_format == "channels-last" else torch.contiguous_format
 
 
-def batches_of(source: str, recipe: models.Recipe, is_channels_last: bool, args: argparse.Namespace) -> VideoLoader:
+def batches_of(source: str, recipe: Recipe, is_channels_last: bool, args: argparse.Namespace) -> VideoLoader:
     options = recipe.dataset_options("train", args.size)
     options["dtype"] = AMP[args.amp]  # autocast would convert the clips to it anyway
     if is_channels_last:

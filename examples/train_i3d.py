@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from vidload import VideoDataset, VideoLoader, models
 from vidload.annotations import read_folder
+from vidload.models.recognizer import Recognizer
 
 RANK, WORLD_SIZE = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
@@ -102,9 +103,7 @@ def dataset(source: Path, split: str, args: argparse.Namespace, classes: tuple[s
 
 
 @torch.inference_mode()
-def validate(
-    model: models.Recognizer, loader: VideoLoader, device: torch.device, amp: torch.autocast
-) -> tuple[float, float]:
+def validate(model: Recognizer, loader: VideoLoader, device: torch.device, amp: torch.autocast) -> tuple[float, float]:
     """Top-1 and top-5 accuracy over all ranks."""
     model.eval()
     counts = torch.zeros(3, dtype=torch.float64, device=device)  # top-1 correct, top-5 correct, total
