@@ -260,18 +260,18 @@ def test_the_performance_page_explains_every_figure_of_stats(place):
 def public_names() -> list[str]:
     """Every public name, as its page calls it; modules that have a page of their own are not in the list."""
     names = []
-    for module in ("vidload", "vidload.transforms", "vidload.prepare", "vidload.models"):
+    for module in ("vidload", "vidload.transforms", "vidload.sampling", "vidload.prepare", "vidload.models"):
         names += [f"{module}.{name}" for name in importlib.import_module(module).__all__]
-    sampling = importlib.import_module("vidload.sampling")
     names += [
-        f"vidload.sampling.{name}"
-        for name, value in vars(sampling).items()
-        if getattr(value, "__module__", "") == sampling.__name__ and not name.startswith("_")
+        f"vidload.augment.{name}"
+        for name, value in vars(vidload.augment).items()
+        if getattr(value, "__module__", "") == "vidload.augment" and not name.startswith("_")
     ]
     names += [f"vidload.cuda.{name}" for name in vidload.cuda.__all__]
     source = (pages.ROOT / "vidload/dali/__init__.py").read_text()  # nvidia-dali is an extra
     names += [f"vidload.dali.{name}" for name in re.findall(r'"(\w+)"', source.split("__all__ =")[1])]
-    return [name for name in names if name not in ("vidload.cuda", "vidload.sampling", "vidload.transforms")]
+    modules = ("vidload.augment", "vidload.cuda", "vidload.sampling", "vidload.transforms")
+    return [name for name in names if name not in modules]
 
 
 def test_the_api_pages_have_every_public_name_and_no_other():
