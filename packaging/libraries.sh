@@ -106,6 +106,8 @@ cross=()
   --extra-ldflags="${LIBRARY_LDFLAGS:-}" \
   --enable-parsers $(enable decoder "${decoders[@]}") $(enable demuxer "${demuxers[@]}") $(enable hwaccel "${hwaccels[@]}") \
   ${FFMPEG_FLAGS:-} >"$build/ffmpeg.log" || { tail -n 20 ffbuild/config.log >&2; exit 1; }
+# glibc 2.28 has the function, ziglang's headers, which are newer, no longer declare it; the processors are counted without it.
+sed -i 's/^#define HAVE_SYSCTL 1/#define HAVE_SYSCTL 0/' config.h
 make -j"$jobs" >>"$build/ffmpeg.log" 2>"$build/ffmpeg.warnings"
 make install >>"$build/ffmpeg.log"
 cp COPYING.LGPLv2.1 "$licenses/ffmpeg-LGPL-2.1.txt"
