@@ -276,7 +276,7 @@ def test_a_source_that_vanishes_between_two_passes_is_a_video_error(video, tmp_p
     frames = SourceFrames(str(source), EncodeSettings())
     assert sum(1 for _ in frames) == 48
     source.unlink()
-    with pytest.raises(VideoNotFoundError, match="vanished"):
+    with pytest.raises(VideoNotFoundError, match="the file is gone"):
         list(frames)
 
 
