@@ -8,6 +8,7 @@ wheel=$(realpath "$1")
 release=${RELEASE:-bookworm}
 mirror=${VIDLOAD_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 2>/dev/null | grep -v security | head -n 1)} || true
 root=$(mktemp -d)
+chmod 755 "$root" # for the user without rights
 trap 'rm -rf "$root"' EXIT
 unavailable() { echo "check_wheel.sh: $*" >&2; exit 3; }
 [ "$(id -u)" = 0 ] || unavailable "only root can make the empty Debian"
