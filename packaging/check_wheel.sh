@@ -19,7 +19,8 @@ for program in cc gcc g++ cmake ffmpeg; do ! chroot "$root" sh -c "command -v $p
 ! chroot "$root" ldconfig -p | grep -E 'libav(codec|format|util)|libturbojpeg' || exit 1
 
 version=$(chroot "$root" python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-mkdir "$root/wheels" "$root/check"
+mkdir -p "$root/wheels" "$root/check" "$root/dev/shm"
+chmod 1777 "$root/dev/shm" # as where it is a mount
 python3 -m pip download --quiet --disable-pip-version-check --dest "$root/wheels" --python-version "$version" --only-binary=:all: "$wheel" "${TORCH:-torch}" ||
   unavailable "what vidload depends on cannot be downloaded for Python $version"
 cp README.md packaging/installed.py "$root/check/"

@@ -433,3 +433,13 @@ def test_a_name_as_bytes_is_told_from_a_video_s_bytes(video) -> None:
     path = video("h264")
     with pytest.raises(ValueError, match=r"bytes are the video itself.*os\.fsdecode"):
         vidload.VideoReader(os.fsencode(path))
+
+
+def test_a_dataset_can_be_made_where_there_is_no_shared_memory(video, monkeypatch):
+    def refuse(tensor: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to open shared memory object in read-write mode: Permission denied (13)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)
+    data = VideoDataset([(video("h264"), 0)], clip="2x1x1", transform=center_crop(32))
+    data.set_epoch(3)
+    assert data.epoch == 3

@@ -8,6 +8,7 @@ makes batches of samples, and the core decodes.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 import threading
@@ -135,8 +136,11 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         self.clip_transform = clip_transform
         self._transform_takes_rng = clip_transform is not None and "rng" in argument_names(clip_transform)
         self._sampler, self._sampler_takes = sampler_of(sampling)
-        # A shared tensor: worker processes of an ordinary DataLoader that persist over epochs see set_epoch too.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        # A shared tensor: worker processes of an ordinary DataLoader that persist over epochs see set_epoch too. Without a usable
+        # /dev/shm there are no such processes.
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        with contextlib.suppress(RuntimeError):
+            self._epoch.share_memory_()
         # The number of the last set_epoch call, counted over all datasets, and its epoch: loaders look at it (see vidload.loading.epochs).
         self._told_epoch = (0, 0)
 
