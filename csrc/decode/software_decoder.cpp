@@ -66,7 +66,7 @@ UniqueAVCodecContext open_context(const StreamInfo& stream, const std::string& p
   int code = avcodec_parameters_to_context(context.get(), parameters.get());
   if (code >= 0) {
     context->thread_count = 1;
-    context->thread_type = FF_THREAD_SLICE;  // by default FFmpeg before 6.0 warns about frame threads that one thread never starts
+    context->thread_type = FF_THREAD_SLICE;       // of frame threads FFmpeg before 6.0 warns, although one thread starts none
     context->max_pixels = video_limits().pixels;  // a stream may change its size on the way
     context->pkt_timebase = {1, 1};               // pts carries the packet's number, see Note [Packet numbers as pts]
     if (is_strict) context->err_recognition |= error_recognition(descriptor->id);
