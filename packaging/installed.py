@@ -1,6 +1,7 @@
 """What an installed wheel must do on a machine that has Python and nothing else: decode, load, report.
 
-`vidload preview` is left out: it draws with matplotlib, an extra. In: README.md's path and an empty folder to work in. Out: exit status 0, or the first thing that failed. Run with the Python it is installed in.
+In: README.md's path and an empty folder to work in. Out: exit status 0, or the first thing that failed. Run with the Python it is installed
+in. `vidload preview` is left out: it draws with matplotlib, an extra.
 """
 
 from __future__ import annotations
