@@ -22,7 +22,7 @@ CLIPS = ("1x1x3", "32x2x1", "4x16x1", "8x8x1")
 
 
 def work() -> None:
-    """The process of one build: reads a job a line, loads its clips and answers with user seconds per clip."""
+    """The process of one build: reads one job per line, loads its clips and answers with user seconds per clip."""
     import vidload
 
     print(json.dumps({"module": vidload._core.__file__, "ffmpeg": vidload.info()["ffmpeg"]["version"]}), flush=True)

@@ -23,6 +23,7 @@ from vidload.sampling import (
     in_bounds,
     segments,
     slowfast,
+    slowfast_pyav,
     uniform,
 )
 from vidload.system.random import rekey, sample_rng
@@ -315,3 +316,10 @@ def test_threads_do_not_disturb_each_other():
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(draw, range(200))) == [draw(index) for index in range(200)]
+
+
+@pytest.mark.parametrize("sampler", [slowfast, slowfast_pyav])
+@pytest.mark.parametrize("target_fps", [0, -30.0, float("nan")])
+def test_a_target_rate_without_sense_is_refused(sampler, target_fps):
+    with pytest.raises(ValueError, match=r"target_fps is .*, must be above 0"):
+        sampler(100, 25.0, ClipSpec.parse("8x8x1"), target_fps=target_fps)

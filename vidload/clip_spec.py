@@ -5,6 +5,7 @@ In: starts of clips. Out: their frames, all within the video.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,3 +93,13 @@ def clips_from(starts: list[int], num_frames: int, spec: ClipSpec, out_of_bound:
     if max(starts) + spec.clip_span > num_frames:
         indices = in_bounds(indices, num_frames, out_of_bound)
     return indices
+
+
+def rate_ratio(fps: float | None, target_fps: float) -> float:
+    """Frames of the video per frame at `target_fps`; 1 where the video's rate is not known.
+
+    Raises ValueError if target_fps is not above 0.
+    """
+    if not target_fps > 0:
+        raise ValueError(f"sampling: target_fps is {target_fps}, must be above 0")
+    return fps / target_fps if fps and fps > 0 and math.isfinite(fps) else 1.0

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from vidload.clip_spec import ClipSpec, FrameIndices, check, steps_of
+from vidload.clip_spec import ClipSpec, FrameIndices, check, rate_ratio, steps_of
 
 _POLICIES = ("repeat_last", "wrap", "error")
 _TOLERANCE_SECONDS = 5e-7  # times that went through a float once must still find their frame
@@ -36,7 +36,7 @@ def clips_at_random_indices(
     """TorchCodec's: clips that start anywhere in [sampling_range_start, sampling_range_end), by default wherever they fit.
 
     Negative ends of the range count from the video's. policy, for frames past the end: "repeat_last", "wrap" (the clip's own frames
-    again) or "error". Draws: one uniform a clip. ValueError in evaluation (no rng), or if the range is empty.
+    again) or "error". Draws: one uniform per clip. ValueError in evaluation (no rng), or if the range is empty.
     """
     if rng is None:
         raise ValueError("sampling: clips_at_random_indices is random: it needs training=True")
@@ -82,7 +82,7 @@ def clips_at_random_timestamps(
     """TorchCodec's: the frames shown at start + i * seconds_between_frames (None: 1 / fps), the start anywhere in
     [sampling_range_start, sampling_range_end), by default wherever the clip fits.
 
-    Times count from the first frame of what is sampled; `frame_interval` has no meaning here and must be 1. Draws: one uniform a clip.
+    Times count from the first frame of what is sampled; `frame_interval` has no meaning here and must be 1. Draws: one uniform per clip.
     ValueError in evaluation (no rng), or if the range is empty: the video is shorter than a clip.
     """
     if rng is None:
@@ -132,7 +132,7 @@ def random_clip(
     """PyTorchVideo's RandomClipSampler (RandomMultiClipSampler for several clips) with UniformTemporalSubsample(clip_len).
 
     A clip starts at u * max(duration - clip_seconds, 0); of the k frames that begin within clip_seconds from there it takes
-    floor(linspace(0, k - 1, clip_len)). clip_seconds: None = clip_len * frame_interval / 30. Draws: one uniform a clip. ValueError in
+    floor(linspace(0, k - 1, clip_len)). clip_seconds: None = clip_len * frame_interval / 30. Draws: one uniform per clip. ValueError in
     evaluation (no rng), or where no frame begins in a clip.
     """
     if rng is None:
@@ -176,10 +176,12 @@ def slowfast_pyav(
     The part: c = max(ceil(frame_interval * (clip_len - 1) * fps / target_fps), 1) frames from a start as in `slowfast` (u * d, or evaluation's),
     whose ends are cut to whole ticks of the container (`ticks_per_frame`: 512 in FFmpeg's mp4 at whole rates, 1001 at 29.97); the frames
     within, and one more. Of these k frames floor(linspace(0, C - 1, clip_len)), clamped to k - 1, with C =
-    max(frame_interval * clip_len * fps / target_fps, 1). Draws: one uniform a clip.
+    max(frame_interval * clip_len * fps / target_fps, 1). Draws: one uniform per clip.
     """
     check(num_frames, "loop")
-    rate = fps / target_fps if fps and fps > 0 and math.isfinite(fps) else 1.0
+    rate = rate_ratio(fps, target_fps)
+    if not ticks_per_frame > 0:
+        raise ValueError(f"sampling 'slowfast_pyav': ticks_per_frame is {ticks_per_frame}, must be above 0")
     num_clips = spec.num_clips
     part_size = max(math.ceil(spec.frame_interval * (spec.clip_len - 1) * rate), 1)
     clip_size = max(spec.frame_interval * spec.clip_len * rate, 1.0)
@@ -206,8 +208,8 @@ def slowfast_pyav(
 
 def untrimmed(num_frames: int, fps: float | None, spec: ClipSpec, rng: Generator | None = None) -> FrameIndices:
     """MMAction2's UntrimmedSampleFrames: clips of clip_len neighboring frames around every frame_interval-th one, from frame_interval // 2
-    on (of a shorter video the last frame), clamped to the video. A long video gives more clips than a short one, whatever spec.num_clips: for VideoReader, or for a dataset of
-    videos of one length. Nothing is random."""
+    on (of a shorter video the last frame), clamped to the video. A long video gives more clips than a short one, whatever spec.num_clips:
+    for VideoReader, or for a dataset of videos of one length. Nothing is random."""
     check(num_frames, "loop")
     centers = np.arange(min(spec.frame_interval // 2, num_frames - 1), num_frames, spec.frame_interval)
     around = np.arange(spec.clip_len) - spec.clip_len // 2

@@ -10,7 +10,6 @@ uniform u in [0, 1); randint(k) below means floor(u * k). The order of draws is 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 
 import numpy as np
@@ -25,6 +24,7 @@ from vidload.clip_spec import (
     check,
     clips_from,
     in_bounds,
+    rate_ratio,
     steps_of,
 )
 from vidload.published_samplers import (
@@ -217,10 +217,8 @@ def slowfast(
     Nothing leaves the video, so `out_of_bound` changes nothing.
     """
     check(num_frames, out_of_bound)
-    if not target_fps > 0:
-        raise ValueError(f"sampling 'slowfast': target_fps is {target_fps}, must be above 0")
     num_clips = spec.num_clips
-    rate = fps / target_fps if fps and fps > 0 and math.isfinite(fps) else 1.0
+    rate = rate_ratio(fps, target_fps)
     clip_size = max(spec.frame_interval * spec.clip_len * rate, 1.0)
     delta = max(num_frames - clip_size, 0.0)
     if rng is not None:

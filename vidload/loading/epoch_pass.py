@@ -296,9 +296,8 @@ class EpochPass:
         if dataset.fields:
             rows = dataset.field_rows(pending.batch, pending.drawn, indices, self._epoch, pending.draws)
         failed: list[int] = []  # places
-        settled: dict[
-            int, int
-        ] = {}  # of samples loaded again here: place -> the index that it is a substitute of, or -1
+        # Of samples loaded again here: place -> the index that it is a substitute of, or -1.
+        settled: dict[int, int] = {}
         self._num_seen += len(indices)
         errors = zip(pending.drawn.errors, pending.batch.errors(), strict=True)
         for place, (sampling, decoding) in enumerate(errors):

@@ -1,6 +1,6 @@
 """The record of `vidload check`: what is known of each file, from one run to the next.
 
-In: what vidload.prepare.check_file found. Out: the same, of files that have not changed since. A line a file; where each line begins is kept
+In: what vidload.prepare.check_file found. Out: the same, of files that have not changed since. One line per file; where each line begins is kept
 in memory, not what it says, so that a million files cost little.
 """
 
