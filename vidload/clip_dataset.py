@@ -301,7 +301,7 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
 
         start_indexing: starts a batch of this sample alone. draw, stands_for: as in vidload.system.random.sample_rng. Raises VideoError.
         """
-        is_second = False
+        tries_left = 3  # an index from the container's tables, from all packets, from a decode
         while True:
             batch = start_indexing()
             batch.wait()
@@ -313,9 +313,9 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
                     return None
                 return self.field_rows(batch, drawn, [index], epoch, [draw], stands_for)[0]
             # The file's frames are not those that its headers promised. The core knows them now, and the sample is drawn again from them.
-            if is_second or not isinstance(error, IndexMismatchError):
+            tries_left -= 1
+            if tries_left == 0 or not isinstance(error, IndexMismatchError):
                 raise error
-            is_second = True
 
     def field_rows(
         self,
@@ -351,7 +351,9 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         clips = frames.reshape(self.num_repeats, 1, self._num_clips, self.clip.clip_len)
         return np.repeat(clips, self.transform.num_crops, 1).reshape(self.num_views, self.clip.clip_len)
 
-    def start_indexing(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
+    def start_indexing(
+        self, pool: _core.LoaderPool, indices: Sequence[int], needs_whole_indexes: bool = False
+    ) -> _core.Batch:
         """Starts finding the packet indexes of the samples' videos; returns the batch that `start_decoding` takes once they are found."""
         raise NotImplementedError
 

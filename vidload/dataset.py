@@ -107,12 +107,15 @@ class VideoDataset(ClipDataset):
         """From one folder per class; see vidload.annotations.read_folder."""
         return cls(read_folder(root), **options)
 
-    def start_indexing(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
+    def start_indexing(
+        self, pool: _core.LoaderPool, indices: Sequence[int], needs_whole_indexes: bool = False
+    ) -> _core.Batch:
         names = self.annotations.names(indices)
         stored = None if self._stored is None else self._stored[np.asarray(indices, np.int64)]
         rows = self.annotations.streams
         streams = None if rows is None else rows[np.asarray(indices, np.int64)].tolist()
-        return _core.Batch(pool, names, stored, None if self.index is None else self.index.file, streams)
+        index_file = None if self.index is None else self.index.file
+        return _core.Batch(pool, names, stored, index_file, streams, needs_whole_indexes)
 
 
 class FrameFolderDataset(ClipDataset):
@@ -166,7 +169,9 @@ class FrameFolderDataset(ClipDataset):
         """From lines "folder num_frames label" (MMAction2); see vidload.annotations.read_frame_list."""
         return cls(read_frame_list(path, root, delimiter, with_offset), **options)
 
-    def start_indexing(self, pool: _core.LoaderPool, indices: Sequence[int]) -> _core.Batch:
+    def start_indexing(
+        self, pool: _core.LoaderPool, indices: Sequence[int], needs_whole_indexes: bool = False
+    ) -> _core.Batch:
         rows = self.annotations
         assert rows.num_frames is not None
         folders = rows.names(indices)

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,9 +40,10 @@ _SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("packets", pa.large_binary()),
     ],
-    metadata={"vidload_index": "1"},
+    metadata={"vidload_index": "2"},
 )
 _FILES_PER_STEP = 64
+_BYTES_PER_BATCH = 8 << 20  # rows are written in parts of this size: each has a cost of its own when the file is opened
 
 
 class DatasetIndex:
@@ -63,9 +65,11 @@ class DatasetIndex:
             self._check_version(table.schema)
             self._check_columns(table.schema)
             table.validate(full=True)  # offsets and text: what is read below must not lead out of the file
-            self._stored = self._places(table, mapped)
+            self._stored: npt.NDArray[np.int64] = self._places(table, mapped)
             # A copy: a mapped file that is cut short, or whose disk fails, ends the process at the next access.
-            self._table = _copied(table.drop_columns(["packets"]))
+            self._paths = _unpacked(_packed(table.select(["path"]), None)).column("path")
+            self._facts = _packed(table.drop_columns(["path", "size", "mtime_ns", "packets"]), "lz4")
+            del table, mapped
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
                 raise
@@ -87,7 +91,7 @@ class DatasetIndex:
                 raise ValueError(f"{self.path}: column {field.name!r} is {found}; write it again with 'vidload index'")
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return len(self._paths)
 
     def __getstate__(self) -> dict[str, Path]:
         return {"path": self.path}
@@ -98,7 +102,9 @@ class DatasetIndex:
     @property
     def table(self) -> pa.Table:
         """All columns but `packets`."""
-        return self._table
+        facts = _unpacked(self._facts)
+        columns = [self._paths, pa.array(self._stored[:, 2]), pa.array(self._stored[:, 3]), *facts.columns]
+        return pa.table(columns, names=["path", "size", "mtime_ns", *facts.column_names])
 
     def _places(self, table: pa.Table, mapped: pa.Buffer) -> npt.NDArray[np.int64]:
         """int64 [N, 4]: where in the file a row's packets are, how many bytes (0 if the video failed), size and mtime of the video."""
@@ -121,19 +127,42 @@ class DatasetIndex:
 
     def lookup(self, paths: pa.StringArray | pa.BinaryArray) -> npt.NDArray[np.int64]:
         """Where the core finds each path's entry in `file`: int64 [len(paths), 4], rows of zeros for paths that are not in the index."""
-        known = pa.array(_absolute(self._table.column("path").to_pylist(), self.path.parent), pa.binary())
-        wanted = pa.array(_absolute(paths.to_pylist(), Path.cwd()), pa.binary())
-        row = pc.fill_null(pc.index_in(wanted, value_set=known), -1).to_numpy(zero_copy_only=False)
-        stored = np.zeros((len(paths), 4), np.int64)
+        known, wanted = _absolute_array(self._paths, self.path.parent), _absolute_array(paths, Path.cwd())
+        if known.equals(wanted):  # as mostly where both were made from one list
+            return self._stored.copy()
+        row = pc.fill_null(pc.index_in(wanted, value_set=known), -1).to_numpy()
+        stored = np.zeros((len(row), 4), np.int64)
         stored[row >= 0] = self._stored[row[row >= 0]]
         return stored
 
 
-def _copied(table: pa.Table) -> pa.Table:
+def _packed(table: pa.Table, compression: str | None) -> pa.Buffer:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(table)
-    return pa.ipc.open_stream(sink.getvalue()).read_all()
+    return sink.getvalue()
+
+
+def _unpacked(packed: pa.Buffer) -> pa.Table:
+    return pa.ipc.open_stream(packed).read_all()
+
+
+def _absolute_array(paths: pa.Array | pa.ChunkedArray, folder: Path) -> pa.ChunkedArray:
+    """As `_absolute`, in large_binary. Names that hold nothing to tidy are joined by Arrow, without an object of Python's for each."""
+    names = (paths if isinstance(paths, pa.ChunkedArray) else pa.chunked_array([paths])).cast(pa.large_binary())
+    base = os.path.join(os.path.abspath(os.fsencode(folder)), b"")
+    joined = pc.if_else(
+        pc.starts_with(names, "/"),
+        names,
+        pc.binary_join_element_wise(pa.scalar(base, names.type), names, pa.scalar(b"", names.type)),
+    )
+    is_untidy = pc.match_substring_regex(joined, r"/\.{0,2}(/|$)")
+    if not pc.any(is_untidy).as_py():
+        return joined
+    tidied = [os.path.normpath(path) for path in joined.filter(is_untidy).to_pylist()]
+    return pa.chunked_array(
+        [pc.replace_with_mask(joined.combine_chunks(), is_untidy.combine_chunks(), pa.array(tidied, joined.type))]
+    )
 
 
 def _absolute(paths: Iterable[str | bytes], folder: Path) -> list[bytes]:
@@ -189,18 +218,21 @@ def build_index(
         pa.ipc.new_file(file, schema) as writer,
         tqdm(total=len(unique), unit="file", desc="indexing", disable=not progress) as bar,
     ):
+        rows: list[dict[str, Any]] = []
         for start in range(0, len(unique), _FILES_PER_STEP):
             step = unique[start : start + _FILES_PER_STEP]
             rows_of_step = None if stored is None else stored[start : start + _FILES_PER_STEP]
-            batch = _core.Batch(pool, step, rows_of_step, earlier_file)
+            batch = _core.Batch(pool, step, rows_of_step, earlier_file, needs_whole_indexes=True)
             batch.wait()
-            rows = []
             for path, info, error in zip(step, batch.infos(), batch.errors(), strict=True):
                 name = path.removeprefix(folder)
                 rows.append(_row(name if pa.types.is_string(names.type) else os.fsencode(name), info, error))
                 if error is not None:
                     failures.append((path, error.reason))
-            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+            num_bytes = sum(len(row["packets"]) for row in rows)
+            if num_bytes >= _BYTES_PER_BATCH or start + _FILES_PER_STEP >= len(unique):
+                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+                rows = []
             bar.update(len(step))
     return IndexSummary(len(unique), pool.stats()["num_files_scanned"] + len(failures), tuple(failures))
 

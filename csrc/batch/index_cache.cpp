@@ -33,13 +33,13 @@ static std::shared_ptr<const PacketIndex> read_stored(const StoredIndex& stored,
 }
 
 // The index carries the stamp of the file that was opened. One that was replaced meanwhile is scanned again.
-static std::shared_ptr<const PacketIndex> scan(const std::string& path, int stream, bool must_decode, const Cancel* cancel) {
+static std::shared_ptr<const PacketIndex> scan(const std::string& path, int stream, IndexDepth depth, const Cancel* cancel) {
   constexpr int kMaxAttempts = 3;
   for (int i = 1;; ++i) {
     const FileStamp before = file_stamp(path);
     std::shared_ptr<const PacketIndex> index;
     try {
-      attempt_file(path, [&] { index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, must_decode, cancel)); });
+      attempt_file(path, [&] { index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, depth, cancel)); });
     } catch (const VideoError&) {
       if (i == kMaxAttempts || file_stamp(path) == before) throw;
       continue;
@@ -51,16 +51,17 @@ static std::shared_ptr<const PacketIndex> scan(const std::string& path, int stre
   }
 }
 
-std::shared_ptr<const PacketIndex> IndexCache::get(const std::string& path, int stream, const StoredIndex& stored, const Cancel* cancel,
-                                                   IndexOrigin* origin) {
+std::shared_ptr<const PacketIndex> IndexCache::get(const std::string& path, int stream, const StoredIndex& stored, bool is_whole,
+                                                   const Cancel* cancel, IndexOrigin* origin) {
   *origin = {};
   const Key key{path, stream};
   const FileStamp stamp = file_stamp(path);
   std::shared_ptr<const PacketIndex> index = find(key, stamp);
-  if (index) {
+  if (index && !(is_whole && index->is_provisional)) {
     check_limits(*index, path);
     return index;
   }
+  index.reset();
   if (stored.file && stored.stamp == stamp) {
     index = read_stored(stored, stamp);
     origin->is_stored_refused = !index;
@@ -69,17 +70,19 @@ std::shared_ptr<const PacketIndex> IndexCache::get(const std::string& path, int 
   }
   if (!index) {
     origin->is_scanned = true;
-    index = scan(path, stream, false, cancel);
+    index = scan(path, stream, is_whole ? IndexDepth::packets : IndexDepth::tables, cancel);
   }
   keep(key, index->stamp, index);
   return index;
 }
 
-std::shared_ptr<const PacketIndex> IndexCache::get_decoded(const std::string& path, int stream, const Cancel* cancel) {
+std::shared_ptr<const PacketIndex> IndexCache::get_better(const std::string& path, int stream, const PacketIndex& wrong,
+                                                          const Cancel* cancel) {
   const Key key{path, stream};
   const FileStamp stamp = file_stamp(path);
-  if (auto known = find(key, stamp); known && !known->is_regular) return known;  // another sample met the same contradiction
-  const std::shared_ptr<const PacketIndex> index = scan(path, stream, true, cancel);
+  const auto is_better = [&](const PacketIndex& known) { return !known.is_regular || (wrong.is_provisional && !known.is_provisional); };
+  if (auto known = find(key, stamp); known && is_better(*known)) return known;  // another sample met the same contradiction
+  const auto index = scan(path, stream, wrong.is_provisional ? IndexDepth::packets : IndexDepth::decoded, cancel);
   keep(key, index->stamp, index);  // not `stamp`: the file may have been replaced before it was opened
   return index;
 }

@@ -33,12 +33,13 @@ class IndexCache {
   // The process's cache.
   static IndexCache& instance();
 
-  // From the cache, else from `stored` when the file is still the same, else by scanning. `stream`: as of index_video; `stored` is believed
-  // only for the stream it was made of. What it gives is of one state of the file, that of its stamp. Throws as index_video.
-  std::shared_ptr<const PacketIndex> get(const std::string& path, int stream, const StoredIndex& stored, const Cancel* cancel,
-                                         IndexOrigin* origin);
-  // Indexes a file by decoding it, after the index it had was seen to be wrong, and keeps that.
-  std::shared_ptr<const PacketIndex> get_decoded(const std::string& path, int stream, const Cancel* cancel);
+  // From the cache, else from `stored` when the file is still the same, else from the file's tables or by scanning. `stream`: as of
+  // index_video; `stored` is believed only for the stream it was made of. With `is_whole` never a provisional one. What it gives is of one
+  // state of the file, that of its stamp. Throws as index_video.
+  std::shared_ptr<const PacketIndex> get(const std::string& path, int stream, const StoredIndex& stored, bool is_whole,
+                                         const Cancel* cancel, IndexOrigin* origin);
+  // A better one, after `wrong` was seen to contradict its file: of all packets if that was provisional, else of all frames; and keeps it.
+  std::shared_ptr<const PacketIndex> get_better(const std::string& path, int stream, const PacketIndex& wrong, const Cancel* cancel);
 
   void clear();
   int64_t bytes_held();

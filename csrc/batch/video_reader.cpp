@@ -4,6 +4,7 @@
 #include "batch/file_attempt.h"
 #include "batch/index_cache.h"
 #include "decode/open_video.h"
+#include "decode/span_check.h"
 #include "transform/transform.h"
 
 namespace vidload {
@@ -36,13 +37,13 @@ CropBox whole(const PictureView& picture) { return {0, 0, double(picture.height)
 
 VideoReader::VideoReader(std::unique_ptr<ByteSource> source, int stream, bool allow_damaged, const Cancel* cancel)
     : source_(std::move(source)), stream_(stream), cancel_(cancel), decoders_(open_software(allow_damaged), {1}) {
-  attempt_file(source_->name(), [&] { index_ = std::make_shared<PacketIndex>(index_video(*source_, stream, false, cancel)); });
+  attempt_file(source_->name(), [&] { index_ = std::make_shared<PacketIndex>(index_video(*source_, stream, IndexDepth::tables, cancel)); });
 }
 
 VideoReader::VideoReader(const std::string& path, int stream, bool allow_damaged, const Cancel* cancel)
     : source_(open_file(path)), path_(path), stream_(stream), cancel_(cancel), decoders_(open_software(allow_damaged), {1}) {
   IndexOrigin origin;
-  index_ = IndexCache::instance().get(path, stream, {}, cancel, &origin);
+  index_ = IndexCache::instance().get(path, stream, {}, false, cancel, &origin);
   check_is_of_source(*index_, *source_);
 }
 
@@ -51,18 +52,44 @@ std::shared_ptr<const PacketIndex> VideoReader::index() const {
   return index_;
 }
 
-std::shared_ptr<const PacketIndex> VideoReader::decoded_index() {
+std::shared_ptr<const PacketIndex> VideoReader::better_index(const PacketIndex& wrong) {
   std::shared_ptr<const PacketIndex> index;
   attempt_file(source_->name(), [&] {
-    index = path_.empty() ? std::make_shared<PacketIndex>(index_video(*source_, stream_, true, cancel_))
-                          : IndexCache::instance().get_decoded(path_, stream_, cancel_);
+    const IndexDepth depth = wrong.is_provisional ? IndexDepth::packets : IndexDepth::decoded;
+    index = path_.empty() ? std::make_shared<PacketIndex>(index_video(*source_, stream_, depth, cancel_))
+                          : IndexCache::instance().get_better(path_, stream_, wrong, cancel_);
   });
   check_is_of_source(*index, *source_);
   std::lock_guard<std::mutex> lock(index_mutex_);
   return index_ = index;
 }
 
-DecodePlan VideoReader::plan(const std::vector<int64_t>& frames) const { return plan(*index(), frames); }
+template <typename Step>
+void VideoReader::with_right_index(Step step) {
+  while (true) {
+    const std::shared_ptr<const PacketIndex> index = this->index();
+    try {
+      return attempt_file(source_->name(), [&] { step(index); });
+    } catch (const VideoError& error) {
+      if (error.kind() != VideoErrorKind::index_mismatch) throw;
+      better_index(*index);
+    }
+  }
+}
+
+void VideoReader::read_whole_index() {
+  if (const std::shared_ptr<const PacketIndex> index = this->index(); index->is_provisional) better_index(*index);
+}
+
+DecodePlan VideoReader::plan(const std::vector<int64_t>& frames) {
+  DecodePlan plan;
+  with_right_index([&](const std::shared_ptr<const PacketIndex>& index) {
+    plan = this->plan(*index, frames);
+    PacketReader reader(*source_, *index, cancel_);
+    check_plan(plan, reader);
+  });
+  return plan;
+}
 
 DecodePlan VideoReader::plan(const PacketIndex& index, const std::vector<int64_t>& frames) const {
   for (const int64_t frame : frames) {
@@ -73,31 +100,21 @@ DecodePlan VideoReader::plan(const PacketIndex& index, const std::vector<int64_t
   return decode_plan(index, frames.data(), int64_t(frames.size()));
 }
 
-// Once more where what comes out contradicts the index: a decode of the whole file has given a better one.
 void VideoReader::decode(const std::vector<int64_t>& frames, const DecodePolicy& policy, WriteOrder* order, const PlacedSink& sink) {
-  const auto attempt = [&] {
-    attempt_file(source_->name(), [&] {
-      const std::shared_ptr<const PacketIndex> index = this->index();
-      const DecodePlan plan = this->plan(*index, frames);
-      if (!reader_ || open_index_ != index) reader_ = std::make_unique<PacketReader>(*source_, *index, cancel_);
-      open_index_ = index;
-      LoadStats stats;
-      try {
-        decode_plan_by_choice(policy, decoders_, *index, plan, *reader_, order, sink, cancel_, stats);
-        source_->check_unchanged();
-      } catch (...) {
-        reader_.reset();  // what it holds may be of a file that is no more
-        throw;
-      }
-    });
-  };
-  try {
-    attempt();
-  } catch (const VideoError& error) {
-    if (error.kind() != VideoErrorKind::index_mismatch) throw;
-    decoded_index();
-    attempt();
-  }
+  with_right_index([&](const std::shared_ptr<const PacketIndex>& index) {
+    DecodePlan plan = this->plan(*index, frames);
+    if (!reader_ || open_index_ != index) reader_ = std::make_unique<PacketReader>(*source_, *index, cancel_);
+    open_index_ = index;
+    LoadStats stats;
+    try {
+      check_plan(plan, *reader_);
+      decode_plan_by_choice(policy, decoders_, *index, plan, *reader_, order, sink, cancel_, stats);
+      source_->check_unchanged();
+    } catch (...) {
+      reader_.reset();  // what it holds may be of a file that is no more
+      throw;
+    }
+  });
 }
 
 void VideoReader::read_pictures(const std::vector<int64_t>& frames,

@@ -23,7 +23,9 @@ class VideoReader {
   // Replaced by a better one when decoding contradicts it.
   std::shared_ptr<const PacketIndex> index() const;
   // Throws VideoError (kind frame_index) for an index that is not there.
-  DecodePlan plan(const std::vector<int64_t>& frames) const;
+  DecodePlan plan(const std::vector<int64_t>& frames);
+  // Makes sure that the index is not provisional. Throws as index_video.
+  void read_whole_index();
 
   // Writes uint8 RGB [len(frames), height, width, 3], upright and resized to that size, to `out`. Throws VideoError.
   void read_rgb(const std::vector<int64_t>& frames, int height, int width, uint8_t* out);
@@ -36,7 +38,10 @@ class VideoReader {
  private:
   DecodePlan plan(const PacketIndex& index, const std::vector<int64_t>& frames) const;
   void decode(const std::vector<int64_t>& frames, const DecodePolicy& policy, WriteOrder* order, const PlacedSink& sink);
-  std::shared_ptr<const PacketIndex> decoded_index();
+  // Runs `step`, again with a better index where it shows the one at hand to be wrong.
+  template <typename Step>
+  void with_right_index(Step step);
+  std::shared_ptr<const PacketIndex> better_index(const PacketIndex& wrong);
 
   std::unique_ptr<ByteSource> source_;
   const std::string path_;  // empty for memory

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "decode/span_check.h"
 #include "plan/decode_plan.h"
 
 namespace vidload {
@@ -10,7 +11,7 @@ namespace vidload {
 SampleInfo VideoSample::find_info(Worker& worker, LoadStats& stats) const {
   IndexOrigin origin;
   SampleInfo info;
-  info.index = IndexCache::instance().get(path(), stream_, stored_, worker.cancel, &origin);
+  info.index = IndexCache::instance().get(path(), stream_, stored_, needs_whole_index_, worker.cancel, &origin);
   stats.num_files_scanned += origin.is_scanned;
   stats.num_entries_refused += origin.is_stored_refused;
   const StreamInfo& stream = info.index->stream;
@@ -23,17 +24,19 @@ SampleInfo VideoSample::find_info(Worker& worker, LoadStats& stats) const {
 
 void VideoSample::load(const std::vector<int64_t>& frames, SampleInfo& info, Worker& worker, const SampleWriter& writer,
                        LoadStats& stats) const {
-  const std::shared_ptr<const PacketIndex> index = info.index;
-  try {
-    decode(*index, frames, worker, writer, stats);
-  } catch (const VideoError& error) {
-    if (error.kind() != VideoErrorKind::index_mismatch) throw;
-    // The headers or the container's times were wrong about the frames. A decode of the whole file lists them; the sample's frames are
-    // the same numbers of that list if it has as many, else they must be drawn again, which is the caller's to do.
-    ++stats.num_files_decoded;
-    info.index = IndexCache::instance().get_decoded(path(), stream_, worker.cancel);
-    if (info.index->num_frames() != index->num_frames()) throw;
-    decode(*info.index, frames, worker, writer, stats);
+  while (true) {
+    const std::shared_ptr<const PacketIndex> index = info.index;
+    try {
+      return decode(*index, frames, worker, writer, stats);
+    } catch (const VideoError& error) {
+      if (error.kind() != VideoErrorKind::index_mismatch) throw;
+      // The tables, the headers or the container's times were wrong about the frames. A scan of the whole file, and at last a decode of it,
+      // lists them; the sample's frames are the same numbers of that list if it has as many, else they must be drawn again, which is the
+      // caller's to do.
+      stats.num_files_decoded += !index->is_provisional;
+      info.index = IndexCache::instance().get_better(path(), stream_, *index, worker.cancel);
+      if (info.index->num_frames() != index->num_frames()) throw;
+    }
   }
 }
 
@@ -44,16 +47,16 @@ void VideoSample::decode(const PacketIndex& index, const std::vector<int64_t>& f
     throw VideoError(VideoErrorKind::frame_index, path(), -1,
                      "frame_index " + std::to_string(*bad) + " is out of range [0, " + std::to_string(index.num_frames()) + ")");
   }
-  const DecodePlan plan = decode_plan(index, frames.data(), int64_t(frames.size()));
-  stats.num_packets_decoded += plan.num_decoded;
-  stats.num_packets_dropped += plan.num_dropped;
-  stats.num_packets_skipped += plan.num_skipped;
-
+  DecodePlan plan = decode_plan(index, frames.data(), int64_t(frames.size()));
   const std::unique_ptr<ByteSource> source = open_file(path());
   if (!(source->stamp() == index.stamp)) {
     throw VideoError(VideoErrorKind::unreadable, path(), -1, "the file changed after it was indexed; load it again when it is complete");
   }
   PacketReader reader(*source, index, worker.cancel);
+  check_plan(plan, reader);
+  stats.num_packets_decoded += plan.num_decoded;
+  stats.num_packets_dropped += plan.num_dropped;
+  stats.num_packets_skipped += plan.num_skipped;
   const PlacedSink sink = [&](const WantedFrame& wanted, const DecodedPicture& picture, DeviceTransform* transform) {
     writer.write(wanted.frame, picture.view(), transform, stats);
   };

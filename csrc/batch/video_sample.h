@@ -9,7 +9,9 @@ namespace vidload {
 class VideoSample final : public Sample {
  public:
   // `stream`: number within the container, -1 for FFmpeg's choice. `stored`: its entry of an index file, if it has one.
-  VideoSample(std::string path, int stream, StoredIndex stored) : Sample(std::move(path)), stream_(stream), stored_(std::move(stored)) {}
+  // `needs_whole_index`: not a provisional one.
+  VideoSample(std::string path, int stream, StoredIndex stored, bool needs_whole_index)
+      : Sample(std::move(path)), stream_(stream), stored_(std::move(stored)), needs_whole_index_(needs_whole_index) {}
 
   SampleInfo find_info(Worker& worker, LoadStats& stats) const override;
   void load(const std::vector<int64_t>& frames, SampleInfo& info, Worker& worker, const SampleWriter& writer,
@@ -21,6 +23,7 @@ class VideoSample final : public Sample {
 
   const int stream_;
   const StoredIndex stored_;
+  const bool needs_whole_index_;
 };
 
 }  // namespace vidload

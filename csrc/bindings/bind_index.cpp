@@ -62,6 +62,7 @@ void bind_index(py::module_& module) {
       .def_property_readonly("num_frames", &PacketIndex::num_frames)
       .def_property_readonly("num_packets", &PacketIndex::num_packets)
       .def_readonly("is_regular", &PacketIndex::is_regular)
+      .def_readonly("is_provisional", &PacketIndex::is_provisional)
       .def_readonly("is_byte_addressable", &PacketIndex::is_byte_addressable)
       .def_readonly("is_cut_short", &PacketIndex::is_cut_short)
       .def_readonly("note", &PacketIndex::note)
@@ -113,14 +114,14 @@ void bind_index(py::module_& module) {
   module.def(
       "index_file",
       [](const FilePath& path, int stream, bool must_decode) {
+        const IndexDepth depth = must_decode ? IndexDepth::decoded : IndexDepth::packets;
         const GilRelease release;
         std::shared_ptr<PacketIndex> index;
-        attempt_file(path,
-                     [&] { index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, must_decode, &python_signals())); });
+        attempt_file(path, [&] { index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, depth, &python_signals())); });
         return index;
       },
       py::arg("path"), py::arg("stream") = -1, py::arg("must_decode") = false,
-      "Scans a file, past the cache; with must_decode its frames are listed by decoding it. Raises VideoError, OSError.");
+      "Scans all packets of a file, past the cache; with must_decode its frames are listed by decoding it. Raises VideoError, OSError.");
   module.def(
       "streams",
       [](const FilePath& path) {

@@ -26,7 +26,7 @@ struct IndexFile {
 using Samples = std::vector<std::unique_ptr<const Sample>>;
 
 Samples video_samples(const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored, const IndexFile* file,
-                      const std::optional<std::vector<int>>& streams) {
+                      const std::optional<std::vector<int>>& streams, bool needs_whole_indexes) {
   if (streams && streams->size() != paths.size()) throw Error("one stream per path is needed");
   const bool has_stored = stored && file;
   if (has_stored && (stored->ndim() != 2 || size_t(stored->shape(0)) != paths.size() || stored->shape(1) != 4)) {
@@ -39,7 +39,8 @@ Samples video_samples(const std::vector<FilePath>& paths, const std::optional<Ar
       const int64_t* row = stored->data(py::ssize_t(i), 0);
       if (row[1] > 0) entry = {file->source, row[0], row[1], {row[2], row[3]}};
     }
-    samples.push_back(std::make_unique<VideoSample>(paths[i].native(), streams ? (*streams)[i] : -1, std::move(entry)));
+    samples.push_back(
+        std::make_unique<VideoSample>(paths[i].native(), streams ? (*streams)[i] : -1, std::move(entry), needs_whole_indexes));
   }
   return samples;
 }
@@ -272,11 +273,11 @@ void bind_loader(py::module_& module) {
   py::class_<OwnedBatch>(module, "Batch", "One batch under way: indexed, then decoded into the caller's memory.")
       .def(
           py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored,
-                      const IndexFile* index_file, const std::optional<std::vector<int>>& streams) {
-            return std::make_unique<OwnedBatch>(std::move(pool), video_samples(paths, stored, index_file, streams));
+                      const IndexFile* index_file, const std::optional<std::vector<int>>& streams, bool needs_whole_indexes) {
+            return std::make_unique<OwnedBatch>(std::move(pool), video_samples(paths, stored, index_file, streams, needs_whole_indexes));
           }),
           py::arg("pool"), py::arg("paths"), py::arg("stored") = py::none(), py::arg("index_file") = py::none(),
-          py::arg("streams") = py::none(),
+          py::arg("streams") = py::none(), py::arg("needs_whole_indexes") = false,
           "stored: int64 [len(paths), 4], where in index_file the entry of a path is and of which file it was made: offset, size (0: there "
           "is none), the file's size and mtime in ns.")
       .def_static(

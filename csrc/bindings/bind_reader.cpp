@@ -154,7 +154,19 @@ void bind_reader(py::module_& module) {
           py::arg("file"), py::arg("name"), py::arg("stream") = -1, py::arg("allow_damaged") = false)
       .def_property_readonly("index", [](const VideoReader& reader) { return std::const_pointer_cast<PacketIndex>(reader.index()); })
       .def(
-          "plan", [](const VideoReader& reader, const std::vector<int64_t>& frames) { return reader.plan(frames); }, py::arg("frames"))
+          "read_whole_index",
+          [](VideoReader& reader) {
+            const GilRelease release;
+            reader.read_whole_index();
+          },
+          "Makes sure that the index is not provisional.")
+      .def(
+          "plan",
+          [](VideoReader& reader, const std::vector<int64_t>& frames) {
+            const GilRelease release;
+            return reader.plan(frames);
+          },
+          py::arg("frames"))
       .def(
           "read_rgb",
           [](VideoReader& reader, const std::vector<int64_t>& frames, int height, int width) {

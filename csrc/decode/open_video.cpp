@@ -164,20 +164,25 @@ void list_decoded_frames(PacketScan& scan, const ByteSource& source, const Cance
   }
 }
 
+// Throws as Decoder::run.
 void read_first_picture(PacketIndex& index, const ByteSource& source, const Cancel* cancel) {
   const int64_t first = 0;
   const DecodePlan plan = decode_plan(index, &first, 1);
   SoftwareDecoder decoder(index.stream, source.name());
   PacketReader reader(source, index, cancel);
   DecodeTimes times;
+  decoder.run(
+      plan.spans[0], reader, [&](const WantedFrame&, const DecodedPicture& picture) { take_picture_facts(picture.frame(), index.stream); },
+      times, cancel);
+}
+
+bool has_first_picture(PacketIndex& index, const ByteSource& source, const Cancel* cancel) {
   try {
-    decoder.run(
-        plan.spans[0], reader,
-        [&](const WantedFrame&, const DecodedPicture& picture) { take_picture_facts(picture.frame(), index.stream); }, times, cancel);
+    read_first_picture(index, source, cancel);
+    return true;
   } catch (const VideoError& error) {
-    if (error.kind() != VideoErrorKind::damaged) throw;
-    if (!index.note.empty()) index.note += "; ";
-    index.note += "its first frame is damaged; size and colors are as the container states them";  // other frames may be intact
+    if (error.kind() != VideoErrorKind::damaged && error.kind() != VideoErrorKind::index_mismatch) throw;
+    return false;
   }
 }
 
@@ -191,22 +196,7 @@ void check_pixel_format(const StreamInfo& stream, const std::string& path) {
 
 }  // namespace
 
-PacketIndex index_video(const ByteSource& source, int stream, bool must_decode, const Cancel* cancel) {
-  PacketScan scan = scan_packets(source, stream, cancel);
-  PacketIndex& index = scan.index;
-  bool is_listed = index.is_regular && index.num_frames() > 0 && !must_decode;
-  if (is_listed) {
-    try {
-      read_first_picture(index, source, cancel);
-    } catch (const VideoError& error) {
-      if (error.kind() != VideoErrorKind::index_mismatch) throw;
-      is_listed = false;
-    }
-  }
-  if (!is_listed) {
-    list_decoded_frames(scan, source, cancel);
-    measure_timing(index, scan.container_fps, scan.last_duration);
-  }
+static void check_index(const PacketIndex& index, const ByteSource& source) {
   source.check_unchanged();
   if (index.num_frames() == 0) throw VideoError(VideoErrorKind::unreadable, source.name(), -1, "none of its frames can be decoded");
   if (index.stream.coded_width <= 0 || index.stream.coded_height <= 0) {
@@ -214,6 +204,38 @@ PacketIndex index_video(const ByteSource& source, int stream, bool must_decode, 
   }
   check_limits(index, source.name());
   check_pixel_format(index.stream, source.name());
+}
+
+PacketIndex index_video(const ByteSource& source, int stream, IndexDepth depth, const Cancel* cancel) {
+  if (depth == IndexDepth::tables) {
+    std::optional<PacketScan> listed = scan_tables(source, stream, cancel);
+    if (listed && has_first_picture(listed->index, source, cancel)) {
+      check_index(listed->index, source);
+      return std::move(listed->index);
+    }
+  }
+  PacketScan scan = scan_packets(source, stream, cancel);
+  PacketIndex& index = scan.index;
+  bool is_listed = index.is_regular && index.num_frames() > 0 && depth != IndexDepth::decoded;
+  if (is_listed) {
+    try {
+      read_first_picture(index, source, cancel);
+    } catch (const VideoError& error) {
+      if (error.kind() == VideoErrorKind::damaged) {
+        if (!index.note.empty()) index.note += "; ";
+        index.note += "its first frame is damaged; size and colors are as the container states them";  // other frames may be intact
+      } else if (error.kind() == VideoErrorKind::index_mismatch) {
+        is_listed = false;
+      } else {
+        throw;
+      }
+    }
+  }
+  if (!is_listed) {
+    list_decoded_frames(scan, source, cancel);
+    measure_timing(index, scan.container_fps, scan.last_duration);
+  }
+  check_index(index, source);
   return std::move(scan.index);
 }
 

@@ -58,7 +58,7 @@ void PacketReader::read_bytes(size_t position, AVPacket* out) {
       end = std::max(end, next_end);
     }
     window_size_ = 0;
-    window_.resize(std::max(window_.size(), size_t(end - offset)));
+    window_.resize(std::max(window_.size(), size_t(end - offset) + AV_INPUT_BUFFER_PADDING_SIZE));
     window_offset_ = offset;
     window_size_ = source_.read(offset, window_.data(), end - offset);
     bytes_read_ += window_size_;

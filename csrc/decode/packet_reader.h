@@ -23,6 +23,8 @@ class PacketReader {
   void read(size_t position, AVPacket* out);
 
   int64_t bytes_read() const { return bytes_read_; }
+  const ByteSource& source() const { return source_; }
+  const Cancel* cancel() const { return cancel_; }
   const std::string& name() const { return source_.name(); }
   const PacketIndex& index() const { return index_; }
 

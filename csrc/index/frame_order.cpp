@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <numeric>
+#include <queue>
+
+#include "index/packet_index.h"
 
 namespace vidload {
 namespace {
@@ -77,6 +80,32 @@ std::optional<std::vector<int32_t>> coded_frame_order(OrderRule rule, std::vecto
     case OrderRule::unknown: break;
   }
   return std::nullopt;
+}
+
+std::vector<uint8_t> packet_flags(const std::vector<PacketFacts>& facts) {
+  int top_layer = 0;
+  for (const PacketFacts& fact : facts) top_layer = std::max(top_layer, fact.temporal_layer);
+  std::vector<uint8_t> flags;
+  for (const PacketFacts& fact : facts) {
+    const bool is_droppable = !fact.is_reference && fact.temporal_layer == top_layer;
+    flags.push_back(uint8_t((fact.is_keyframe ? kKeyframe : 0) | (fact.is_shown ? 0 : kHidden) | (is_droppable ? kDroppable : 0)));
+  }
+  return flags;
+}
+
+int reorder_depth(const std::vector<int32_t>& order, size_t num_packets) {
+  std::priority_queue<int64_t, std::vector<int64_t>, std::greater<int64_t>> waiting;  // a decoder holding back as few as it can
+  size_t next = 0;
+  int depth = 0;
+  std::vector<int64_t> rank(num_packets, -1);
+  for (size_t frame = 0; frame < order.size(); ++frame) rank[size_t(order[frame])] = int64_t(frame);
+  for (const int64_t frame : rank) {
+    if (frame < 0) continue;
+    waiting.push(frame);
+    while (!waiting.empty() && waiting.top() == int64_t(next)) waiting.pop(), ++next;
+    depth = std::max(depth, int(waiting.size()));
+  }
+  return std::min(depth, 16);
 }
 
 std::vector<int32_t> time_parts(const std::vector<int64_t>& dts) {

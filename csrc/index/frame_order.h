@@ -15,6 +15,12 @@ namespace vidload {
 // at the start are marked as not shown in `facts`.
 std::optional<std::vector<int32_t>> coded_frame_order(OrderRule rule, std::vector<PacketFacts>& facts);
 
+// For each packet kKeyframe, kHidden, kDroppable, as far as its header tells. After coded_frame_order.
+std::vector<uint8_t> packet_flags(const std::vector<PacketFacts>& facts);
+
+// The most frames, up to 16, that are decoded before and shown after any one frame. `order`: packets in presentation order.
+int reorder_depth(const std::vector<int32_t>& order, size_t num_packets);
+
 // Labels for frames whose order is known. `times`: of the packet of each frame; `part`: which of the parts of the file it is in (their
 // clocks do not go on from one to the next, see time_parts). Within a part the times are put into rising order; a part that does not
 // begin after the one before it is moved behind it, one median frame later (one of `frame_ticks` where no two times tell); a time equal to

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,9 +31,14 @@ struct PacketIndex {
   // One packet gives one frame, and the codec's headers and the container's times agree on the order. Otherwise the frames were found by
   // decoding the whole stream (`pts` then holds each packet's place in that order), and no packet may be left out.
   bool is_regular = true;
-  bool is_cut_short = false;  // the file ends inside a packet, or its container is damaged from some place on
-  std::string note;           // what was odd about the file, for people; empty if nothing
-  FileStamp stamp;            // of the file it was made from; of memory: none
+  // Not the whole file was read, so each span must be checked before it is decoded (decode/span_check). Such an index is made anew by every
+  // process, and is not stored.
+  bool is_provisional = false;
+  bool has_headers = true;             // if not, the container's tables were believed, and no packet is known to be droppable
+  std::vector<ByteRange> checksummed;  // of a provisional index: parts of the file whose checksum nobody has looked at
+  bool is_cut_short = false;           // the file ends inside a packet, or its container is damaged from some place on
+  std::string note;                    // what was odd about the file, for people; empty if nothing
+  FileStamp stamp;                     // of the file it was made from; of memory: none
 
   // One entry a packet, in decode order.
   std::vector<int64_t> pts, offset;  // pts in time_base ticks
@@ -48,7 +54,7 @@ struct PacketIndex {
   int64_t bytes_held() const;
 
   // A self-contained copy of all of the above, for the dataset's index file. from_bytes throws Error when the bytes are of another
-  // version, damaged, or make no sense, whatever they are.
+  // version, damaged, or make no sense, whatever they are; to_bytes when the index is provisional.
   std::vector<uint8_t> to_bytes() const;
   static PacketIndex from_bytes(const uint8_t* data, size_t size);
 };
@@ -68,6 +74,10 @@ struct PacketScan {
 // Reads all packets without decoding any. `stream`: a number within the container, -1 for FFmpeg's choice. Throws VideoError,
 // MachineError.
 PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* cancel);
+
+// The same from the container's tables, reading little more than those; the index is then provisional, its frames listed. Empty where they
+// cannot be trusted, or there are none: then scan_packets tells.
+std::optional<PacketScan> scan_tables(const ByteSource& source, int stream, const Cancel* cancel);
 
 // Fills average_fps and duration_seconds from frame_pts, the same way for every container; the last frame lasts as long as the median
 // one. `container_fps` and `last_duration` (ticks) help where there is a single frame.

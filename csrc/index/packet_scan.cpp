@@ -4,78 +4,19 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
-#include <queue>
-
-extern "C" {
-#include <libavutil/display.h>
-}
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "index/container_stream.h"
 #include "index/frame_order.h"
 #include "index/packet_headers.h"
 #include "index/packet_index.h"
 #include "source/container.h"
 #include "source/matroska_checksums.h"
+#include "source/recent_bytes.h"
 
 namespace vidload {
 namespace {
-
-#if LIBAVFORMAT_VERSION_MAJOR >= 60
-const int32_t* display_matrix(const AVStream* stream) {
-#if LIBAVFORMAT_VERSION_MAJOR >= 61
-  const AVPacketSideData* data =
-      av_packet_side_data_get(stream->codecpar->coded_side_data, stream->codecpar->nb_coded_side_data, AV_PKT_DATA_DISPLAYMATRIX);
-  return data && data->size >= 36 ? reinterpret_cast<const int32_t*>(data->data) : nullptr;
-#else
-  size_t size = 0;
-  const uint8_t* data = av_stream_get_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, &size);
-  return data && size >= 36 ? reinterpret_cast<const int32_t*>(data) : nullptr;
-#endif
-}
-#else
-const int32_t* display_matrix(const AVStream* stream) {
-#if LIBAVFORMAT_VERSION_MAJOR >= 59
-  size_t size = 0;
-#else
-  int size = 0;
-#endif
-  const uint8_t* data = av_stream_get_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, &size);
-  return data && size >= 36 ? reinterpret_cast<const int32_t*>(data) : nullptr;
-}
-#endif
-
-// Note [Display matrix]
-// The matrix maps decoded (x, y) to shown (x, y): x' = a x + c y, y' = b x + d y, y pointing down. A mirrored picture has a negative
-// determinant; undoing the mirror first (negating a and c, as it is applied last) leaves a rotation whose angle av_display_rotation_get
-// gives counterclockwise. Angles are rounded to quarter turns; phones write nothing else.
-void read_orientation(const AVStream* stream, StreamInfo& info) {
-  const int32_t* matrix = display_matrix(stream);
-  if (!matrix) return;
-  int32_t turned[9];
-  std::memcpy(turned, matrix, sizeof turned);
-  const double determinant = double(turned[0]) * turned[4] - double(turned[1]) * turned[3];
-  info.is_mirrored = determinant < 0;
-  if (info.is_mirrored) turned[0] = -turned[0], turned[3] = -turned[3];
-  const double counterclockwise = av_display_rotation_get(turned);
-  if (std::isnan(counterclockwise)) return;
-  info.rotation = int((std::lround(-counterclockwise / 90.0) % 4 + 4) % 4) * 90;
-}
-
-StreamInfo stream_info(const Container& container) {
-  const AVStream* stream = container.stream();
-  const AVCodecParameters& parameters = *stream->codecpar;
-  StreamInfo info;
-  info.stream_number = stream->index;
-  info.container = container.format()->iformat->name;
-  take_parameters(parameters, info);
-  // As av_guess_sample_aspect_ratio chooses: the container's word, else the codec's.
-  const AVRational aspect = stream->sample_aspect_ratio.num > 0 ? stream->sample_aspect_ratio : parameters.sample_aspect_ratio;
-  if (aspect.num > 0 && aspect.den > 0) info.sample_aspect_ratio = {aspect.num, aspect.den};
-  info.time_base = {stream->time_base.num, stream->time_base.den};
-  read_orientation(stream, info);
-  return info;
-}
 
 // Where the payload lies at or shortly after `position` (containers put a small header before it): its offset, or -1.
 class PayloadFinder {
@@ -96,22 +37,6 @@ class PayloadFinder {
   const ByteSource& source_;
   std::vector<uint8_t> buffer_;
 };
-
-// The most frames that are decoded before, and shown after, any one frame.
-int reorder_depth(const std::vector<int32_t>& order, size_t num_packets) {
-  std::priority_queue<int64_t, std::vector<int64_t>, std::greater<int64_t>> waiting;  // a decoder holding back as few as it can
-  size_t next = 0;
-  int depth = 0;
-  std::vector<int64_t> rank(num_packets, -1);
-  for (size_t frame = 0; frame < order.size(); ++frame) rank[size_t(order[frame])] = int64_t(frame);
-  for (const int64_t frame : rank) {
-    if (frame < 0) continue;
-    waiting.push(frame);
-    while (!waiting.empty() && waiting.top() == int64_t(next)) waiting.pop(), ++next;
-    depth = std::max(depth, int(waiting.size()));
-  }
-  return depth;
-}
 
 // Whether decode times leave room for packets that are not there, as in a recording that lost some. What a decoder makes of pictures that
 // refer to them depends on all it has decoded, so nothing may be left out.
@@ -158,7 +83,9 @@ void measure_timing(PacketIndex& index, Rational container_fps, int64_t last_dur
 }
 
 PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* cancel) {
-  Container container(source, stream, cancel);
+  ClusterChecksums checksums(source, cancel);
+  const RecentBytes read_once(source, [&](int64_t offset, const uint8_t* data, int64_t size) { checksums.pass(offset, data, size); });
+  Container container(read_once, stream, cancel);
   PacketScan scan;
   PacketIndex& index = scan.index;
   index.stream = stream_info(container);
@@ -166,18 +93,11 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
   const VideoLimits limits = video_limits();
   check_limit(int64_t{index.stream.coded_width} * index.stream.coded_height, limits.pixels, "pixels of a picture", "pixels", source.name());
   PacketHeaderReader headers(*container.stream()->codecpar);
-  PayloadFinder finder(source);
+  PayloadFinder finder(read_once);
   UniqueAVPacket packet(av_packet_alloc());
   if (!packet) throw std::bad_alloc();
 
-  const bool is_matroska = index.stream.container.rfind("matroska", 0) == 0;
-  const std::vector<ByteRange> damaged = is_matroska ? damaged_clusters(source, cancel) : std::vector<ByteRange>();
-  const auto is_damaged = [&](int64_t position) {
-    const auto after =
-        std::upper_bound(damaged.begin(), damaged.end(), position, [](int64_t at, const ByteRange& range) { return at < range.begin; });
-    return after != damaged.begin() && position < std::prev(after)->end;
-  };
-  std::vector<int64_t> dts;
+  std::vector<int64_t> dts, position;  // in the demuxer's words
   std::vector<PacketFacts> facts;
   bool has_all_pts = true, is_plain = true;
   while (container.read(packet.get())) {
@@ -203,15 +123,22 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
     scan.last_duration = packet->duration;
     index.pts.push_back(packet->pts);
     dts.push_back(packet->dts);
-    index.offset.push_back(found >= 0 ? found : packet->pos);
+    position.push_back(packet->pos);
+    index.offset.push_back(found);
     index.size.push_back(packet->size);
-    index.flags.push_back(uint8_t((packet->flags & AV_PKT_FLAG_DISCARD ? kDiscard : 0) |
-                                  (packet->flags & AV_PKT_FLAG_KEY ? kContainerKey : 0) | (is_damaged(packet->pos) ? kDamaged : 0)));
+    index.flags.push_back(
+        uint8_t((packet->flags & AV_PKT_FLAG_DISCARD ? kDiscard : 0) | (packet->flags & AV_PKT_FLAG_KEY ? kContainerKey : 0)));
   }
   if (container.end_error() != 0) {
     index.is_cut_short = true;
     index.note = "its container is damaged; what follows packet " + std::to_string(index.pts.size()) + " cannot be read (" +
                  av_error_text(container.end_error()) + ")";
+  }
+  const std::vector<ByteRange> damaged = checksums.finish();
+  for (size_t i = 0; i < position.size() && !damaged.empty(); ++i) {
+    const auto after =
+        std::upper_bound(damaged.begin(), damaged.end(), position[i], [](int64_t at, const ByteRange& range) { return at < range.begin; });
+    if (after != damaged.begin() && position[i] < std::prev(after)->end) index.flags[i] |= kDamaged;
   }
   // Where one packet has right checksums, all have some.
   const auto is_right = [](const PacketFacts& packet) { return packet.has_right_checksum; };
@@ -226,12 +153,7 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
   source.check_unchanged();
   const size_t num_packets = index.pts.size();
   if (num_packets == 0) throw VideoError(VideoErrorKind::unreadable, source.name(), -1, "its video stream has no packets");
-  if (!index.is_byte_addressable) {
-    UniqueAVPacket again(av_packet_alloc());  // positions must be what the demuxer says, to find packets again after a seek
-    if (!again) throw std::bad_alloc();
-    Container second(source, index.stream.stream_number, cancel);
-    for (size_t i = 0; i < num_packets && second.read(again.get()); ++i) index.offset[i] = again->pos;
-  }
+  if (!index.is_byte_addressable) index.offset = position;  // by which packets are found again after a seek
 
   // A stream cut out of a broadcast may carry each field in a packet of its own.
   const bool may_hold_fields = container.is_parsed() && index.stream.field_order > AV_FIELD_PROGRESSIVE;
@@ -239,19 +161,13 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
   index.stream.inband_headers = int(headers.inband_headers());
   scan.tells_start = headers.order_rule() != OrderRule::unknown;
   scan.part = time_parts(dts);
-  const int top_layer = std::max_element(facts.begin(), facts.end(), [](const auto& a, const auto& b) {
-                          return a.temporal_layer < b.temporal_layer;
-                        })->temporal_layer;
-  for (size_t i = 0; i < num_packets; ++i) {
-    if (facts[i].is_keyframe) index.flags[i] |= kKeyframe;
-    if (!facts[i].is_shown) index.flags[i] |= kHidden;
-    if (!facts[i].is_reference && facts[i].temporal_layer == top_layer) index.flags[i] |= kDroppable;
-  }
+  const std::vector<uint8_t> flags = packet_flags(facts);
+  for (size_t i = 0; i < num_packets; ++i) index.flags[i] |= flags[i];
   if (order) {
     for (const int32_t frame : *order) {
       if (!(index.flags[size_t(frame)] & kDiscard)) index.frame_packet.push_back(frame);
     }
-    index.stream.reorder_depth = std::min(16, reorder_depth(*order, num_packets));
+    index.stream.reorder_depth = reorder_depth(*order, num_packets);
   }
   const auto times_rise = [&] {
     const auto& frames = index.frame_packet;
@@ -260,9 +176,7 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
   };
   const bool may_lack_packets = container.is_parsed() && has_time_gaps(dts);
   index.is_regular = order && is_plain && has_all_pts && !may_hold_fields && !may_lack_packets && times_rise();
-  AVRational fps = container.stream()->avg_frame_rate;
-  if (fps.num <= 0) fps = container.stream()->r_frame_rate;
-  scan.container_fps = {fps.num, fps.den};
+  const Rational fps = scan.container_fps = stated_fps(container);
   if (!has_all_pts) {
     // AVI and raw streams: frames take the decode times in rising order, or are numbered when there is none.
     const bool has_dts = std::find(dts.begin(), dts.end(), AV_NOPTS_VALUE) == dts.end();

@@ -15,6 +15,10 @@ struct FileStamp {
   bool operator==(const FileStamp& other) const { return size == other.size && mtime_ns == other.mtime_ns; }
 };
 
+struct ByteRange {
+  int64_t begin = 0, end = 0;
+};
+
 class ByteSource {
  public:
   virtual ~ByteSource() = default;

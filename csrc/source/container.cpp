@@ -91,21 +91,20 @@ void Container::rethrow_failure() {
   if (position_.failure) std::rethrow_exception(position_.failure);
 }
 
-Container::Container(const ByteSource& source, int stream, const Cancel* cancel) : position_{&source, cancel, 0, nullptr} {
+Container::Container(const ByteSource& source, int stream, const Cancel* cancel, int read_size) : position_{&source, cancel, 0, nullptr} {
   try {
-    open(stream);
+    open(stream, read_size);
   } catch (...) {
     close();
     throw;
   }
 }
 
-void Container::open(int stream) {
+void Container::open(int stream, int read_size) {
   const std::string& name = position_.source->name();
-  constexpr int io_buffer_size = 64 << 10;
-  auto* buffer = static_cast<unsigned char*>(av_malloc(io_buffer_size));
+  auto* buffer = static_cast<unsigned char*>(av_malloc(size_t(read_size)));
   if (!buffer) throw std::bad_alloc();
-  io_ = avio_alloc_context(buffer, io_buffer_size, 0, &position_, read_bytes, nullptr, seek_bytes);
+  io_ = avio_alloc_context(buffer, read_size, 0, &position_, read_bytes, nullptr, seek_bytes);
   if (!io_) av_free(buffer);
   format_ = avformat_alloc_context();
   if (!io_ || !format_) throw std::bad_alloc();

@@ -26,8 +26,9 @@ struct StreamSummary {
 class Container {
  public:
   // Throws VideoError when the bytes are no container FFmpeg knows, or hold no video stream, or `stream` (a number within the container;
-  // -1: FFmpeg's best video stream) is none; MachineError when they cannot be read. `source` and `cancel` must outlive it.
-  explicit Container(const ByteSource& source, int stream = -1, const Cancel* cancel = nullptr);
+  // -1: FFmpeg's best video stream) is none; MachineError when they cannot be read. `source` and `cancel` must outlive it. `read_size`: the
+  // least that is read at a time.
+  explicit Container(const ByteSource& source, int stream = -1, const Cancel* cancel = nullptr, int read_size = 64 << 10);
   ~Container();
   Container(const Container&) = delete;
   Container& operator=(const Container&) = delete;
@@ -55,7 +56,7 @@ class Container {
   };
   static int read_bytes(void* opaque, uint8_t* buffer, int size);
   static int64_t seek_bytes(void* opaque, int64_t offset, int whence);
-  void open(int stream);
+  void open(int stream, int read_size);
   void rethrow_failure();
   void close();
 

@@ -7,81 +7,90 @@ extern "C" {
 }
 
 #include "base/error.h"
+#include "source/ebml.h"
 
 namespace vidload {
 namespace {
 
-constexpr uint32_t kEbml = 0x1A45DFA3, kSegment = 0x18538067, kCluster = 0x1F43B675;
-constexpr int64_t kUnknown = -1;
-
-// EBML (RFC 8794): an identifier and a size, each as long as the leading zero bits of its first byte say.
-struct Element {
-  uint32_t id = 0;
-  int64_t body = 0, size = 0;  // kUnknown: up to where its parent ends
-};
-
-// False at the end, or where there is no element.
-bool read_element(const ByteSource& source, int64_t at, Element* element) {
+bool read_element(const ByteSource& source, int64_t at, EbmlElement* element) {
   uint8_t bytes[12] = {};
-  const int64_t count = source.read(at, bytes, sizeof bytes);
-  const auto length = [](uint8_t first) {
-    int zeros = 0;
-    while (zeros < 8 && !(first & (0x80 >> zeros))) ++zeros;
-    return zeros + 1;
-  };
-  const int id_length = length(bytes[0]);
-  if (id_length > 4 || count < id_length + 1) return false;
-  const int size_length = length(bytes[id_length]);
-  if (size_length > 8 || count < id_length + size_length) return false;
-  element->id = 0;
-  for (int i = 0; i < id_length; ++i) element->id = element->id << 8 | bytes[i];
-  uint64_t size = bytes[id_length] & (0xFF >> size_length);
-  for (int i = 1; i < size_length; ++i) size = size << 8 | bytes[id_length + i];
-  element->body = at + id_length + size_length;
-  element->size = size == (uint64_t{1} << 7 * size_length) - 1 ? kUnknown : int64_t(size);
-  return true;
-}
-
-// Whether a cluster's first child is a CRC-32 that is not that of the bytes behind it.
-bool is_damaged(const ByteSource& source, const Element& cluster, std::vector<uint8_t>& buffer, const Cancel* cancel) {
-  constexpr int64_t kChecksumSize = 6;  // identifier 0xBF, size 4, and the value, its least significant byte first
-  uint8_t head[kChecksumSize] = {};
-  if (cluster.size < kChecksumSize || source.read(cluster.body, head, kChecksumSize) < kChecksumSize) return false;
-  if (head[0] != 0xBF || head[1] != 0x84) return false;
-  const uint32_t stated = head[2] | head[3] << 8 | head[4] << 16 | uint32_t{head[5]} << 24;
-  uint32_t crc = UINT32_MAX;
-  const int64_t end = cluster.body + cluster.size;
-  for (int64_t at = cluster.body + kChecksumSize; at < end;) {
-    if (cancel && cancel->is_set()) throw VideoError(VideoErrorKind::cancelled, source.name(), -1, "cancelled");
-    const int64_t count = source.read(at, buffer.data(), std::min<int64_t>(int64_t(buffer.size()), end - at));
-    if (count <= 0) return false;
-    crc = av_crc(av_crc_get_table(AV_CRC_32_IEEE_LE), crc, buffer.data(), size_t(count));
-    at += count;
-  }
-  return ~crc != stated;
+  return parse_ebml_element(bytes, source.read(at, bytes, sizeof bytes), at, element);
 }
 
 }  // namespace
 
-std::vector<ByteRange> damaged_clusters(const ByteSource& source, const Cancel* cancel) {
-  std::vector<ByteRange> damaged;
-  std::vector<uint8_t> buffer(256 << 10);
-  const int64_t end = source.size();
-  Element element;
-  for (int64_t at = 0; at < end && read_element(source, at, &element);) {
-    if (cancel && cancel->is_set()) throw VideoError(VideoErrorKind::cancelled, source.name(), -1, "cancelled");
-    if (at == 0 && element.id != kEbml) break;
-    if (element.id == kSegment || (element.id == kCluster && element.size == kUnknown)) {
-      at = element.body;  // its children come next
+// False where it has no checksum.
+bool ClusterChecksums::begin_cluster(const ByteRange& cluster) {
+  constexpr int64_t kChecksumSize = 6;  // identifier 0xBF, size 4, and the value, its least significant byte first
+  uint8_t head[kChecksumSize] = {};
+  if (cluster.end - cluster.begin < kChecksumSize || source_.read(cluster.begin, head, kChecksumSize) != kChecksumSize) return false;
+  if (head[0] != 0xBF || head[1] != 0x84) return false;
+  cluster_ = cluster;
+  stated_ = head[2] | head[3] << 8 | head[4] << 16 | uint32_t{head[5]} << 24;
+  crc_ = UINT32_MAX;
+  at_ = cluster.begin + kChecksumSize;
+  return true;
+}
+
+// Goes from element to element until there is one with a checksum, or the next lies at or behind `end`.
+void ClusterChecksums::read_headers(int64_t end) {
+  const int64_t file_end = source_.size();
+  EbmlElement element;
+  while (!is_end_ && cluster_.end == 0 && at_ < end) {
+    if (cancel_ && cancel_->is_set()) throw VideoError(VideoErrorKind::cancelled, source_.name(), -1, "cancelled");
+    is_end_ = at_ >= file_end || !read_element(source_, at_, &element) || (at_ == 0 && element.id != kEbmlHeader);
+    if (is_end_) return;
+    if (element.id == kEbmlSegment || (element.id == kEbmlCluster && element.size == kEbmlUnknown)) {
+      at_ = element.body;  // its children come next
       continue;
     }
-    if (element.size == kUnknown || element.size > end - element.body) break;  // cut short
-    if (element.id == kCluster && is_damaged(source, element, buffer, cancel)) {
-      damaged.push_back({element.body, element.body + element.size});
-    }
-    at = element.body + element.size;
+    is_end_ = element.size == kEbmlUnknown || element.size > file_end - element.body;  // cut short
+    if (is_end_) return;
+    const int64_t element_end = element.body + element.size;
+    if (element.id != kEbmlCluster || !begin_cluster({element.body, element_end})) at_ = element_end;
   }
-  return damaged;
+}
+
+void ClusterChecksums::pass(int64_t offset, const uint8_t* data, int64_t size) {
+  const int64_t end = offset + size;
+  while (!is_end_ && at_ >= offset && at_ < end) {
+    if (cluster_.end == 0) {
+      read_headers(end);
+      continue;
+    }
+    const int64_t until = std::min(end, cluster_.end);
+    crc_ = av_crc(av_crc_get_table(AV_CRC_32_IEEE_LE), crc_, data + (at_ - offset), size_t(until - at_));
+    at_ = until;
+    if (at_ < cluster_.end) return;
+    if (~crc_ != stated_) damaged_.push_back(cluster_);
+    cluster_ = {};
+  }
+}
+
+// Reads what is left of the cluster; false where that is not there.
+bool ClusterChecksums::take_cluster() {
+  std::vector<uint8_t> buffer(256 << 10);
+  for (int64_t end = cluster_.end; cluster_.end == end && end > 0;) {
+    if (cancel_ && cancel_->is_set()) throw VideoError(VideoErrorKind::cancelled, source_.name(), -1, "cancelled");
+    const int64_t count = source_.read(at_, buffer.data(), std::min<int64_t>(int64_t(buffer.size()), end - at_));
+    if (count <= 0) return false;
+    pass(at_, buffer.data(), count);
+  }
+  return true;
+}
+
+std::vector<ByteRange> ClusterChecksums::finish() {
+  do {
+    read_headers(source_.size());
+  } while (!is_end_ && cluster_.end != 0 && take_cluster());
+  return std::move(damaged_);
+}
+
+bool ClusterChecksums::is_damaged(const ByteSource& source, const ByteRange& cluster, const Cancel* cancel) {
+  ClusterChecksums one(source, cancel);
+  one.begin_cluster(cluster);
+  one.take_cluster();
+  return !one.damaged_.empty();
 }
 
 }  // namespace vidload

@@ -59,6 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     width = max(min(shutil.get_terminal_size().columns, 120), 40)
     with VideoReader(args.file) as reader:
+        reader._open().read_whole_index()
         print("\n".join(facts(reader, os.path.getsize(args.file))), end="\n\n")
         lines = list(gop_picture(reader, width))
         most = len(lines) if args.all else 24

@@ -72,7 +72,7 @@ class Sample:
         self._pool = pool
         self._index = index
         self._path = dataset.annotations.path(index)
-        self._batch = dataset.start_indexing(pool, [index])
+        self._batch = dataset.start_indexing(pool, [index], needs_whole_indexes=True)
         self._request: Request | None = None
         self._bytes: Future[npt.NDArray[np.uint8]] | None = None  # the file, if DALI decodes it
         self._pixels: torch.Tensor | None = None  # [U, H, W, 3], if the core does

@@ -1,0 +1,125 @@
+#include "index/packet_head.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "index/bit_reader.h"
+#include "source/av_handles.h"
+
+namespace vidload {
+namespace {
+
+constexpr int kFirstRead = 64;    // mostly all that is needed
+constexpr int kSliceHeader = 60;  // of a slice: its header, as far as an order count goes
+constexpr int kOtherCodecs = 1024;
+
+}  // namespace
+
+int nal_length_bytes(const StreamInfo& stream) {
+  const std::vector<uint8_t>& extradata = stream.extradata;
+  if (stream.codec == "h264" && extradata.size() >= 7 && extradata[0] == 1) return (extradata[4] & 3) + 1;
+  if (stream.codec == "hevc" && extradata.size() >= 23 && extradata[0] == 1) return (extradata[21] & 3) + 1;
+  return 0;
+}
+
+// H.264 7.3.2.1.1, as far as frame_mbs_only_flag.
+bool holds_no_fields(const StreamInfo& stream) {
+  const std::vector<uint8_t>& avcc = stream.extradata;
+  if (nal_length_bytes(stream) == 0 || stream.codec != "h264" || avcc.size() < 12) return false;
+  if ((avcc[5] & 31) != 1) return false;  // one parameter set
+  const size_t length = size_t(avcc[6]) << 8 | avcc[7];
+  if (length < 4 || 8 + length > avcc.size()) return false;
+  const std::vector<uint8_t> sps = unescaped(avcc.data() + 9, int(length) - 1);
+  BitReader bits(sps.data(), int(sps.size()));
+  const uint32_t profile = bits.bits(8);
+  bits.bits(16);
+  bits.uvlc();
+  for (const uint32_t high : {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}) {
+    if (profile != high) continue;
+    if (bits.uvlc() == 3) bits.bits(1);
+    bits.uvlc(), bits.uvlc(), bits.bits(1);
+    if (bits.flag()) return false;  // scaling lists
+  }
+  bits.uvlc();
+  const uint32_t count_type = bits.uvlc();
+  if (count_type == 0) bits.uvlc();
+  if (count_type == 1) {
+    bits.bits(1), bits.uvlc(), bits.uvlc();
+    const uint32_t cycle = bits.uvlc();
+    if (cycle > 255) return false;
+    for (uint32_t i = 0; i < cycle; ++i) bits.uvlc();
+  }
+  bits.uvlc(), bits.bits(1), bits.uvlc(), bits.uvlc();
+  const bool is_frames_only = bits.flag();
+  return is_frames_only && !bits.is_past_end();
+}
+
+bool ends_hevc_sequence(const ByteSource& source, int64_t end, int nal_length_size) {
+  uint8_t tail[2] = {};
+  if (nal_length_size == 0 || source.read(end - 2, tail, 2) != 2) return true;
+  const int type = tail[0] >> 1 & 63;
+  return (type == 36 || type == 37) && tail[1] == 1;
+}
+
+PacketHeadReader::PacketHeadReader(const ByteSource& source, const StreamInfo& stream)
+    : source_(source), nal_length_size_(nal_length_bytes(stream)), is_hevc_(stream.codec == "hevc") {}
+
+// Makes sure that the bytes [from, until) of the packet are in raw_, with more behind them that will be wanted next.
+const uint8_t* PacketHeadReader::raw(int64_t offset, int64_t from, int64_t until, int64_t size) {
+  if (from < raw_begin_ || until > raw_begin_ + int64_t(raw_.size())) {
+    until = std::min(size, std::max(until, from + kFirstRead));
+    raw_.resize(size_t(until - from));
+    raw_begin_ = from;
+    if (source_.read(offset + from, raw_.data(), until - from) != until - from) {
+      throw VideoError(VideoErrorKind::unreadable, source_.name(), -1, "it ends before the packet at byte " + std::to_string(offset));
+    }
+  }
+  return raw_.data() + (from - raw_begin_);
+}
+
+void PacketHeadReader::read(int64_t offset, int size) {
+  bytes_.clear();
+  raw_.clear();
+  raw_begin_ = 0;
+  const auto take = [&](int64_t from, int64_t until) {
+    const uint8_t* data = raw(offset, from, until, size);
+    bytes_.insert(bytes_.end(), data, data + (until - from));
+  };
+  if (nal_length_size_ == 0) take(0, std::min(size, kOtherCodecs));
+  for (int64_t at = 0; nal_length_size_ > 0 && at + nal_length_size_ < size;) {
+    const int64_t begin = at + nal_length_size_;
+    const int64_t first = std::min<int64_t>(begin + 8, size);
+    const uint8_t* head = raw(offset, at, first, size);
+    int64_t length = 0;
+    for (int i = 0; i < nal_length_size_; ++i) length = length << 8 | head[i];
+    const int64_t end = std::min<int64_t>(begin + length, size);
+    if (is_slice(head[nal_length_size_])) {
+      const int64_t cut = std::min(end, begin + kSliceHeader);
+      take(at, cut);
+      length = cut - begin;
+      for (int64_t i = nal_length_size_; i-- > 0; length >>= 8) bytes_[bytes_.size() - size_t(cut - at) + size_t(i)] = uint8_t(length);
+      break;
+    }
+    // What an encoder says of itself comes before the first picture of each recording, and may be long.
+    if (!(end - begin > kFirstRead && is_user_data(head + nal_length_size_, int(first - begin), end - begin))) take(at, end);
+    at = end;
+  }
+  size_ = int(bytes_.size());
+  bytes_.insert(bytes_.end(), AV_INPUT_BUFFER_PADDING_SIZE, uint8_t{0});
+}
+
+bool PacketHeadReader::is_slice(uint8_t first) const { return is_hevc_ ? (first >> 1 & 63) < 32 : (first & 31) >= 1 && (first & 31) <= 5; }
+
+// Whether a NAL unit of `size` bytes is an SEI of which the one message is unregistered user data (H.264 and HEVC D.2.6).
+bool PacketHeadReader::is_user_data(const uint8_t* nal, int num_bytes, int64_t size) const {
+  const bool is_sei = is_hevc_ ? (nal[0] >> 1 & 63) == 39 : (nal[0] & 31) == 6;
+  int at = is_hevc_ ? 2 : 1;
+  if (!is_sei || at >= num_bytes || nal[at++] != 5) return false;
+  int64_t length = 0;
+  while (at < num_bytes && nal[at] == 0xFF) length += 255, ++at;
+  if (at >= num_bytes) return false;
+  length += nal[at++];
+  return at + length + 1 == size;  // and the bit that ends it; escaped bytes make it longer, and it is read then
+}
+
+}  // namespace vidload

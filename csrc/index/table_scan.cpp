@@ -1,0 +1,188 @@
+// table_scan: an index from a container's own tables, without reading the media data. Note [Tables and what they are trusted with].
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/limits.h"
+#include "index/container_stream.h"
+#include "index/frame_order.h"
+#include "index/packet_head.h"
+#include "index/packet_headers.h"
+#include "index/packet_index.h"
+#include "source/container.h"
+#include "source/mp4_tables.h"
+
+namespace vidload {
+namespace {
+
+bool is_known(AVCodecID codec) {
+  switch (codec) {
+    case AV_CODEC_ID_H264:
+    case AV_CODEC_ID_HEVC:
+    case AV_CODEC_ID_VP8:
+    case AV_CODEC_ID_VP9:
+    case AV_CODEC_ID_AV1:
+    case AV_CODEC_ID_MPEG4: return true;
+    default: return false;
+  }
+}
+
+// Whether the table cuts the stream into parts that can be judged alone: it begins with a keyframe, times rise along the frames, and what
+// is shown before a keyframe comes before it, or right behind it and is shown after the keyframe before. `order`: packets by time.
+bool falls_into_groups(const PacketIndex& index, const std::vector<int32_t>& order, const std::vector<int32_t>& keyframes) {
+  const auto& pts = index.pts;
+  for (size_t i = 1; i < order.size(); ++i) {
+    if (pts[size_t(order[i])] <= pts[size_t(order[i - 1])]) return false;
+  }
+  if (keyframes.empty() || keyframes[0] != 0 || order[0] != 0) return false;
+  int64_t latest = INT64_MIN;  // of the packets before the one at hand
+  for (size_t i = 0, key = 0; i < pts.size(); ++i) {
+    if (key < keyframes.size() && size_t(keyframes[key]) == i) {
+      if (latest >= pts[i]) return false;
+      ++key;
+    } else {
+      const auto last = size_t(keyframes[key - 1]);
+      if (pts[i] < pts[last]) {
+        if (key < 2 || pts[i] < pts[size_t(keyframes[key - 2])]) return false;
+        if (i != last + 1 && pts[i - 1] >= pts[last]) return false;
+      }
+    }
+    latest = std::max(latest, pts[i]);
+  }
+  return true;
+}
+
+// Whether the keyframes that the table names are keyframes by their own headers, and nothing in them says that frames are not what the
+// table makes of them.
+bool are_keyframes(PacketIndex& index, const std::vector<int32_t>& keyframes, const ByteSource& source, const Cancel* cancel) {
+  const UniqueAVCodecParameters parameters = codec_parameters(index.stream);
+  const AVCodecID codec = parameters->codec_id;
+  PacketHeaderReader headers(*parameters);
+  PacketHeadReader head(source, index.stream);
+  for (const int32_t key : keyframes) {
+    if (cancel && cancel->is_set()) throw VideoError(VideoErrorKind::cancelled, source.name(), -1, "cancelled");
+    const auto at = size_t(key);
+    head.read(index.offset[at], index.size[at]);
+    // Of VP9 only the first frame is looked at: what ends the head must not be taken for the list of frames that ends a packet.
+    const PacketFacts facts = headers.read(head.data(), codec == AV_CODEC_ID_VP9 ? std::min(head.size(), 2) : head.size());
+    if (!facts.is_keyframe || facts.ends_sequence || (key == 0 && !facts.is_clean_start)) return false;
+    if (codec != AV_CODEC_ID_AV1 && (!facts.is_one_frame || !facts.is_shown)) return false;
+    const bool has_leading = at + 1 < index.pts.size() && index.pts[at + 1] < index.pts[at];
+    if (has_leading && facts.resets_order) return false;
+    // Of an open GOP behind the end of a sequence the leading pictures are not shown.
+    if (has_leading && codec == AV_CODEC_ID_HEVC &&
+        ends_hevc_sequence(source, index.offset[at - 1] + index.size[at - 1], nal_length_bytes(index.stream))) {
+      return false;
+    }
+  }
+  index.stream.inband_headers = int(headers.inband_headers());
+  return headers.inband_headers() != InbandHeaders::differing;
+}
+
+// Packets so small that they may hold no picture: all of them are read.
+bool hold_frames(const PacketIndex& index, const ByteSource& source, const Cancel* cancel) {
+  constexpr int kSmall = 24;
+  const UniqueAVCodecParameters parameters = codec_parameters(index.stream);
+  PacketHeaderReader headers(*parameters);
+  uint8_t bytes[kSmall + AV_INPUT_BUFFER_PADDING_SIZE] = {};
+  for (size_t i = 0; i < index.size.size(); ++i) {
+    if (index.size[i] > kSmall) continue;
+    if (cancel && cancel->is_set()) throw VideoError(VideoErrorKind::cancelled, source.name(), -1, "cancelled");
+    std::fill(bytes, bytes + sizeof bytes, uint8_t{0});
+    if (source.read(index.offset[i], bytes, index.size[i]) != index.size[i]) return false;
+    const PacketFacts facts = headers.read(bytes, index.size[i]);
+    if (!facts.is_one_frame || !facts.is_shown || facts.ends_sequence) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::optional<PacketScan> scan_blocks(const ByteSource& source, int stream, const Cancel* cancel);  // block_scan.cpp
+
+static std::optional<PacketScan> scan_mp4_tables(const ByteSource& source, int stream, const Cancel* cancel) {
+#if LIBAVFORMAT_VERSION_MAJOR < 59
+  return std::nullopt;  // libavformat does not hand out its tables
+#else
+  const std::optional<Mp4Tables> tables = read_mp4_tables(source);
+  if (!tables || tables->is_fragmented) return std::nullopt;
+  const PartlyHeld held(source, tables->moov, tables->bytes);
+  constexpr int kReadSize = 4096;
+  Container container(held, stream, cancel, kReadSize);
+  AVStream* const of = container.stream();
+  const auto has_id = [&](const Mp4Track& track) { return int64_t{track.id} == int64_t{of->id}; };
+  const auto track = std::find_if(tables->tracks.begin(), tables->tracks.end(), has_id);
+  const int num_entries = avformat_index_get_entries_count(of);
+  if (std::count_if(tables->tracks.begin(), tables->tracks.end(), has_id) != 1 || !track->is_plain || num_entries < 2 ||
+      num_entries != track->num_samples || num_entries > video_limits().packets || !is_known(of->codecpar->codec_id)) {
+    return std::nullopt;
+  }
+
+  PacketScan scan;
+  PacketIndex& index = scan.index;
+  index.stream = stream_info(container);
+  index.stamp = source.stamp();
+  const auto num_packets = size_t(num_entries);
+  index.pts.resize(num_packets), index.offset.resize(num_packets), index.size.resize(num_packets), index.flags.resize(num_packets);
+  std::vector<int32_t> keyframes;
+  int64_t dts = INT64_MIN;
+  for (size_t i = 0; i < num_packets; ++i) {
+    const AVIndexEntry* entry = avformat_index_get_entry(of, int(i));
+    if (!entry || entry->timestamp < dts || (entry->flags & AVINDEX_DISCARD_FRAME) || entry->size <= 0 || entry->pos < 0 ||
+        entry->pos > source.size() - entry->size || entry->size > video_limits().packet_bytes) {
+      return std::nullopt;
+    }
+    dts = entry->timestamp;
+    index.pts[i] = dts + (track->composition_offset.empty() ? 0 : track->composition_offset[i]);
+    index.offset[i] = entry->pos;
+    index.size[i] = entry->size;
+    if (!(entry->flags & AVINDEX_KEYFRAME)) continue;
+    index.flags[i] = kContainerKey | kKeyframe;
+    keyframes.push_back(int32_t(i));
+  }
+  std::vector<int32_t>& order = index.frame_packet;
+  order.resize(num_packets);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return index.pts[size_t(a)] < index.pts[size_t(b)]; });
+  if (!falls_into_groups(index, order, keyframes)) return std::nullopt;
+
+  const UniqueAVCodecParameters parameters = codec_parameters(index.stream);
+  const OrderRule rule = PacketHeaderReader(*parameters).order_rule();
+  if (rule == OrderRule::as_coded && !std::is_sorted(order.begin(), order.end())) return std::nullopt;
+  if (rule == OrderRule::order_count && nal_length_bytes(index.stream) == 0) return std::nullopt;
+  if (index.stream.codec == "h264" && !holds_no_fields(index.stream)) return std::nullopt;
+  if (!are_keyframes(index, keyframes, source, cancel) || !hold_frames(index, source, cancel)) return std::nullopt;
+  source.check_unchanged();
+
+  index.is_provisional = true;
+  index.has_headers = false;
+  index.stream.reorder_depth = reorder_depth(order, num_packets);
+  index.frame_pts.reserve(num_packets);
+  for (const int32_t packet : order) index.frame_pts.push_back(index.pts[size_t(packet)]);
+  scan.container_fps = stated_fps(container);
+  measure_timing(index, scan.container_fps, scan.last_duration);
+  return scan;
+#endif
+}
+
+std::optional<PacketScan> scan_tables(const ByteSource& source, int stream, const Cancel* cancel) {
+  if (std::optional<PacketScan> scan = scan_blocks(source, stream, cancel)) return scan;
+  return scan_mp4_tables(source, stream, cancel);
+}
+
+// Note [Tables and what they are trusted with]
+// The tables of an mp4 say where each packet lies, when it is shown, and which are keyframes; libavformat hands out its own reading of
+// them, edit lists applied, all but the composition offsets. They are often wrong, so they are believed in steps:
+// - Tables that are anything but plain (fragments, several sample descriptions, edits that hide frames, offsets that are negative, packets
+//   beyond the file's end, times that do not rise or keyframes that do not part the stream): the whole file is read (packet_scan).
+// - Of every keyframe the header is read: it must be one, and bring no parameter sets that differ from the container's. So are packets so
+//   small that they may hold no picture.
+// - Before a span is decoded, the headers of all packets of its GOP are read (decode/span_check): each must hold one frame, and their
+//   order must be that of the times. What may be left out is known from then on.
+// - The decoder compares what comes out with the index, as ever.
+// Matroska files have no table of their packets, but their blocks can be walked, and the first bytes of each packet come with its header:
+// there the codec's headers are all known (block_scan), and what is left for later is the checksum of the clusters that are decoded.
+// Where any of this fails, the file is read as a whole, and that index takes the place of this one. What is left is a packet that gives no
+// frame, or two, in a GOP that nobody has asked for yet: until then frames behind it are counted as the table counts them.
+
+}  // namespace vidload

@@ -1,0 +1,233 @@
+"""Files are indexed from their containers' tables, reading little more than those; and give the same frames as when every packet is read."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from videos import VIDEOS
+
+import vidload
+from vidload import _core
+
+# Of these the tables are plain, so that they must be enough.
+BY_TABLES = (
+    *(
+        "h264",
+        "h264_open_gop",
+        "h264_one_b_frame",
+        "h264_all_intra",
+        "h264_vfr",
+        "h264_faststart",
+        "h264_mov",
+        "h264_audio_first",
+    ),
+    *("h264_10bit", "h264_mkv", "h264_vfr_gap", "hevc", "hevc_open_gop", "hevc_temporal_layers", "hevc_mkv"),
+    *("vp9", "vp9_alt_ref", "vp9_mkv", "vp9_mp4", "vp8", "av1_low_delay", "mpeg4"),
+)
+
+
+@pytest.fixture(autouse=True)
+def empty_cache() -> Iterator[None]:
+    _core.clear_index_cache()
+    yield
+    _core.clear_index_cache()
+
+
+class CountedFile(io.BytesIO):
+    """Counts the bytes that are read of it, and notes where."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.num_read = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.num_read += len(data)
+        return data
+
+
+def with_whole_index(path: Path) -> vidload.VideoReader:
+    """A reader whose index comes from every packet of the file."""
+    _core.clear_index_cache()
+    batch = _core.Batch(_core.LoaderPool(0), [str(path)], needs_whole_indexes=True)
+    batch.wait()
+    if (error := batch.errors()[0]) is not None:
+        raise error
+    reader = vidload.VideoReader(path)
+    assert not reader._index.is_provisional
+    return reader
+
+
+def outcome(reader: vidload.VideoReader, indices: list[int]) -> object:
+    """The planes of the frames, or the error in words."""
+    try:
+        return [[plane.tobytes() for plane in planes] for planes in reader.get_planes_at(indices)]
+    except vidload.VideoError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_frames_are_the_same_whether_tables_or_packets_are_read(name: str, video) -> None:
+    path = Path(video(name))
+    _core.clear_index_cache()
+    try:
+        listed = vidload.VideoReader(path)
+    except vidload.VideoError as error:
+        with pytest.raises(type(error)):
+            with_whole_index(path)
+        return
+    assert listed._index.is_provisional or name not in BY_TABLES
+    by_table = listed._index
+    rng = np.random.default_rng(0)
+    sets = [rng.integers(0, listed.num_frames, rng.integers(1, 9)).tolist() for _ in range(8)]
+    sets.append(list(range(listed.num_frames)))
+    from_table = [outcome(listed, indices) for indices in sets]
+    whole = with_whole_index(path)
+    assert from_table == [outcome(whole, indices) for indices in sets]
+    assert (listed.num_frames, listed.average_fps) == (whole.num_frames, whole.average_fps)
+    assert np.array_equal(listed.pts_seconds, whole.pts_seconds)
+    if by_table.is_provisional and whole._index.is_regular:
+        assert np.array_equal(by_table.packet_offsets, whole._index.packet_offsets)
+        assert np.array_equal(by_table.packet_sizes, whole._index.packet_sizes)
+        assert np.array_equal(by_table.frame_packet, whole._index.frame_packet)
+        assert not (by_table.packet_flags & 1 & ~whole._index.packet_flags).any()  # no keyframe that is none
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BY_TABLES if name in ("h264", "h264_one_b_frame", "hevc", "h264_mkv", "mpeg4")]
+)
+def test_a_plan_leaves_out_the_same_packets(name: str, video) -> None:
+    listed = vidload.VideoReader(video(name))
+    plan = listed.plan([7, 20, 40])
+    assert listed._index.is_provisional
+    whole = with_whole_index(video(name)).plan([7, 20, 40])
+    assert plan == whole
+
+
+def long_video(path: Path, container: str, codec: str) -> bytes:
+    """100 pictures of noise in GOPs of 10, some megabytes."""
+    with av.open(str(path), "w", format=container) as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.options = {"crf": "1", "preset": "ultrafast"} if codec == "libx264" else {}
+        stream.gop_size = 10
+        stream.bit_rate = 20_000_000
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        rng = np.random.default_rng(0)
+        for _ in range(100):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 256, (96, 128, 3), np.uint8), format="rgb24")
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("container", ["mov", "matroska"])  # the clusters of Matroska have checksums besides
+def test_a_file_that_must_be_read_as_a_whole_is_read_once(container: str, tmp_path: Path) -> None:
+    data = long_video(tmp_path / "long", container, "mjpeg")
+    file = CountedFile(data)
+    reader = vidload.VideoReader(file)
+    assert not reader._index.is_provisional and reader.num_frames == 100
+    # A demuxer looks at the file before it reads it, and the first picture is decoded.
+    assert file.num_read < 1.02 * len(data) + 200_000 < 1.3 * len(data)
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_frames_of_one_gop_cost_no_reading_of_the_others(container: str, tmp_path: Path) -> None:
+    data = long_video(tmp_path / "long", container, "libx264")
+    file = CountedFile(data)
+    reader = vidload.VideoReader(file)
+    assert reader.num_frames == 100
+    assert file.num_read < 0.1 * len(data)
+    reader.get_planes_at([52])
+    assert file.num_read < (0.2 if container == "mp4" else 0.7) * len(data)  # mkv: and the cluster, for its checksum
+
+
+def remuxed(source: Path, target: Path, change, container: str = "mp4") -> Path:
+    """A copy of a file in which `change(number, packet)` has had its way with each packet."""
+    with av.open(str(source)) as input_, av.open(str(target), "w", format=container) as output:
+        stream = output.add_stream_from_template(input_.streams.video[0])
+        packets = [packet for packet in input_.demux(video=0) if packet.size > 0]
+        change(packets)
+        for packet in packets:
+            packet.stream = stream
+            output.mux(packet)
+    return target
+
+
+def swap_times_of_last_gop(packets: list) -> None:
+    key = max(i for i, packet in enumerate(packets) if packet.is_keyframe)
+    rest = packets[key + 1 :]
+    assert len(rest) > 3
+    rest[0].pts, rest[2].pts = rest[2].pts, rest[0].pts
+
+
+def test_times_that_lie_in_one_gop_alone_are_found_when_it_is_read(video, tmp_path: Path) -> None:
+    """The tables are right about all that is read at first."""
+    path = remuxed(video("hevc_closed_gop"), tmp_path / "lying.mp4", swap_times_of_last_gop)
+    reader = vidload.VideoReader(path)
+    assert reader._index.is_provisional
+    planes = outcome(reader, [1, 5])
+    assert reader._index.is_provisional
+    last = outcome(reader, list(range(36, reader.num_frames)))
+    assert not reader._index.is_provisional
+    right = vidload.VideoReader(video("hevc_closed_gop"))
+    assert planes == outcome(right, [1, 5])
+    assert last == outcome(right, list(range(36, 48)))
+
+
+def test_a_loader_finds_the_same_lie(video, tmp_path: Path) -> None:
+    path = remuxed(video("hevc_closed_gop"), tmp_path / "lying.mp4", swap_times_of_last_gop)
+
+    def last_frames(num_frames: int, fps: float, spec: object, rng: object) -> np.ndarray:
+        return np.arange(num_frames - 8, num_frames).reshape(1, 8)
+
+    def clip_of(source: Path):
+        data = vidload.VideoDataset(
+            [(source, 0)],
+            clip="8x1x1",
+            sampling=last_frames,
+            transform=vidload.transforms.center_crop(64, short_side=96),
+        )
+        return data[0][0]
+
+    assert (clip_of(path) == clip_of(video("hevc_closed_gop"))).all()
+
+
+def test_a_packet_without_a_picture_is_found_when_its_gop_is_read(video, tmp_path: Path) -> None:
+    path = tmp_path / "holed.mp4"
+    shutil.copy(video("h264_no_b_frames"), path)
+    index = _core.index_file(str(path))
+    with open(path, "r+b") as file:
+        file.seek(int(index.packet_offsets[30]))
+        file.write(bytes(int(index.packet_sizes[30])))
+    reader = vidload.VideoReader(path)
+    assert outcome(reader, [0, 10]) == outcome(vidload.VideoReader(video("h264_no_b_frames")), [0, 10])
+    outcome(reader, [26])
+    assert not reader._index.is_provisional
+    assert reader.num_frames == with_whole_index(path).num_frames
+
+
+def test_damage_in_a_cluster_with_a_checksum_is_found_when_it_is_read(video, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.mkv"
+    data = bytearray(Path(video("vp9_mkv")).read_bytes())
+    index = _core.index_file(str(video("vp9_mkv")))
+    offset, size = int(index.packet_offsets[40]), int(index.packet_sizes[40])
+    data[offset + size - 8 : offset + size] = bytes(8)
+    path.write_bytes(data)
+    reader = vidload.VideoReader(path)
+    assert outcome(reader, [3]) == outcome(vidload.VideoReader(video("vp9_mkv")), [3])
+    with pytest.raises(vidload.DamagedVideoError):
+        reader.get_planes_at([45])
+
+
+def test_an_index_made_from_tables_is_not_stored(video, tmp_path: Path) -> None:
+    reader = vidload.VideoReader(video("h264"))
+    with pytest.raises(ValueError, match="index the whole file"):
+        reader._index.to_bytes()
+    vidload.build_index([str(video("h264"))], tmp_path / "index.arrow")
+    assert not vidload.VideoReader(video("h264"))._index.is_provisional  # the cache has the better one now
