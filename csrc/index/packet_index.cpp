@@ -1,5 +1,6 @@
 #include "index/packet_index.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -17,7 +18,7 @@ namespace vidload {
 namespace {
 
 constexpr uint32_t kMagic = 0x58444C56;  // "VLDX"
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 
 [[noreturn]] void throw_damaged(const char* what) {
   throw Error(std::string("the packet index is damaged (") + what + "); write the index file again");
@@ -38,6 +39,16 @@ class Writer {
   void text(const std::string& item) {
     value(uint64_t(item.size()));
     append(item.data(), item.size());
+  }
+  // Numbers whose neighbors differ little, as those differences: 7 bits a byte, the lowest first. `guess(i)` is near items[i].
+  template <typename T, typename Guess>
+  void differences(const std::vector<T>& items, Guess guess) {
+    for (size_t i = 0; i < items.size(); ++i) {
+      const uint64_t difference = uint64_t(int64_t{items[i]}) - uint64_t(guess(i));
+      uint64_t rest = difference << 1 ^ (difference >> 63 ? UINT64_MAX : 0);  // small where it is near 0 on either side
+      for (; rest >= 128; rest >>= 7) bytes_.push_back(uint8_t(rest | 128));
+      bytes_.push_back(uint8_t(rest));
+    }
   }
   std::vector<uint8_t> take() { return std::move(bytes_); }
 
@@ -71,6 +82,26 @@ class Reader {
     item.resize(count(1));
     take(item.data(), item.size());
   }
+  // Refuses what Writer would have written in another way.
+  template <typename T, typename Guess>
+  void differences(std::vector<T>& items, Guess guess) {
+    for (size_t i = 0; i < items.size(); ++i) {
+      uint64_t rest = 0;
+      int shift = 0;
+      uint8_t byte = 128;
+      for (; byte & 128; shift += 7) {
+        value(byte);
+        if (shift > 63 || (shift == 63 && byte > 1) || (shift > 0 && byte == 0)) fail();
+        rest |= uint64_t(byte & 127) << shift;
+      }
+      const uint64_t difference = rest >> 1 ^ (rest & 1 ? UINT64_MAX : 0);
+      const auto item = int64_t(uint64_t(guess(i)) + difference);
+      items[i] = T(item);
+      if (int64_t{items[i]} != item) fail();
+    }
+  }
+  // How many of items that take a byte each, at least.
+  size_t count() { return count(1); }
   const uint8_t* rest() const { return at_; }
   size_t num_left() const { return size_t(end_ - at_); }
 
@@ -90,7 +121,27 @@ class Reader {
   const uint8_t *at_, *end_;
 };
 
-// The one list of what is stored, for reading and for writing.
+// The frames as they are in most files: all packets that give one, by their times.
+std::vector<int32_t> frames_by_time(const PacketIndex& index) {
+  std::vector<int32_t> order;
+  for (size_t i = 0; i < index.pts.size(); ++i) {
+    if (!(index.flags[i] & (kHidden | kDiscard))) order.push_back(int32_t(i));
+  }
+  const auto is_before = [&](int32_t a, int32_t b) { return index.pts[size_t(a)] < index.pts[size_t(b)]; };
+  if (!std::is_sorted(order.begin(), order.end(), is_before)) std::stable_sort(order.begin(), order.end(), is_before);
+  return order;
+}
+
+bool are_frames(const PacketIndex& index, const std::vector<int32_t>& order) {
+  const auto has_its_time = [&](size_t frame) { return index.frame_pts[frame] == index.pts[size_t(order[frame])]; };
+  if (index.frame_packet != order || index.frame_pts.size() != order.size()) return false;
+  for (size_t frame = 0; frame < order.size(); ++frame) {
+    if (!has_its_time(frame)) return false;
+  }
+  return true;
+}
+
+// The one list of what is stored beside packets and frames, for reading and for writing.
 template <typename Archive, typename Index>
 void archive(Archive& a, Index& index) {
   auto& s = index.stream;
@@ -103,8 +154,21 @@ void archive(Archive& a, Index& index) {
   a.value(s.sample_aspect_ratio), a.value(s.time_base), a.value(s.average_fps), a.value(s.duration_seconds);
   a.value(index.is_byte_addressable), a.value(index.is_regular), a.value(index.is_cut_short);
   a.text(index.note), a.value(index.stamp);
-  a.array(index.pts), a.array(index.offset), a.array(index.size), a.array(index.flags);
-  a.array(index.frame_packet), a.array(index.frame_pts);
+  a.array(index.flags);
+}
+
+// And of those; see Note [Bytes of an index].
+template <typename Archive, typename Index>
+void archive_packets(Archive& a, Index& index) {
+  a.differences(index.size, [](size_t) { return int64_t{0}; });
+  a.differences(index.offset,
+                [&](size_t i) { return i == 0 ? 0 : int64_t(uint64_t(index.offset[i - 1]) + uint64_t(int64_t{index.size[i - 1]})); });
+  a.differences(index.pts, [&](size_t i) { return i == 0 ? 0 : index.pts[i - 1]; });
+}
+template <typename Archive, typename Index>
+void archive_frames(Archive& a, Index& index) {
+  a.differences(index.frame_packet, [](size_t i) { return int64_t(i); });
+  a.differences(index.frame_pts, [&](size_t i) { return i == 0 ? 0 : index.frame_pts[i - 1]; });
 }
 
 // Refuses what could make any later step read or write where it must not, loop without end, or give a frame for another. An index file
@@ -172,8 +236,16 @@ int64_t PacketIndex::bytes_held() const {
 
 // Magic, version, checksum of what follows, and that.
 std::vector<uint8_t> PacketIndex::to_bytes() const {
+  if (is_provisional) throw Error("this packet index was made from the container's tables alone; index the whole file to store it");
   Writer body;
   archive(body, *this);
+  archive_packets(body, *this);
+  const bool is_by_time = are_frames(*this, frames_by_time(*this));
+  body.value(is_by_time);
+  if (!is_by_time) {
+    body.value(uint64_t(frame_packet.size()));
+    archive_frames(body, *this);
+  }
   const std::vector<uint8_t> bytes = body.take();
   Writer writer;
   writer.value(kMagic);
@@ -199,9 +271,28 @@ PacketIndex PacketIndex::from_bytes(const uint8_t* data, size_t size) {
   if (sum != checksum(reader.rest(), reader.num_left())) throw_damaged("its checksum differs");
   PacketIndex index;
   archive(reader, index);
+  index.size.resize(index.flags.size()), index.offset.resize(index.flags.size()), index.pts.resize(index.flags.size());
+  archive_packets(reader, index);
+  std::vector<int32_t> by_time = frames_by_time(index);
+  bool is_by_time = false;
+  reader.value(is_by_time);
+  if (is_by_time) {
+    for (const int32_t packet : by_time) index.frame_pts.push_back(index.pts[size_t(packet)]);
+    index.frame_packet = std::move(by_time);
+  } else {
+    index.frame_packet.resize(reader.count());
+    index.frame_pts.resize(index.frame_packet.size());
+    archive_frames(reader, index);
+    if (are_frames(index, by_time)) throw_damaged("its frames are listed in vain");
+  }
   if (reader.num_left() != 0) throw_damaged("it is too long");
   check_sense(index);
   return index;
 }
+
+// Note [Bytes of an index]
+// A million videos of 300 packets each are read by offset from one file, so an entry is small: some 6 bytes a packet. Sizes are written as
+// they are, places as the distance from the end of the packet before, times as the step from the one before, all in as few bytes as they
+// take, and frames not at all where they are the packets by time. There is one way to write an entry, and any other is refused.
 
 }  // namespace vidload
