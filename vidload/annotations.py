@@ -20,7 +20,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pyarrow import csv as arrow_csv
 
 from vidload.labels import Column, column_of, label_at
 
@@ -39,6 +41,8 @@ _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _NUMBERS_IN_PATH = re.compile(
     rf"(?:{'|'.join(map(re.escape, VIDEO_EXTENSIONS))})((?:[\t ,]+[+-]?\d+)+)$", re.IGNORECASE | re.ASCII
 )
+# What Arrow and Python may see differently: control characters, and white space beyond ASCII.
+_UNUSUAL = r"[\x00-\x08\x0b-\x1f\x7f\x{80}-\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +105,8 @@ def read_list(path: Path, root: Path = "", delimiter: str | None = None, multi_l
     lists. Quotes are part of a path. A byte-order mark, CRLF and blank lines do no harm. Raises ValueError,
     naming file and line, for lines it cannot read, and OSError if the file itself cannot be read.
     """
+    if not multi_label and (annotations := _list_by_arrow(path, root, delimiter)) is not None:
+        return annotations
     lines = _numbered_lines(path)
     delimiter = _sniffed(lines, delimiter, num_fields=1)
     if delimiter is None:
@@ -132,6 +138,63 @@ def read_list(path: Path, root: Path = "", delimiter: str | None = None, multi_l
     flat = np.array(labels, dtype=np.int64)
     column = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(flat)) if multi_label else flat
     return Annotations(_paths(paths, root), column)
+
+
+def _list_by_arrow(path: Path, root: Path, delimiter: str | None) -> Annotations | None:
+    """What `read_list` reads, without an object of Python's for each line; None where that has to look at the lines itself: some have no
+    label, hold unusual characters, or are wrong."""
+    try:
+        table = arrow_csv.read_csv(
+            path,
+            read_options=arrow_csv.ReadOptions(column_names=["line"], use_threads=False),
+            parse_options=arrow_csv.ParseOptions(delimiter="\x1f", quote_char=False, escape_char=False),
+            convert_options=arrow_csv.ConvertOptions(column_types={"line": pa.string()}),
+        )
+    except pa.ArrowInvalid:
+        return None
+    lines = table.column(0)
+    del table
+    sample = lines.take(pa.array(range(0, len(lines), len(lines) // 1000 + 1))).to_pylist()
+    delimiter = _sniffed([(0, line.strip()) for line in sample], delimiter, num_fields=1)
+    if delimiter is None or delimiter.strip(" \t,") != "":
+        return None
+    prefix = os.path.join(os.fsdecode(root), "")
+    try:
+        most_bytes = lines.nbytes + len(lines) * len(prefix.encode())
+    except UnicodeEncodeError:
+        return None
+    if most_bytes >= 2**31:
+        return None
+    # Chunk by chunk into its place, so that few of them are there twice.
+    data, num_bytes = np.empty(most_bytes, np.uint8), 0
+    ends: list[NDArray[np.int32]] = [np.zeros(1, np.int32)]
+    labels: list[NDArray[np.int64]] = []
+    chunks = lines.chunks[::-1]
+    del lines
+    while chunks:
+        chunk = chunks.pop()
+        if pc.any(pc.match_substring_regex(chunk, _UNUSUAL)).as_py():
+            return None
+        chunk = pc.ascii_trim_whitespace(chunk)
+        chunk = chunk.filter(pc.greater(pc.binary_length(chunk), 0))
+        fields = pc.extract_regex(chunk, rf"^(?P<path>.*\S)\s*{re.escape(delimiter)}\s*(?P<label>-?[0-9]{{1,18}})$")
+        if fields.null_count > 0:
+            return None
+        names = pc.struct_field(fields, "path")
+        if pc.any(pc.match_substring_regex(names, _NUMBERS_IN_PATH.pattern, ignore_case=True)).as_py():
+            return None
+        names = pc.if_else(pc.starts_with(names, os.sep), names, pc.binary_join_element_wise(prefix, names, ""))
+        _, offsets, letters = names.buffers()
+        if len(names) == 0 or names.offset != 0 or letters is None:
+            return None
+        end = np.frombuffer(offsets, np.int32)[1 : len(names) + 1]
+        ends.append(end + np.int32(num_bytes))
+        data[num_bytes : num_bytes + end[-1]] = np.frombuffer(letters, np.uint8)[: end[-1]]
+        num_bytes += int(end[-1])
+        labels.append(pc.struct_field(fields, "label").cast(pa.int64()).to_numpy())
+        del chunk, fields, names, offsets, letters, end
+    paths = pa.StringArray.from_buffers(sum(map(len, labels)), pa.py_buffer(np.concatenate(ends)), pa.py_buffer(data))
+    return Annotations(paths, np.concatenate(labels))
 
 
 def read_frame_list(
