@@ -164,7 +164,7 @@ void list_decoded_frames(PacketScan& scan, const ByteSource& source, const Cance
   }
 }
 
-// Throws as Decoder::run.
+// Throws as SoftwareDecoder::run.
 void read_first_picture(PacketIndex& index, const ByteSource& source, const Cancel* cancel) {
   const int64_t first = 0;
   const DecodePlan plan = decode_plan(index, &first, 1);
