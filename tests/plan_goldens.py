@@ -48,6 +48,7 @@ def command(name: str) -> str:
 def golden_text(name: str, path: str) -> str:
     """All plans of the clip `name`, which is at `path`."""
     with vidload.VideoReader(path) as reader:
+        reader._open().read_whole_index()  # which tells what may be left out
         kind = "regular" if reader._index.is_regular else "irregular"
         head = f"{name}: {reader.codec}, {kind}, {reader.num_frames} frames, {reader._index.num_packets} packets\n"
         return head + "".join(_plan_text(reader, frames) for frames in REQUESTS[name])

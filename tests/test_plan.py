@@ -139,6 +139,7 @@ def test_packets_in_two_spans_are_decoded_twice_and_skipped_by_neither(name: str
 
 def test_wanted_non_reference_frames_are_decoded_and_only_those(video) -> None:
     reader = vidload.VideoReader(video("h264_star"))
+    reader._open().read_whole_index()  # which tells what may be left out
     flags = reader._index.packet_flags[reader._index.frame_packet]
     droppable = np.flatnonzero(flags & 2)
     assert len(droppable) > reader.num_frames // 2

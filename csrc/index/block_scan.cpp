@@ -77,6 +77,7 @@ std::optional<PacketScan> scan_blocks(const ByteSource& source, int stream, cons
   PacketIndex& index = scan.index;
   index.stream = stream_info(container);
   index.stamp = source.stamp();
+  check_limits(index, source.name());
   if (!is_told_by_heads(index.stream)) return std::nullopt;
 
   HeadFacts heads(recent, index.stream, *container.stream()->codecpar);

@@ -122,6 +122,7 @@ static std::optional<PacketScan> scan_mp4_tables(const ByteSource& source, int s
   PacketIndex& index = scan.index;
   index.stream = stream_info(container);
   index.stamp = source.stamp();
+  check_limits(index, source.name());
   const auto num_packets = size_t(num_entries);
   index.pts.resize(num_packets), index.offset.resize(num_packets), index.size.resize(num_packets), index.flags.resize(num_packets);
   std::vector<int32_t> keyframes;
