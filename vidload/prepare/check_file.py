@@ -160,10 +160,12 @@ def check_file(source: str, destination: str, settings: CheckSettings) -> Checke
 def _checked(path: str, settings: CheckSettings) -> CheckedFile:
     decoding = _Decoding(path)
     with VideoReader(path) as reader:
+        reader._open().read_whole_index()
         was_regular = reader._index.is_regular
         damaged, reason = _damaged_frames(reader, decoding, settings)
     num_packets, seconds = decoding.num_packets, decoding.seconds
     with VideoReader(path) as reader:  # again: decoding may have shown that the headers were wrong about the frames
+        reader._open().read_whole_index()
         status = os.stat(path)
         untrusted = np.flatnonzero(~reader.is_trusted)
         timed = _timed_frames(decoding, damaged, reader)
@@ -228,7 +230,7 @@ class _Decoding:
         """
         dtype = torch.uint8 if size == 2 else torch.float32
         out = torch.empty(len(frames), 3, size, size, dtype=dtype)
-        batch = _core.Batch(self._pool, [self._path])
+        batch = _core.Batch(self._pool, [self._path], needs_whole_indexes=True)
         batch.wait()
         self._raise_first(batch)
         (info,) = batch.infos()

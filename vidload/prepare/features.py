@@ -158,7 +158,7 @@ class FeatureExtractor:
         views = [views_of(np.arange(len(run)), np.tile(box, (len(run), 1))) for run in runs]
         spec = _core.TransformSpec(height, width, "uint8", transform.antialias, None, None)
         sample, frame, channel, row, column = out.stride()
-        batch = _core.Batch(self._pool, [path] * len(runs))
+        batch = _core.Batch(self._pool, [path] * len(runs), needs_whole_indexes=True)
         batch.wait()
         for error in batch.errors():
             if error is not None:
