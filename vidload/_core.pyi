@@ -242,8 +242,9 @@ class Batch:
         paths: Sequence[str | bytes],
         stored: _Int64s | None = None,
         index_file: IndexFile | None = None,
-        streams: Sequence[int] | None = None,
+        streams: _Int64s | None = None,
         needs_whole_indexes: bool = False,
+        rows: Sequence[int] | None = None,
     ) -> None: ...
     @staticmethod
     def of_frames(
@@ -271,6 +272,7 @@ class Batch:
         strides: Strides,
         memory: torch.Tensor,
     ) -> None: ...
+    def drawn_frames(self) -> list[_Int64s]: ...
     def decode(
         self,
         spec: TransformSpec,
@@ -292,5 +294,6 @@ class Buffer:
 class MemoryPool:
     def __init__(self, allocate: Callable[[int], tuple[int, object]] | None = None) -> None: ...
     def take(self, nbytes: int) -> Buffer: ...
+    def take_tensor(self, shape: Sequence[int], type_code: int, bits: int) -> object: ...
     @property
     def num_bytes(self) -> int: ...

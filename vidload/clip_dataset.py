@@ -195,6 +195,11 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
             None if self.transform.std is None else list(self.transform.std),
         )
 
+    @property
+    def draws_in_core(self) -> bool:
+        """Whether all that is drawn of a sample is named by rules that the core knows too."""
+        return self._rules is not None
+
     def __len__(self) -> int:
         return len(self.annotations)
 
@@ -329,17 +334,18 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         """The fields of each sample of a batch that `start_decoding` drew and that has been decoded; None where it failed."""
         rows: list[FieldRow | None] = []
         needs_frames = not FRAME_FIELDS.isdisjoint(self.fields)
+        drawn_frames: list[npt.NDArray[np.int64]] = []
+        if needs_frames and drawn.requests is None:
+            assert isinstance(batch, _core.Batch)
+            drawn_frames = batch.drawn_frames()
         for place, (index, info, error) in enumerate(zip(indices, batch.infos(), batch.errors(), strict=True)):
             if info is None or error is not None or drawn.errors[place] is not None:
                 rows.append(None)
                 continue
             frames = None
             if needs_frames:
-                # What the core draws by itself is what `request` says: the same rules, the same random numbers.
                 request = None if drawn.requests is None else drawn.requests[place]
-                if request is None:
-                    request = self.request(index, epoch, info, draws[place], stands_for)
-                frames = self._frames_of_views(request.frames)
+                frames = self._frames_of_views(drawn_frames[place] if request is None else request.frames)
             path = self.annotations.path(index) if "path" in self.fields else ""
             rows.append(field_row(self.fields, index, path, frames, self._known(info)))
         return rows
@@ -366,7 +372,8 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         draws: Sequence[int],
         stands_for: int = -1,
     ) -> Drawn:
-        """Samples each video of an indexed `batch`, and starts decoding into `out` [N, *sample_shape].
+        """Samples each video of an indexed `batch`, and starts decoding into `out` [N, *sample_shape]. Where `draws_in_core`, there is no need
+        to wait for the indexes of a _core.Batch.
 
         draws: how often each index was drawn before in the epoch. Returns what was drawn, with an error for each sample that could not be
         sampled; errors found while decoding are in batch.errors().

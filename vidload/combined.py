@@ -60,6 +60,11 @@ class CombinedClips:
         return self.parts[number], index - self.starts[number]
 
     @property
+    def draws_in_core(self) -> bool:
+        """As of ClipDataset."""
+        return all(part.draws_in_core for part in self.parts)
+
+    @property
     def clip_transform(self) -> bool | None:
         """Whether any part has one."""
         return any(part.clip_transform is not None for part in self.parts) or None

@@ -110,12 +110,11 @@ class VideoDataset(ClipDataset):
     def start_indexing(
         self, pool: _core.LoaderPool, indices: Sequence[int], needs_whole_indexes: bool = False
     ) -> _core.Batch:
-        names = self.annotations.names(indices)
-        stored = None if self._stored is None else self._stored[np.asarray(indices, np.int64)]
-        rows = self.annotations.streams
-        streams = None if rows is None else rows[np.asarray(indices, np.int64)].tolist()
+        rows = self.annotations
         index_file = None if self.index is None else self.index.file
-        return _core.Batch(pool, names, stored, index_file, streams, needs_whole_indexes)
+        return _core.Batch(
+            pool, rows.names(indices), self._stored, index_file, rows.streams, needs_whole_indexes, indices
+        )
 
 
 class FrameFolderDataset(ClipDataset):

@@ -16,26 +16,36 @@ struct Batch::Shared {
   std::vector<SampleInfo> infos;
   std::vector<std::exception_ptr> errors;  // pointers: keeping an error must not need memory
   DecodeRequest request;
+  Draw draw_sample;
 
   CancelFlag cancelled;
   std::mutex mutex;
   std::condition_variable done;
-  size_t num_pending = 0;      // tasks submitted and not ended
-  std::exception_ptr failure;  // the first that is not about a file; ends the batch
+  size_t num_pending = 0;         // tasks submitted and not ended
+  std::exception_ptr failure;     // the first that is not about a file; ends the batch
+  bool is_drawn = false;          // by draw_sample, as soon as a sample is known
+  std::vector<uint8_t> is_known;  // per sample, where find_info has ended well
 
   std::unique_ptr<WriteOrder> order;  // where batches are a GPU's, once decode() was called
   bool is_handed_over = false;
 
+  // Tasks, each of one step or two.
+  using Task = void (Shared::*)(size_t sample, int thread);
+  void find(size_t sample, int thread);
+  void load_requested(size_t sample, int thread) { run(sample, thread, &Shared::load); }
+  void load_drawn(size_t sample, int thread) { run(sample, thread, &Shared::draw_and_load); }
+
   using Step = void (Shared::*)(size_t sample, Worker& worker, LoadStats& stats);
   void find_info(size_t sample, Worker& worker, LoadStats& stats);
   void load(size_t sample, Worker& worker, LoadStats& stats);
+  void draw_and_load(size_t sample, Worker& worker, LoadStats& stats);
   void run(size_t sample, int thread, Step step);
   void give_up(std::exception_ptr reason);
 
-  static void submit(const std::shared_ptr<Shared>& shared, const std::vector<size_t>& samples, Step step, bool is_urgent);
+  static void submit(const std::shared_ptr<Shared>& shared, const std::vector<size_t>& samples, Task task, bool is_urgent);
 };
 
-void Batch::Shared::submit(const std::shared_ptr<Shared>& shared, const std::vector<size_t>& samples, Step step, bool is_urgent) {
+void Batch::Shared::submit(const std::shared_ptr<Shared>& shared, const std::vector<size_t>& samples, Task task, bool is_urgent) {
   for (const size_t sample : samples) {
     // A task dropped from the queue of a pool that goes away must count as ended too, hence the guard in place of a call at the end.
     struct Ended {
@@ -53,7 +63,7 @@ void Batch::Shared::submit(const std::shared_ptr<Shared>& shared, const std::vec
       }
     };
     auto ended = std::make_shared<Ended>(shared);
-    shared->pool->threads().submit([ended = std::move(ended), sample, step](int thread) { ended->shared->run(sample, thread, step); },
+    shared->pool->threads().submit([ended = std::move(ended), sample, task](int thread) { (ended->shared.get()->*task)(sample, thread); },
                                    is_urgent);
   }
 }
@@ -82,6 +92,17 @@ void Batch::Shared::run(size_t sample, int thread, Step step) {
     give_up(std::current_exception());
   }
   pool->add_stats(stats);
+}
+
+void Batch::Shared::find(size_t sample, int thread) {
+  run(sample, thread, &Shared::find_info);
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (errors[sample] || failure) return;
+    is_known[sample] = 1;
+    if (!is_drawn) return;
+  }
+  load_drawn(sample, thread);
 }
 
 void Batch::Shared::give_up(std::exception_ptr reason) {
@@ -120,16 +141,26 @@ void Batch::Shared::load(size_t sample, Worker& worker, LoadStats& stats) {
   }
 }
 
+void Batch::Shared::draw_and_load(size_t sample, Worker& worker, LoadStats& stats) {
+  try {
+    request.samples[sample] = draw_sample(sample, infos[sample]);
+  } catch (...) {
+    return give_up(std::current_exception());  // the rules do not fit the picture: that is the caller's to mend
+  }
+  load(sample, worker, stats);
+}
+
 Batch::Batch(std::shared_ptr<LoaderPool> pool, std::vector<std::unique_ptr<const Sample>> samples)
     : pool_(std::move(pool)), shared_(std::make_shared<Shared>()) {
   shared_->pool = pool_.get();
   shared_->infos.resize(samples.size());
   shared_->errors.resize(samples.size());
+  shared_->is_known.resize(samples.size());
   shared_->samples = std::move(samples);
   std::vector<size_t> all(shared_->samples.size());
   for (size_t i = 0; i < all.size(); ++i) all[i] = i;
   try {
-    Shared::submit(shared_, all, &Shared::find_info, true);
+    Shared::submit(shared_, all, &Shared::find, true);
   } catch (...) {  // no memory; those submitted use the pool
     cancel();
     wait_for_tasks(-1);
@@ -208,10 +239,33 @@ void Batch::decode(DecodeRequest request) {
     }
     wanted.push_back(i);
   }
+  begin(std::move(request));
+  Shared::submit(shared_, wanted, &Shared::load_requested, false);
+}
+
+void Batch::draw(DecodeRequest request, Draw draw) {
+  request.samples.clear();
+  request.samples.resize(shared_->samples.size());
+  shared_->draw_sample = std::move(draw);
+  begin(std::move(request));
+  std::vector<size_t> known;
+  known.reserve(shared_->samples.size());
+  {
+    std::lock_guard<std::mutex> lock(shared_->mutex);
+    shared_->is_drawn = true;
+    for (size_t i = 0; i < shared_->is_known.size(); ++i) {
+      if (shared_->is_known[i]) known.push_back(i);
+    }
+  }
+  Shared::submit(shared_, known, &Shared::load_drawn, false);
+}
+
+void Batch::begin(DecodeRequest request) {
   Resampler check(request.spec);  // a bad spec is the caller's error, not every sample's
   if (pool_->device()) shared_->order = std::make_unique<WriteOrder>(*pool_->device(), pool_->consumer());
   shared_->request = std::move(request);
-  Shared::submit(shared_, wanted, &Shared::load, false);
 }
+
+const std::vector<DrawnSample>& Batch::drawn() const { return shared_->request.samples; }
 
 }  // namespace vidload

@@ -1,10 +1,12 @@
 // batch: whole batches of samples in, pixels in their final places out.
 // A Batch is created with its samples and at once finds what is known of each (in the pool's threads); the caller then chooses frames and
-// boxes from that and hands them to decode(), which loads each sample as one task, straight into the caller's memory. A file that cannot be
-// decoded fails its own sample alone; what the machine fails to do fails the batch.
+// boxes from that and hands them to decode(), which loads each sample as one task, straight into the caller's memory. Where frames and
+// boxes are chosen by rules, draw() has the threads do it: each goes on with a sample as soon as it is known. A file that cannot be decoded
+// fails its own sample alone; what the machine fails to do fails the batch.
 #pragma once
 
 #include <exception>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -32,10 +34,17 @@ class Batch {
   // Valid after wait() gave true. A sample that failed has an error, a VideoError, and must not be asked for in decode().
   const std::vector<SampleInfo>& infos() const;
   const std::vector<std::exception_ptr>& errors() const;
-  // Samples without frames in the request are left out. Throws Error for a malformed request.
+  // Samples without frames in the request are left out. After wait(). Throws Error for a malformed request.
   void decode(DecodeRequest request);
+  // What a sample is to show. It is called by threads of the pool; what it throws ends the batch.
+  using Draw = std::function<DrawnSample(size_t sample, const SampleInfo& info)>;
+  // As decode(), of what `draw` gives; the request's own samples are not looked at. There is no need to wait() before.
+  void draw(DecodeRequest request, Draw draw);
+  // What was decoded of each sample; after the wait() that follows.
+  const std::vector<DrawnSample>& drawn() const;
 
  private:
+  void begin(DecodeRequest request);
   bool wait_for_tasks(double timeout_seconds);
   void hand_over();
   struct Shared;  // lives until the last task ended

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "batch/batch.h"
 #include "batch/frame_folder_sample.h"
@@ -25,22 +26,30 @@ struct IndexFile {
 
 using Samples = std::vector<std::unique_ptr<const Sample>>;
 
+// stored, streams: of the dataset's videos, or of `paths` where there are no `rows`. rows: which of them `paths` are.
 Samples video_samples(const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored, const IndexFile* file,
-                      const std::optional<std::vector<int>>& streams, bool needs_whole_indexes) {
-  if (streams && streams->size() != paths.size()) throw Error("one stream per path is needed");
+                      const std::optional<Array<int64_t>>& streams, bool needs_whole_indexes,
+                      const std::optional<std::vector<int64_t>>& rows) {
+  if (rows && rows->size() != paths.size()) throw Error("one row per path is needed");
   const bool has_stored = stored && file;
-  if (has_stored && (stored->ndim() != 2 || size_t(stored->shape(0)) != paths.size() || stored->shape(1) != 4)) {
-    throw Error("stored must be int64 [len(paths), 4]: offset, size, file size, mtime");
-  }
+  if (has_stored && (stored->ndim() != 2 || stored->shape(1) != 4))
+    throw Error("stored must be int64 [N, 4]: offset, size, file size, mtime");
+  if (streams && streams->ndim() != 1) throw Error("streams must be int64 [N]");
   Samples samples;
   for (size_t i = 0; i < paths.size(); ++i) {
+    const int64_t row = rows ? (*rows)[i] : int64_t(i);
+    if (row < 0 || (has_stored && row >= stored->shape(0)) || (streams && row >= streams->shape(0))) {
+      throw Error("row " + std::to_string(row) + " is not one of the dataset's videos");
+    }
     StoredIndex entry;
     if (has_stored) {
-      const int64_t* row = stored->data(py::ssize_t(i), 0);
-      if (row[1] > 0) entry = {file->source, row[0], row[1], {row[2], row[3]}};
+      const int64_t* facts = stored->data(row, 0);
+      if (facts[1] > 0) entry = {file->source, facts[0], facts[1], {facts[2], facts[3]}};
     }
+    const int64_t stream = streams ? *streams->data(row) : -1;
+    if (stream > std::numeric_limits<int>::max()) throw Error("stream " + std::to_string(stream) + " is not the number of a stream");
     samples.push_back(
-        std::make_unique<VideoSample>(paths[i].native(), streams ? (*streams)[i] : -1, std::move(entry), needs_whole_indexes));
+        std::make_unique<VideoSample>(paths[i].native(), int(std::max<int64_t>(stream, -1)), std::move(entry), needs_whole_indexes));
   }
   return samples;
 }
@@ -166,23 +175,21 @@ void decode(OwnedBatch& owned, const TransformSpec& spec, int clip_len, const py
   owned.batch->decode(std::move(request));
 }
 
-// As decode(), of what is drawn here. Samples that failed are left out.
-void draw(OwnedBatch& owned, const TransformSpec& spec, const DrawRules& rules, uint64_t seed, int64_t epoch,
-          const std::vector<int64_t>& indices, const std::vector<int64_t>& draws, int64_t stands_for, double fps, uintptr_t out,
-          const BatchStrides& strides, py::object memory) {
-  const Batch& batch = *owned.batch;
-  if (indices.size() != batch.infos().size() || draws.size() != indices.size()) throw Error("one index and one draw per sample are needed");
-  DecodeRequest request = request_of(spec, rules.clip_len, indices.size(), out, strides);
-  for (size_t i = 0; i < indices.size(); ++i) {
-    if (batch.errors()[i]) continue;
-    const SampleInfo& info = batch.infos()[i];
+// As decode(), of what threads draw by the rules.
+void draw(OwnedBatch& owned, const TransformSpec& spec, const DrawRules& rules, uint64_t seed, int64_t epoch, std::vector<int64_t> indices,
+          std::vector<int64_t> draws, int64_t stands_for, double fps, uintptr_t out, const BatchStrides& strides, py::object memory) {
+  Batch& batch = *owned.batch;
+  if (indices.size() != batch.errors().size() || draws.size() != indices.size())
+    throw Error("one index and one draw per sample are needed");
+  Batch::Draw draw_one = [rules, seed, epoch, indices = std::move(indices), draws = std::move(draws), stands_for, fps](
+                             size_t i, const SampleInfo& info) {
     const SampleStream stream = {seed, epoch, indices[i], draws[i], stands_for};
-    request.samples[i] = draw_sample(rules, stream, info.num_frames, fps > 0 ? fps : info.average_fps, info.height, info.width,
-                                     info.index ? info.index->stream.shown_aspect_ratio().value() : 1.0);
-  }
+    return draw_sample(rules, stream, info.num_frames, fps > 0 ? fps : info.average_fps, info.height, info.width,
+                       info.index ? info.index->stream.shown_aspect_ratio().value() : 1.0);
+  };
   owned.memory = std::move(memory);
   const GilRelease release;
-  owned.batch->decode(std::move(request));
+  batch.draw(request_of(spec, rules.clip_len, 0, out, strides), std::move(draw_one));
 }
 
 py::dict stats_dict(const LoadStats& stats) {
@@ -271,15 +278,17 @@ void bind_loader(py::module_& module) {
            py::kw_only(), py::arg("sample"), py::arg("view"), py::arg("frame"), py::arg("channel"), py::arg("row"), py::arg("column"));
 
   py::class_<OwnedBatch>(module, "Batch", "One batch under way: indexed, then decoded into the caller's memory.")
-      .def(
-          py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored,
-                      const IndexFile* index_file, const std::optional<std::vector<int>>& streams, bool needs_whole_indexes) {
-            return std::make_unique<OwnedBatch>(std::move(pool), video_samples(paths, stored, index_file, streams, needs_whole_indexes));
-          }),
-          py::arg("pool"), py::arg("paths"), py::arg("stored") = py::none(), py::arg("index_file") = py::none(),
-          py::arg("streams") = py::none(), py::arg("needs_whole_indexes") = false,
-          "stored: int64 [len(paths), 4], where in index_file the entry of a path is and of which file it was made: offset, size (0: there "
-          "is none), the file's size and mtime in ns.")
+      .def(py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored,
+                       const IndexFile* index_file, const std::optional<Array<int64_t>>& streams, bool needs_whole_indexes,
+                       const std::optional<std::vector<int64_t>>& rows) {
+             return std::make_unique<OwnedBatch>(std::move(pool),
+                                                 video_samples(paths, stored, index_file, streams, needs_whole_indexes, rows));
+           }),
+           py::arg("pool"), py::arg("paths"), py::arg("stored") = py::none(), py::arg("index_file") = py::none(),
+           py::arg("streams") = py::none(), py::arg("needs_whole_indexes") = false, py::arg("rows") = py::none(),
+           "stored: int64 [N, 4], where in index_file the entry of a video is and of which file it was made: offset, size (0: there is "
+           "none), the file's size and mtime in ns. streams: int64 [N], the video stream to read, -1 for FFmpeg's choice. Both are of "
+           "`paths`; or, with rows, of all videos of a dataset, and path i is of row rows[i].")
       .def_static(
           "of_frames",
           [](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& folders, const std::string& name_format,
@@ -318,7 +327,18 @@ void bind_loader(py::module_& module) {
           "A VideoError or None for each sample; after wait().")
       .def("draw", &draw, py::arg("spec"), py::arg("rules"), py::arg("seed"), py::arg("epoch"), py::arg("indices"), py::arg("draws"),
            py::arg("stands_for"), py::arg("fps"), py::arg("out"), py::arg("strides"), py::arg("memory"),
-           "As decode(), of frames and boxes drawn by `rules`. fps: of all videos, 0 = each its own.")
+           "As decode(), of frames and boxes that threads draw by `rules` as soon as a sample is known; there is no need to wait() before. "
+           "fps: of all videos, 0 = each its own.")
+      .def(
+          "drawn_frames",
+          [](const OwnedBatch& owned) {
+            py::list result;
+            for (const DrawnSample& sample : owned.batch->drawn()) {
+              result.append(py::array_t<int64_t>(py::ssize_t(sample.frames.size()), sample.frames.data()));
+            }
+            return result;
+          },
+          "int64 [clips * clip_len] per sample: the frames that were decoded, empty where there are none; after the last wait().")
       .def("decode", &decode, py::arg("spec"), py::arg("clip_len"), py::arg("frames"), py::arg("views"), py::arg("out"), py::arg("strides"),
            py::arg("memory"),
            "Starts decoding to address `out`, which `memory` owns. frames: int64 [clips * clip_len] per sample, or None to leave it out; "

@@ -1,7 +1,13 @@
-// The memory of batches. A Buffer is what tensors and arrays hold, through Python's buffer protocol; when the last of them lets go of it,
-// its destructor gives the memory back. It needs neither torch nor NumPy, so that any interpreter can check it.
+// The memory of batches. A Buffer is what tensors and arrays hold, through Python's buffer protocol or through DLPack; when the last of
+// them lets go of it, its destructor gives the memory back. It needs neither torch nor NumPy, so that any interpreter can check it.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
 #include "base/memory_pool.h"
 #include "bindings/bindings.h"
 
@@ -19,6 +25,59 @@ MemoryPool::Allocate allocate_by(const py::function& allocate) {
     // Blocks are taken, given back and freed by calls from Python alone, so with the GIL.
     return std::shared_ptr<uint8_t>(address, [owner = py::object(made[1])](uint8_t*) {});
   };
+}
+
+// DLPack 0.x, as `from_dlpack` of torch and NumPy takes it: the parts of dlpack.h that a contiguous tensor of the host needs.
+struct DLManagedTensor {
+  struct {
+    void* data;
+    struct {
+      int32_t type, id;
+    } device;
+    int32_t ndim;
+    struct {
+      uint8_t code, bits;
+      uint16_t lanes;
+    } dtype;
+    int64_t* shape;
+    int64_t* strides;
+    uint64_t byte_offset;
+  } tensor;
+  void* context;
+  void (*deleter)(DLManagedTensor*);
+};
+
+struct LentTensor {
+  DLManagedTensor managed = {};
+  std::vector<int64_t> shape;
+  std::unique_ptr<MemoryPool::Buffer> buffer;
+};
+
+// A tensor's memory is the pool's, and goes back to it from whatever thread lets go of the tensor last, with or without the GIL.
+py::capsule take_tensor(MemoryPool& pool, std::vector<int64_t> shape, int type_code, int bits) {
+  constexpr int32_t kHost = 1;
+  int64_t num_bytes = bits / 8;
+  for (const int64_t length : shape) num_bytes *= length;
+  auto lent = std::make_unique<LentTensor>();
+  lent->shape = std::move(shape);
+  lent->buffer = pool.take(size_t(num_bytes));
+  if (!lent->buffer->is_host()) throw Error("tensors are made of the host's memory alone");
+  auto& tensor = lent->managed.tensor;
+  tensor.data = lent->buffer->data();
+  tensor.device = {kHost, 0};
+  tensor.ndim = int32_t(lent->shape.size());
+  tensor.dtype = {uint8_t(type_code), uint8_t(bits), 1};
+  tensor.shape = lent->shape.data();
+  lent->managed.context = lent.get();
+  lent->managed.deleter = [](DLManagedTensor* managed) { delete static_cast<LentTensor*>(managed->context); };
+  const py::capsule capsule(&lent->managed, "dltensor", [](PyObject* unused) {
+    // One that was taken is called "used_dltensor", and its taker calls the deleter.
+    if (!PyCapsule_IsValid(unused, "dltensor")) return;
+    auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(unused, "dltensor"));
+    managed->deleter(managed);
+  });
+  lent.release();
+  return capsule;
 }
 
 }  // namespace
@@ -40,6 +99,8 @@ void bind_memory(py::module_& module) {
            }),
            py::arg("allocate") = py::none(), "allocate(nbytes) -> (address, owner) makes a block; None: memory of the host.")
       .def("take", &MemoryPool::take, py::arg("nbytes"))
+      .def("take_tensor", &take_tensor, py::arg("shape"), py::arg("type_code"), py::arg("bits"),
+           "A DLPack capsule of a contiguous tensor in the host's memory; the codes are DLPack's: 1 unsigned, 2 float, 4 bfloat.")
       .def_property_readonly("num_bytes", &MemoryPool::num_bytes, "Of all blocks, those that are held and those that are free.");
 }
 

@@ -291,8 +291,8 @@ PacketIndex PacketIndex::from_bytes(const uint8_t* data, size_t size) {
 }
 
 // Note [Bytes of an index]
-// A million videos of 300 packets each are read by offset from one file, so an entry is small: some 7 bytes per packet in all. Sizes are written as
-// they are, places as the distance from the end of the packet before, times as the step from the one before, all in as few bytes as they
-// take, and frames not at all where they are the packets by time. There is one way to write an entry, and any other is refused.
+// A million videos of 300 packets each are read by offset from one file, so an entry is small: some 7 bytes per packet in all. Sizes are
+// written as they are, places as the distance from the end of the packet before, times as the step from the one before, all in as few bytes
+// as they take, and frames not at all where they are the packets by time. There is one way to write an entry, and any other is refused.
 
 }  // namespace vidload

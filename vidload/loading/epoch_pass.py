@@ -1,8 +1,9 @@
 """One pass over an epoch: batches in order, with enough of the next ones under way to keep every thread busy.
 
-In: the parts of a loader that a pass needs. Out: the batches. Each takes three steps: its videos' packet indexes are found (by threads), its
-frames and boxes are drawn (here, from counter-based random numbers), its samples are decoded (by threads). A clip_transform of the user's
-own is a fourth, by threads of Python's that follow (vidload.loading.wake).
+In: the parts of a loader that a pass needs. Out: the batches. Each takes three steps: its videos' packet indexes are found, its frames and
+boxes are drawn from counter-based random numbers, its samples are decoded. Threads take all three, one sample after the other; where a
+function of Python's draws, it is called here between the first and the third. A clip_transform of the user's own is a fourth step, by
+threads of Python's that follow (vidload.loading.wake).
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class PassParts:
 
     dataset: the clips behind order.dataset.
     start_indexing: starts a batch of the samples with these indices; see ClipDataset.start_indexing.
+    needs_indexes: whether batches can start to be decoded only when their indexes have been found; they are then found ahead.
     wake: what runs the dataset's clip_transform; None: the pass itself.
     accelerate: where the pass reports its end; None if Accelerate is not in use.
     num_batches: len() of the loader; a batch sampler may not know it.
@@ -64,6 +66,7 @@ class PassParts:
     place: Place
     pool: _core.LoaderPool
     start_indexing: Callable[[Sequence[int]], Any]
+    needs_indexes: bool
     memory: Memory
     wake: Wake | None
     tally: Tally
@@ -224,12 +227,18 @@ class EpochPass:
 
     def _fill(self) -> None:
         """Starts all that may be under way by now; if nothing is, waits until one batch is."""
+        if self._parts.needs_indexes:
+            self._fill_from_indexes()
+            return
+        while not self._is_ended and not self._is_far_ahead() and (pending := self._started()) is not None:
+            self._start_decoding(pending)
+
+    def _fill_from_indexes(self) -> None:
+        most_indexing = self._samples_indexing if self._batches_ahead != 0 else 1
         while not self._is_ended:
-            while (
-                self._num_indexing < (self._samples_indexing if self._batches_ahead != 0 else 1)
-                and self._start_indexing()
-            ):
-                pass
+            while self._num_indexing < most_indexing and (pending := self._started()) is not None:
+                self._num_indexing += len(pending.indices)
+                self._indexing.append(pending)
             if not self._indexing or self._is_far_ahead():
                 return
             pending = self._indexing[0]
@@ -243,8 +252,6 @@ class EpochPass:
             self._indexing.popleft()
             self._num_indexing -= len(pending.indices)
             self._start_decoding(pending)
-            self._decoding.append(pending)
-            self._num_decoding += len(pending.indices)
 
     def _is_far_ahead(self) -> bool:
         if self._batches_ahead is not None:
@@ -253,19 +260,27 @@ class EpochPass:
 
     def _is_last(self) -> bool:
         """Whether no batch follows the one just taken."""
-        return not self._decoding and not self._indexing and not self._start_indexing()
+        if self._decoding or self._indexing:
+            return False
+        pending = self._started()
+        if pending is None:
+            return True
+        if self._parts.needs_indexes:
+            self._num_indexing += len(pending.indices)
+            self._indexing.append(pending)
+        else:
+            self._start_decoding(pending)
+        return False
 
-    def _start_indexing(self) -> bool:
+    def _started(self) -> _Pending | None:
+        """The next batch, whose indexes are being found; None if there is none."""
         drawn = next(self._index_batches, None)
         if drawn is None:
-            return False
+            return None
         indices, draws = [index for index, _ in drawn], [draw for _, draw in drawn]
-        self._num_indexing += len(indices)
         self._next_sample += len(indices)
         self._next_batch += 1
-        batch = self._parts.start_indexing(indices)
-        self._indexing.append(_Pending(indices, draws, batch, self._next_sample, self._next_batch))
-        return True
+        return _Pending(indices, draws, self._parts.start_indexing(indices), self._next_sample, self._next_batch)
 
     def _name_consumer(self) -> None:
         """Gives the core the stream whose work batches are ordered with."""
@@ -280,6 +295,8 @@ class EpochPass:
         pending.drawn = dataset.start_decoding(
             pending.batch, pending.indices, self._epoch, pending.clips, pending.draws
         )
+        self._decoding.append(pending)
+        self._num_decoding += len(pending.indices)
         if self._wake is not None:
             submit, epoch = self._wake.submit, self._epoch
             pending.results = [

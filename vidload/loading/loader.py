@@ -230,6 +230,7 @@ class VideoLoader(DataLoader[Any]):
             start_indexing=partial(base.start_indexing, self._pool)
             if self._dali is None
             else self._dali.start_indexing,
+            needs_indexes=self._dali is not None or not base.draws_in_core,
             memory=self._memory,
             wake=self._wake,
             tally=self._tally,

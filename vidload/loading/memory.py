@@ -10,9 +10,13 @@ import math
 from functools import partial
 
 import torch
+from torch.utils.dlpack import from_dlpack
 
 from vidload import _core
 from vidload.system import cuda
+
+# DLPack's code of a type, and its bits.
+_DLPACK_TYPES = {torch.uint8: (1, 8), torch.float16: (2, 16), torch.bfloat16: (4, 16), torch.float32: (2, 32)}
 
 
 class Memory:
@@ -31,8 +35,7 @@ class Memory:
         """A contiguous tensor of any content; `pinned`: in page-locked memory, if it is on the CPU and there is a GPU."""
         if pinned and self._gpu is None and torch.cuda.is_available():
             return torch.empty(shape, dtype=dtype, pin_memory=True)  # torch keeps a cache of its own for these
-        count = math.prod(shape)
-        buffer = self._pool.take(count * dtype.itemsize)
         if self._gpu is None:
-            return torch.frombuffer(buffer, dtype=dtype, count=count).view(shape)
+            return from_dlpack(self._pool.take_tensor(shape, *_DLPACK_TYPES[dtype]))
+        buffer = self._pool.take(math.prod(shape) * dtype.itemsize)
         return cuda.tensor_of(buffer.address, buffer.nbytes, buffer, self._gpu).view(dtype).view(shape)
