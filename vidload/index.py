@@ -129,7 +129,7 @@ class DatasetIndex:
         """Where the core finds each path's entry in `file`: int64 [len(paths), 4], rows of zeros for paths that are not in the index."""
         known, wanted = _absolute_array(self._paths, self.path.parent), _absolute_array(paths, Path.cwd())
         if known.equals(wanted):  # as mostly where both were made from one list
-            return self._stored.copy()
+            return np.array(self._stored)
         row = pc.fill_null(pc.index_in(wanted, value_set=known), -1).to_numpy()
         stored = np.zeros((len(row), 4), np.int64)
         stored[row >= 0] = self._stored[row[row >= 0]]

@@ -15,6 +15,8 @@
 namespace vidload {
 namespace {
 
+constexpr int64_t kSmallFile = 16 << 20;
+
 bool is_known(AVCodecID codec) {
   switch (codec) {
     case AV_CODEC_ID_H264:
@@ -96,6 +98,27 @@ bool hold_frames(const PacketIndex& index, const ByteSource& source, const Cance
   return true;
 }
 
+// The heads of all packets, as a scan of the whole file would have them of the packets themselves: false where they do not give the table's
+// order, one frame each.
+bool read_all_heads(PacketIndex& index, const ByteSource& source, const Cancel* cancel) {
+  const UniqueAVCodecParameters parameters = codec_parameters(index.stream);
+  PacketHeaderReader headers(*parameters);
+  PacketHeadReader head(source, index.stream);
+  std::vector<PacketFacts> facts;
+  facts.reserve(index.offset.size());
+  for (size_t i = 0; i < index.offset.size(); ++i) {
+    if (cancel && cancel->is_set()) throw VideoError(VideoErrorKind::cancelled, source.name(), -1, "cancelled");
+    head.read(index.offset[i], index.size[i]);
+    facts.push_back(headers.read(head.data(), head.size()));
+  }
+  const std::optional<std::vector<int32_t>> order = coded_frame_order(headers.order_rule(), facts);
+  if (!order || *order != index.frame_packet || headers.inband_headers() == InbandHeaders::differing) return false;
+  index.stream.inband_headers = int(headers.inband_headers());
+  const std::vector<uint8_t> flags = packet_flags(facts);
+  for (size_t i = 0; i < flags.size(); ++i) index.flags[i] = uint8_t((index.flags[i] & kContainerKey) | flags[i]);
+  return true;
+}
+
 }  // namespace
 
 std::optional<PacketScan> scan_blocks(const ByteSource& source, int stream, const Cancel* cancel);  // block_scan.cpp
@@ -153,10 +176,12 @@ static std::optional<PacketScan> scan_mp4_tables(const ByteSource& source, int s
   if (rule == OrderRule::order_count && nal_length_bytes(index.stream) == 0) return std::nullopt;
   if (index.stream.codec == "h264" && !holds_no_fields(index.stream)) return std::nullopt;
   if (!are_keyframes(index, keyframes, source, cancel) || !hold_frames(index, source, cancel)) return std::nullopt;
+  const bool is_small = source.size() <= kSmallFile;
+  if (is_small && (nal_length_bytes(index.stream) == 0 || !read_all_heads(index, source, cancel))) return std::nullopt;
   source.check_unchanged();
 
   index.is_provisional = true;
-  index.has_headers = false;
+  index.has_headers = is_small;
   index.stream.reorder_depth = reorder_depth(order, num_packets);
   index.frame_pts.reserve(num_packets);
   for (const int32_t packet : order) index.frame_pts.push_back(index.pts[size_t(packet)]);
@@ -178,12 +203,17 @@ std::optional<PacketScan> scan_tables(const ByteSource& source, int stream, cons
 //   beyond the file's end, times that do not rise or keyframes that do not part the stream): the whole file is read (packet_scan).
 // - Of every keyframe the header is read: it must be one, and bring no parameter sets that differ from the container's. So are packets so
 //   small that they may hold no picture.
-// - Before a span is decoded, the headers of all packets of its GOP are read (decode/span_check): each must hold one frame, and their
+// - Of a small file the head of every packet is read, so that what a damaged packet does to the frames behind it is known from the start;
+// if
+//   heads do not say enough (codecs without NAL units), the whole file.
+// - Before a span of a larger file is decoded, the headers of all packets of its GOP are read (decode/span_check): each must hold one
+// frame, and their
 //   order must be that of the times. What may be left out is known from then on.
 // - The decoder compares what comes out with the index, as ever.
 // Matroska files have no table of their packets, but their blocks can be walked, and the first bytes of each packet come with its header:
 // there the codec's headers are all known (block_scan), and what is left for later is the checksum of the clusters that are decoded.
-// Where any of this fails, the file is read as a whole, and that index takes the place of this one. What is left is a packet that gives no
-// frame, or two, in a GOP that nobody has asked for yet: until then frames behind it are counted as the table counts them.
+// Where any of this fails, the file is read as a whole, and that index takes the place of this one. What is left is, in a
+// larger file, a packet that gives no frame, or two, in a GOP that nobody has asked for yet: until then frames behind it are counted as the
+// table counts them.
 
 }  // namespace vidload

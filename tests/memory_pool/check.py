@@ -79,6 +79,36 @@ def arrays_and_what_is_made_of_them_hold_it():
     assert address in {buffer.address for buffer in [pool.take(SIZE) for _ in range(3)] + [pool.take(SIZE)]}
 
 
+def a_tensor_holds_its_memory_and_one_that_nobody_took_gives_it_back():
+    pool = core.MemoryPool()
+    address = pool.take(SIZE).address
+    capsule = pool.take_tensor([10, 25], 2, 32)
+    assert pool.take(SIZE).address != address
+    del capsule
+    assert address in {buffer.address for buffer in [pool.take(SIZE), pool.take(SIZE)]}
+    try:
+        import numpy as np
+    except ImportError:
+        return
+
+    class Lender:
+        def __dlpack__(self, **options):
+            return pool.take_tensor([10, 25], 2, 32)
+
+        def __dlpack_device__(self):
+            return (1, 0)
+
+    array = np.from_dlpack(Lender())
+    assert (array.shape, array.dtype, array.flags.c_contiguous) == ((10, 25), np.float32, True)
+    held = array.ctypes.data
+    part = array[3:, ::2]
+    del array
+    assert held not in {buffer.address for buffer in [pool.take(SIZE), pool.take(SIZE), pool.take(SIZE)]}
+    del part
+    gc.collect()
+    assert held in {buffer.address for buffer in [pool.take(SIZE), pool.take(SIZE), pool.take(SIZE)]}
+
+
 def a_buffer_outlives_its_pool():
     pool = core.MemoryPool()
     view = memoryview(pool.take(SIZE))
