@@ -459,7 +459,7 @@ def test_the_environment_can_force_a_level(level: str) -> None:
 
 def test_an_unknown_level_in_the_environment_is_an_error_that_names_the_levels() -> None:
     result = in_subprocess("from vidload import _core; _core.cpu_level()", VIDLOAD_CPU="sse9")
-    assert "ValueError: CPU level 'sse9' is unknown; choose scalar, avx2 or avx512" in result.stderr
+    assert "ValueError: CPU level 'sse9' is unknown; choose scalar, avx2, avx512 or neon" in result.stderr
 
 
 @pytest.mark.parametrize(

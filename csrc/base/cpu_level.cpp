@@ -15,15 +15,16 @@ const char* cpu_level_name(CpuLevel level) {
     case CpuLevel::scalar: return "scalar";
     case CpuLevel::avx2: return "avx2";
     case CpuLevel::avx512: return "avx512";
+    case CpuLevel::neon: return "neon";
   }
   return "unknown";
 }
 
 CpuLevel cpu_level_from_name(const std::string& name) {
-  for (CpuLevel level : {CpuLevel::scalar, CpuLevel::avx2, CpuLevel::avx512}) {
+  for (CpuLevel level : {CpuLevel::scalar, CpuLevel::avx2, CpuLevel::avx512, CpuLevel::neon}) {
     if (name == cpu_level_name(level)) return level;
   }
-  throw Error("CPU level '" + name + "' is unknown; choose scalar, avx2 or avx512");
+  throw Error("CPU level '" + name + "' is unknown; choose scalar, avx2, avx512 or neon");
 }
 
 #if defined(__x86_64__)
@@ -59,6 +60,8 @@ static std::vector<CpuLevel> detect() {
   const X86Features features;
   if (features.has_avx2) levels.push_back(CpuLevel::avx2);
   if (features.has_avx512) levels.push_back(CpuLevel::avx512);
+#elif defined(__aarch64__)
+  levels.push_back(CpuLevel::neon);  // every AArch64 has it
 #endif
   return levels;
 }

@@ -1,5 +1,5 @@
 // cpu_level: which vector instructions the transform may use: detected once, or forced by the environment variable
-// VIDLOAD_CPU=scalar|avx2|avx512 (a lower level than the machine's shows on this machine what another one would do).
+// VIDLOAD_CPU=scalar|avx2|avx512|neon (a lower level than the machine's shows on this machine what another one would do).
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace vidload {
 
-enum class CpuLevel { scalar, avx2, avx512 };
+enum class CpuLevel { scalar, avx2, avx512, neon };
 
 const char* cpu_level_name(CpuLevel level);
 

@@ -47,5 +47,6 @@ struct RowKernels {
 void fill_row_kernels_scalar(RowKernels& kernels);
 void fill_row_kernels_avx2(RowKernels& kernels);
 void fill_row_kernels_avx512(RowKernels& kernels);
+void fill_row_kernels_neon(RowKernels& kernels);
 
 }  // namespace vidload

@@ -17,6 +17,8 @@ static RowKernels row_kernels(CpuLevel level) {
 #if defined(VIDLOAD_X86_KERNELS)
   if (level >= CpuLevel::avx2) fill_row_kernels_avx2(kernels);
   if (level >= CpuLevel::avx512) fill_row_kernels_avx512(kernels);
+#elif defined(VIDLOAD_NEON_KERNELS)
+  if (level == CpuLevel::neon) fill_row_kernels_neon(kernels);
 #else
   (void)level;
 #endif
