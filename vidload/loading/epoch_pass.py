@@ -205,6 +205,8 @@ class EpochPass:
     def _begin(self) -> None:
         order, place = self._parts.order, self._parts.place
         self._has_begun = True
+        self._stats_before, self._waited_before = self._parts.pool.stats(), self._parts.tally.wait_seconds
+        self._began = time.perf_counter()
         self._epoch = self._parts.epochs.begin()
         state, place.resume = place.resume, None
         if state is not None and state["epoch"] != self._epoch:
@@ -446,7 +448,10 @@ class EpochPass:
 
     def _note_end(self) -> None:
         if not self._is_ended:
-            self._parts.tally.warn_of_refused_entries(self._parts.pool, self._dataset)
+            tally, pool = self._parts.tally, self._parts.pool
+            tally.warn_of_refused_entries(pool, self._dataset)
+            waited, elapsed = tally.wait_seconds - self._waited_before, time.perf_counter() - self._began
+            tally.warn_of_indexing(self._stats_before, pool.stats(), waited, elapsed)
             self.close()
             self._parts.place.position = {"epoch": self._epoch + 1}
 

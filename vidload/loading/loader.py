@@ -25,7 +25,7 @@ from vidload.loading.epochs import EpochBatchSampler, Epochs, EpochSampler, samp
 from vidload.loading.exit import ends_before_exit
 from vidload.loading.memory import Memory
 from vidload.loading.order import STATE_VERSION, Order, Place
-from vidload.loading.tally import Tally
+from vidload.loading.tally import Tally, index_wait_seconds
 from vidload.loading.trainers import AccelerateState, Collate, is_prepared
 from vidload.loading.wake import Wake
 from vidload.system.cores import available_cores
@@ -313,7 +313,8 @@ class VideoLoader(DataLoader[Any]):
         file: damaged, or belonging to another file or version, so that the video was scanned), num_packets_decoded,
         num_packets_dropped (within what was decoded, by the plan), num_packets_skipped, num_decoders_opened, bytes_read.
         Seconds summed over threads: index_seconds, read_seconds, decode_seconds, transform_seconds. wait_seconds: how long the caller
-        waited for batches. memory_bytes: held for batches. failures: a vidload.errors.Failure
+        waited for batches, index_wait_seconds: about how much of that was spent on indexing (by its share of the threads' seconds; an index
+        file avoids it). memory_bytes: held for batches. failures: a vidload.errors.Failure
         (sample, path, reason, frame, kind) for each of the first 1000 samples that failed.
         For a GPU: num_nvdec_samples (decoded by NVDEC), num_nvdec_creations (NVDEC decoders made), fallbacks (samples that the CPU
         decoded though "nvdec" or "auto" was asked for, by reason; see docs/gpu.md), bytes_uploaded (planes, tables and descriptors),
@@ -324,6 +325,7 @@ class VideoLoader(DataLoader[Any]):
         stats["num_batches"] = self._tally.num_batches
         stats["num_failed"] = self._tally.num_failures
         stats["wait_seconds"] = self._tally.wait_seconds
+        stats["index_wait_seconds"] = index_wait_seconds(stats, self._tally.wait_seconds)
         stats["memory_bytes"] = self._memory.num_bytes
         stats["failures"] = list(self._tally.failures)
         stats["staging_bytes"] = _core.cuda_memory_held()
