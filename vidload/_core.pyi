@@ -283,6 +283,13 @@ class Batch:
         strides: Strides,
         memory: torch.Tensor,
     ) -> None: ...
+    def decode_each(
+        self,
+        frames: list[_Int64s | None],
+        views: list[npt.NDArray[np.void] | None],
+        slots: Sequence[tuple[TransformSpec, int, int, Strides] | None],
+        memory: object,
+    ) -> None: ...
 
 class Buffer:
     @property

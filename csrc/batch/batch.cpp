@@ -121,8 +121,8 @@ void Batch::Shared::find_info(size_t sample, Worker& worker, LoadStats& stats) {
 void Batch::Shared::load(size_t sample, Worker& worker, LoadStats& stats) {
   ++stats.num_samples;
   SampleInfo& info = infos[sample];
-  const SampleWriter writer(request, sample, info.width, info.height, order.get(), worker);
-  const auto load_it = [&] { samples[sample]->load(request.samples[sample].frames, info, worker, writer, stats); };
+  const SampleWriter writer(request[sample], info.width, info.height, order.get(), worker);
+  const auto load_it = [&] { samples[sample]->load(request[sample].drawn.frames, info, worker, writer, stats); };
   const CudaDevice* device = pool->device();
   if (!device) return load_it();
   const CurrentContext current(*device);
@@ -143,7 +143,7 @@ void Batch::Shared::load(size_t sample, Worker& worker, LoadStats& stats) {
 
 void Batch::Shared::draw_and_load(size_t sample, Worker& worker, LoadStats& stats) {
   try {
-    request.samples[sample] = draw_sample(sample, infos[sample]);
+    request[sample].drawn = draw_sample(sample, infos[sample]);
   } catch (...) {
     return give_up(std::current_exception());  // the rules do not fit the picture: that is the caller's to mend
   }
@@ -224,19 +224,23 @@ const std::vector<SampleInfo>& Batch::infos() const { return shared_->infos; }
 const std::vector<std::exception_ptr>& Batch::errors() const { return shared_->errors; }
 
 void Batch::decode(DecodeRequest request) {
-  if (request.samples.size() != shared_->samples.size()) throw Error("decode: one request per sample is needed");
+  if (request.size() != shared_->samples.size()) throw Error("decode: one request per sample is needed");
   std::vector<size_t> wanted;
-  for (size_t i = 0; i < request.samples.size(); ++i) {
-    const DrawnSample& sample = request.samples[i];
-    if (sample.frames.empty()) continue;
+  const TransformSpec* checked = nullptr;
+  for (size_t i = 0; i < request.size(); ++i) {
+    const SampleRequest& sample = request[i];
+    const std::vector<int64_t>& frames = sample.drawn.frames;
+    if (frames.empty()) continue;
     if (shared_->errors[i]) throw Error("decode: sample " + std::to_string(i) + " has failed already");
-    if (request.clip_len < 1 || sample.frames.size() % size_t(request.clip_len) != 0) {
+    if (sample.clip_len < 1 || frames.size() % size_t(sample.clip_len) != 0) {
       throw Error("decode: the number of frames of a sample must be a multiple of clip_len");
     }
-    const int num_clips = int(sample.frames.size()) / request.clip_len;
-    for (const DrawnView& view : sample.views) {
+    const int num_clips = int(frames.size()) / sample.clip_len;
+    for (const DrawnView& view : sample.drawn.views) {
       if (view.clip < 0 || view.clip >= num_clips) throw Error("decode: a view names a clip that is not there");
     }
+    if (!checked || !(*checked == sample.spec)) Resampler check(sample.spec);  // a bad spec is the caller's error, not every sample's
+    checked = &sample.spec;
     wanted.push_back(i);
   }
   begin(std::move(request));
@@ -244,8 +248,8 @@ void Batch::decode(DecodeRequest request) {
 }
 
 void Batch::draw(DecodeRequest request, Draw draw) {
-  request.samples.clear();
-  request.samples.resize(shared_->samples.size());
+  if (request.size() != shared_->samples.size()) throw Error("draw: one request per sample is needed");
+  if (!request.empty()) Resampler check(request[0].spec);  // as in decode(); they all have the same
   shared_->draw_sample = std::move(draw);
   begin(std::move(request));
   std::vector<size_t> known;
@@ -261,11 +265,10 @@ void Batch::draw(DecodeRequest request, Draw draw) {
 }
 
 void Batch::begin(DecodeRequest request) {
-  Resampler check(request.spec);  // a bad spec is the caller's error, not every sample's
   if (pool_->device()) shared_->order = std::make_unique<WriteOrder>(*pool_->device(), pool_->consumer());
   shared_->request = std::move(request);
 }
 
-const std::vector<DrawnSample>& Batch::drawn() const { return shared_->request.samples; }
+const DecodeRequest& Batch::request() const { return shared_->request; }
 
 }  // namespace vidload

@@ -38,10 +38,10 @@ class Batch {
   void decode(DecodeRequest request);
   // What a sample is to show. It is called by threads of the pool; what it throws ends the batch.
   using Draw = std::function<DrawnSample(size_t sample, const SampleInfo& info)>;
-  // As decode(), of what `draw` gives; the request's own samples are not looked at. There is no need to wait() before.
+  // As decode(), of what `draw` gives; the request has one spec for all samples, and nothing drawn yet. There is no need to wait() before.
   void draw(DecodeRequest request, Draw draw);
   // What was decoded of each sample; after the wait() that follows.
-  const std::vector<DrawnSample>& drawn() const;
+  const DecodeRequest& request() const;
 
  private:
   void begin(DecodeRequest request);

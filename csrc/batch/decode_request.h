@@ -1,4 +1,5 @@
-// decode_request: what a batch is to hold, and where. Arrays are copied; `out` must stay valid until the batch is done or destroyed.
+// decode_request: what a batch is to hold, and where: each sample at an address and of a size of its own. Arrays are copied; `out` must
+// stay valid until the batch is done or destroyed.
 #pragma once
 
 #include <cstddef>
@@ -10,17 +11,21 @@
 
 namespace vidload {
 
-// In elements of the output's dtype.
-struct BatchStrides {
-  ptrdiff_t sample = 0, view = 0, frame = 0, channel = 0, row = 0, column = 0;
+// Of a sample, in elements of the output's dtype.
+struct SampleStrides {
+  ptrdiff_t view = 0, frame = 0, channel = 0, row = 0, column = 0;
 };
 
-struct DecodeRequest {
-  TransformSpec spec;
+// A sample's frames, clip by clip, clip_len each; without frames it is left out.
+struct SampleRequest {
+  DrawnSample drawn;
+  TransformSpec spec = {};
   int clip_len = 1;
-  std::vector<DrawnSample> samples;  // frames clip by clip, clip_len each
   uint8_t* out = nullptr;
-  BatchStrides strides;
+  SampleStrides strides;
 };
+
+// One a sample.
+using DecodeRequest = std::vector<SampleRequest>;
 
 }  // namespace vidload

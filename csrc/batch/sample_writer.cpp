@@ -8,8 +8,8 @@ namespace vidload {
 // Calls visit(view, box, out) for every place of the batch that wants the frame.
 template <typename Visit>
 void SampleWriter::for_each_place(int64_t frame, const PictureView& picture, Visit visit) const {
-  const DrawnSample& wanted = request_.samples[sample_];
-  const BatchStrides& strides = request_.strides;
+  const DrawnSample& wanted = request_.drawn;
+  const SampleStrides& strides = request_.strides;
   // A stream may change its picture's size on the way.
   const double scale_x = double(picture.width) / double(width_), scale_y = double(picture.height) / double(height_);
   const ptrdiff_t item = element_size(request_.spec.dtype);
@@ -20,7 +20,7 @@ void SampleWriter::for_each_place(int64_t frame, const PictureView& picture, Vis
       const DrawnView& view = wanted.views[number];
       if (view.clip != clip) continue;
       const CropBox box = {view.top * scale_y, view.left * scale_x, view.height * scale_y, view.width * scale_x, view.flip};
-      const ptrdiff_t offset = strides.sample * ptrdiff_t(sample_) + strides.view * ptrdiff_t(number) + strides.frame * frame_of_clip;
+      const ptrdiff_t offset = strides.view * ptrdiff_t(number) + strides.frame * frame_of_clip;
       visit(number, box, OutputView{request_.out + offset * item, strides.channel, strides.row, strides.column});
     }
   }

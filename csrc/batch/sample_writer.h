@@ -14,8 +14,8 @@ namespace vidload {
 class SampleWriter {
  public:
   // `width`, `height`: of the picture that the request's boxes are in pixels of. `order`: the batch's, where it is a GPU's, else null.
-  SampleWriter(const DecodeRequest& request, size_t sample, int64_t width, int64_t height, WriteOrder* order, Worker& worker)
-      : request_(request), sample_(sample), width_(width), height_(height), order_(order), worker_(worker) {}
+  SampleWriter(const SampleRequest& request, int64_t width, int64_t height, WriteOrder* order, Worker& worker)
+      : request_(request), width_(width), height_(height), order_(order), worker_(worker) {}
 
   // `transform`: null for a picture in the host's memory, else that of the decoder it comes from. Counts in `stats`.
   void write(int64_t frame, const PictureView& picture, DeviceTransform* transform, LoadStats& stats) const;
@@ -26,8 +26,7 @@ class SampleWriter {
   template <typename Visit>
   void for_each_place(int64_t frame, const PictureView& picture, Visit visit) const;
 
-  const DecodeRequest& request_;
-  const size_t sample_;
+  const SampleRequest& request_;
   const int64_t width_, height_;
   WriteOrder* const order_;
   Worker& worker_;

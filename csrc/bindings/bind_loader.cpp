@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include "batch/batch.h"
 #include "batch/frame_folder_sample.h"
@@ -136,13 +137,16 @@ bool wait_for(OwnedBatch& owned, double timeout_seconds) {
   }
 }
 
+// Of a batch of one spec, in elements.
+struct BatchStrides {
+  ptrdiff_t sample = 0;
+  SampleStrides of_sample;
+};
+
 DecodeRequest request_of(const TransformSpec& spec, int clip_len, size_t num_samples, uintptr_t out, const BatchStrides& strides) {
-  DecodeRequest request;
-  request.spec = spec;
-  request.clip_len = clip_len;
-  request.out = reinterpret_cast<uint8_t*>(out);
-  request.strides = strides;
-  request.samples.resize(num_samples);
+  DecodeRequest request(num_samples, {{}, spec, clip_len, reinterpret_cast<uint8_t*>(out), strides.of_sample});
+  const ptrdiff_t bytes = strides.sample * element_size(spec.dtype);
+  for (size_t i = 0; i < num_samples; ++i) request[i].out += ptrdiff_t(i) * bytes;
   return request;
 }
 
@@ -151,9 +155,7 @@ bool is_sound(const DrawnView& view) {
          view.width > 0 && std::isfinite(view.width);
 }
 
-void decode(OwnedBatch& owned, const TransformSpec& spec, int clip_len, const py::list& frames, const py::list& views, uintptr_t out,
-            const BatchStrides& strides, py::object memory) {
-  DecodeRequest request = request_of(spec, clip_len, frames.size(), out, strides);
+void start(OwnedBatch& owned, DecodeRequest request, const py::list& frames, const py::list& views, py::object memory) {
   if (views.size() != frames.size()) throw Error("one array of views per sample is needed");
   for (size_t i = 0; i < frames.size(); ++i) {
     if (frames[i].is_none()) continue;
@@ -162,7 +164,7 @@ void decode(OwnedBatch& owned, const TransformSpec& spec, int clip_len, const py
     if (indices.size() == 0) throw Error("decode: sample " + std::to_string(i) + " has no frames");
     if (!py::isinstance<Array<DrawnView>>(views[i])) throw Error("decode: views must be contiguous arrays of the dtype VIEW");
     const auto rows = views[i].cast<Array<DrawnView>>();
-    DrawnSample& sample = request.samples[i];
+    DrawnSample& sample = request[i].drawn;
     sample.frames.assign(indices.data(), indices.data() + indices.size());
     sample.views.assign(rows.data(), rows.data() + rows.size());
     for (size_t v = 0; v < sample.views.size(); ++v) {
@@ -173,6 +175,27 @@ void decode(OwnedBatch& owned, const TransformSpec& spec, int clip_len, const py
   owned.memory = std::move(memory);
   const GilRelease release;
   owned.batch->decode(std::move(request));
+}
+
+void decode(OwnedBatch& owned, const TransformSpec& spec, int clip_len, const py::list& frames, const py::list& views, uintptr_t out,
+            const BatchStrides& strides, py::object memory) {
+  start(owned, request_of(spec, clip_len, frames.size(), out, strides), frames, views, std::move(memory));
+}
+
+// Where a sample goes: spec, clip_len, address, strides.
+using Slot = std::tuple<TransformSpec, int, uintptr_t, BatchStrides>;
+
+void decode_each(OwnedBatch& owned, const py::list& frames, const py::list& views, const std::vector<std::optional<Slot>>& slots,
+                 py::object memory) {
+  if (slots.size() != frames.size()) throw Error("one slot per sample is needed");
+  DecodeRequest request(slots.size());
+  for (size_t i = 0; i < slots.size(); ++i) {
+    if (slots[i].has_value() == frames[i].is_none()) throw Error("decode: frames and a slot go together");
+    if (!slots[i]) continue;
+    const auto& [spec, clip_len, out, strides] = *slots[i];
+    request[i] = {{}, spec, clip_len, reinterpret_cast<uint8_t*>(out), strides.of_sample};
+  }
+  start(owned, std::move(request), frames, views, std::move(memory));
 }
 
 // As decode(), of what threads draw by the rules.
@@ -189,7 +212,7 @@ void draw(OwnedBatch& owned, const TransformSpec& spec, const DrawRules& rules, 
   };
   owned.memory = std::move(memory);
   const GilRelease release;
-  batch.draw(request_of(spec, rules.clip_len, 0, out, strides), std::move(draw_one));
+  batch.draw(request_of(spec, rules.clip_len, batch.errors().size(), out, strides), std::move(draw_one));
 }
 
 py::dict stats_dict(const LoadStats& stats) {
@@ -273,7 +296,7 @@ void bind_loader(py::module_& module) {
 
   py::class_<BatchStrides>(module, "Strides", "Of a batch's memory, in elements.")
       .def(py::init([](ptrdiff_t sample, ptrdiff_t view, ptrdiff_t frame, ptrdiff_t channel, ptrdiff_t row, ptrdiff_t column) {
-             return BatchStrides{sample, view, frame, channel, row, column};
+             return BatchStrides{sample, {view, frame, channel, row, column}};
            }),
            py::kw_only(), py::arg("sample"), py::arg("view"), py::arg("frame"), py::arg("channel"), py::arg("row"), py::arg("column"));
 
@@ -333,8 +356,8 @@ void bind_loader(py::module_& module) {
           "drawn_frames",
           [](const OwnedBatch& owned) {
             py::list result;
-            for (const DrawnSample& sample : owned.batch->drawn()) {
-              result.append(py::array_t<int64_t>(py::ssize_t(sample.frames.size()), sample.frames.data()));
+            for (const SampleRequest& sample : owned.batch->request()) {
+              result.append(py::array_t<int64_t>(py::ssize_t(sample.drawn.frames.size()), sample.drawn.frames.data()));
             }
             return result;
           },
@@ -342,7 +365,9 @@ void bind_loader(py::module_& module) {
       .def("decode", &decode, py::arg("spec"), py::arg("clip_len"), py::arg("frames"), py::arg("views"), py::arg("out"), py::arg("strides"),
            py::arg("memory"),
            "Starts decoding to address `out`, which `memory` owns. frames: int64 [clips * clip_len] per sample, or None to leave it out; "
-           "views: VIEW [V] per sample.");
+           "views: VIEW [V] per sample.")
+      .def("decode_each", &decode_each, py::arg("frames"), py::arg("views"), py::arg("slots"), py::arg("memory"),
+           "As decode(), each sample to its own slot: (spec, clip_len, address, strides); None where frames are None.");
 }
 
 }  // namespace vidload

@@ -104,13 +104,12 @@ py::tuple load(const std::vector<FilePath>& paths, const std::vector<int64_t>& f
     };
     wait();
     DecodeRequest request;
-    request.spec = {size, size, DType::uint8, true, false, {}, {}};
-    request.clip_len = int(frames.size());
-    request.out = data;
     const ptrdiff_t plane = ptrdiff_t{size} * size;
-    request.strides = {3 * plane * ptrdiff_t(frames.size()), 0, 3 * plane, plane, size, 1};
+    const TransformSpec spec = {size, size, DType::uint8, true, false, {}, {}};
     for (const SampleInfo& info : batch.infos()) {
-      request.samples.push_back({frames, {{0, 0, 0, double(info.height), double(info.width), false}}});
+      uint8_t* const clip = data + ptrdiff_t(request.size() * frames.size()) * 3 * plane;
+      const DrawnView whole = {0, 0, 0, double(info.height), double(info.width), false};
+      request.push_back({{frames, {whole}}, spec, int(frames.size()), clip, {0, 3 * plane, plane, size, 1}});
     }
     batch.decode(std::move(request));
     wait();

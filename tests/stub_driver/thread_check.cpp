@@ -32,18 +32,15 @@ void host_kernel(const char*, const PictureDescriptor* descriptors, int count) {
 
 DecodeRequest request_of(const Batch& batch, int round, uint8_t* out) {
   DecodeRequest request;
-  request.spec = {};
-  request.spec.height = request.spec.width = kSize;
-  request.spec.dtype = DType::uint8;
-  request.spec.antialias = true;
-  request.clip_len = kClipLength;
-  request.out = out;
-  request.strides = {ptrdiff_t(kSample), 0, 3 * kSize * kSize, kSize * kSize, kSize, 1};
+  TransformSpec spec = {};
+  spec.height = spec.width = kSize;
+  spec.dtype = DType::uint8;
+  spec.antialias = true;
   for (const SampleInfo& info : batch.infos()) {
     DrawnSample sample;
     for (int t = 0; t < kClipLength; ++t) sample.frames.push_back((7 * round + 5 * t) % info.num_frames);
     sample.views.push_back({0, 1.5, 2.5, double(info.height) - 4, double(info.width) - 6, round % 2 == 1});
-    request.samples.push_back(sample);
+    request.push_back({sample, spec, kClipLength, out + request.size() * kSample, {0, 3 * kSize * kSize, kSize * kSize, kSize, 1}});
   }
   return request;
 }
@@ -51,7 +48,7 @@ DecodeRequest request_of(const Batch& batch, int round, uint8_t* out) {
 std::vector<std::unique_ptr<const Sample>> samples_of(const std::vector<std::string>& paths) {
   std::vector<std::unique_ptr<const Sample>> samples;
   for (int repeat = 0; repeat < 3; ++repeat) {
-    for (const std::string& path : paths) samples.push_back(std::make_unique<VideoSample>(path, -1, StoredIndex{}));
+    for (const std::string& path : paths) samples.push_back(std::make_unique<VideoSample>(path, -1, StoredIndex{}, false));
   }
   return samples;
 }
