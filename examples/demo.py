@@ -75,7 +75,7 @@ def main() -> None:
     dataset = vidload.VideoDataset(items, clip="8x8x1", transform=vidload.transforms.random_resized_crop(224))
     ((clips, labels),) = vidload.VideoLoader(dataset, batch_size=len(items))
     images = [sheet.pixels(clip, dataset.transform, dataset.layout[1:]) for clip in clips]
-    captions = [[f"frame {t} of the clip" for t in range(dataset.clip.clip_len)]] * len(items)
+    captions = [[f"frame {t} of the clip" for t in range(clips.shape[2])]] * len(items)
     sheet.write_contact_sheet(path, images, [Path(items[label][0]).name for label in labels], captions)
     print(f"\nwhat a model sees of one batch: {path}")
 

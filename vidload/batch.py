@@ -9,7 +9,8 @@ Views are arrays of the dtype `_core.VIEW`, a row each: `clip`, a number, and th
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,54 @@ def views_of(clips: npt.NDArray[np.integer[Any]], boxes: npt.NDArray[np.float64]
     for column, name in enumerate(("top", "left", "height", "width", "flip")):
         views[name] = boxes[:, column]
     return views
+
+
+def strides_of(axes: str, strides: Sequence[int], sample: int = 0) -> _core.Strides:
+    """Of samples with these axes, such as "VCTHW", whose own strides are given in this order, and which lie `sample` elements apart."""
+    by_axis = {"V": 0, **dict(zip(axes, strides, strict=True))}
+    return _core.Strides(
+        sample=sample,
+        view=by_axis["V"],
+        frame=by_axis["T"],
+        channel=by_axis["C"],
+        row=by_axis["H"],
+        column=by_axis["W"],
+    )
+
+
+class Request(NamedTuple):
+    """The pixels of one sample.
+
+    frames: int64 [num_clips * clip_len], clip by clip.
+    views: [V] of the dtype _core.VIEW; see `views_of`.
+    shape: of the clip, where samples vary in shape.
+    """
+
+    frames: npt.NDArray[np.int64]
+    views: npt.NDArray[np.void]
+    shape: tuple[int, ...] = ()
+
+
+class Drawn(NamedTuple):
+    """What was drawn for a batch: of each sample an error or None, and its request; None where the core draws by itself."""
+
+    errors: list[VideoError | None]
+    requests: list[Request | None] | None
+
+    @property
+    def frames(self) -> list[npt.NDArray[np.int64] | None]:
+        """Of each request, as a Batch takes them."""
+        return [None if request is None else request.frames for request in self.requests or ()]
+
+    @property
+    def views(self) -> list[npt.NDArray[np.void] | None]:
+        """Of each request, as a Batch takes them."""
+        return [None if request is None else request.views for request in self.requests or ()]
+
+    @property
+    def shapes(self) -> list[tuple[int, ...] | None]:
+        """Of each clip, where samples vary in shape."""
+        return [None if request is None else request.shape for request in self.requests or ()]
 
 
 class Batch(Protocol):

@@ -13,24 +13,33 @@ import math
 import operator
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, default_collate
 
-from vidload import _core, describe
+from vidload import _core, describe, joining
 from vidload.annotations import Annotations, missing_files
-from vidload.batch import Batch, views_of
+from vidload.batch import Batch, Drawn, Request, strides_of, views_of
 from vidload.crops import SpatialTransform
 from vidload.draw_rules import draw_rules
 from vidload.errors import ClipTransformError, FrameIndexError, IndexMismatchError, VideoError
 from vidload.fields import FRAME_FIELDS, FieldRow, checked_fields, field_row, sample_fields
 from vidload.labels import check_classes, label_at, labels_at
-from vidload.sampler_options import argument_names, pixel_aspect, sampler_of, segment_seconds, shown_seconds
+from vidload.sampler_options import (
+    argument_names,
+    pixel_aspect,
+    sampler_of,
+    segment_frames,
+    segment_seconds,
+    shown_seconds,
+)
 from vidload.sampling import ClipSpec, Sampler, clips_per_video
 from vidload.system.random import rekey, sample_rng, transform_rng
+from vidload.varying_clips import VaryingClip, checked_frames
 
 _DTYPES = {
     torch.float32: "float32",
@@ -39,29 +48,11 @@ _DTYPES = {
     torch.uint8: "uint8",
 }
 _FIRST_CLIP = np.zeros(1, np.int64)
-_LAYOUTS = ("NCTHW", "NVCTHW", "NTHWC", "NVTHWC")
+_LAYOUTS = ("NCTHW", "NVCTHW", "NTHWC", "NVTHWC", "NTCHW", "NVTCHW")
 
 ClipTransform = Callable[..., Any]
 
 _this_thread = threading.local()  # a core pool without threads, for dataset[i], and a random generator
-
-
-class Request(NamedTuple):
-    """The pixels of one sample.
-
-    frames: int64 [num_clips * clip_len], clip by clip.
-    views: [V] of the dtype _core.VIEW; see vidload.batch.
-    """
-
-    frames: npt.NDArray[np.int64]
-    views: npt.NDArray[np.void]
-
-
-class Drawn(NamedTuple):
-    """What was drawn for a batch: of each sample an error or None, and its request; None where the core draws by itself."""
-
-    errors: list[VideoError | None]
-    requests: list[Request | None] | None
 
 
 class IndexBatch(list[int]):
@@ -91,15 +82,16 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         annotations: paths and labels.
         clip, transform, sampling, training, out_of_bound, num_repeats, dtype, layout, seed, fields, num_classes, clip_transform: as given
             to the constructor.
+        is_varying: whether samples differ in shape, by a `clip` or a `transform` that depends on the video.
         num_views: V = num_repeats x num_crops x clips; a view is one clip with one crop, ordered by repeat, then crop, then clip.
-        sample_shape, sample_bytes: of one clip, in `layout` without N, before `clip_transform`.
+        sample_shape, sample_bytes: of one clip, in `layout` without N, before `clip_transform`; None and 0 for what varies.
     """
 
     def __init__(
         self,
         items: Annotations,
         *,
-        clip: str | ClipSpec,
+        clip: str | ClipSpec | VaryingClip,
         transform: SpatialTransform,
         sampling: str | Sampler = "segments",
         training: bool | None = None,
@@ -121,7 +113,7 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         if num_repeats < 1:
             raise ValueError(f"num_repeats is {num_repeats}, must be at least 1")
         self.annotations = items
-        self.clip = ClipSpec.parse(clip)
+        self.clip = clip if isinstance(clip, VaryingClip) else ClipSpec.parse(clip)
         self.transform = transform
         self.sampling = sampling
         self.training = transform.is_random if training is None else training
@@ -144,10 +136,19 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         # The number of the last set_epoch call, counted over all datasets, and its epoch: loaders look at it (see vidload.loading.epochs).
         self._told_epoch = (0, 0)
 
-        self._num_clips = clips_per_video(self._sampler, self.clip, self.training, self._sampler_takes)
+        clip_len: int | None = None
+        if isinstance(self.clip, VaryingClip):
+            if sampling != "segments" or num_repeats != 1:
+                raise ValueError(
+                    f"clip {self.clip} says itself which frames are taken, once: sampling and num_repeats have no meaning"
+                )
+            self._num_clips = 1
+        else:
+            self._num_clips = clips_per_video(self._sampler, self.clip, self.training, self._sampler_takes)
+            clip_len = self.clip.clip_len
         self.num_views = num_repeats * transform.num_crops * self._num_clips
         if layout is None:
-            layout = "NCTHW" if self.num_views == 1 else "NVCTHW"
+            layout = "NTCHW" if clip_len is None else "NCTHW" if self.num_views == 1 else "NVCTHW"
         if layout not in _LAYOUTS:
             raise ValueError(f"layout {layout!r} is not one of {', '.join(_LAYOUTS)}")
         if "V" not in layout and self.num_views > 1:
@@ -156,16 +157,19 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
                 f"use 'NV{layout[1:]}'"
             )
         self.layout = layout
-        height, width = transform.size
-        sizes = {"V": self.num_views, "C": 3, "T": self.clip.clip_len, "H": height, "W": width}
-        self.sample_shape = tuple(sizes[axis] for axis in layout[1:])
+        if "V" in layout and clip_len is None:
+            raise ValueError(f"layout {layout!r}: clips of varying length have one view each; use 'N{layout[2:]}'")
+        height, width = transform.size if transform.size[0] > 0 else (None, None)
+        sizes = {"V": self.num_views, "C": 3, "T": clip_len, "H": height, "W": width}
+        self.sample_shape: tuple[Any, ...] = tuple(sizes[axis] for axis in layout[1:])
+        self.is_varying = None in self.sample_shape
         self._fps = 0.0  # of all videos; 0: each its own
-        self.sample_bytes = math.prod(self.sample_shape) * dtype.itemsize
+        self.sample_bytes = 0 if self.is_varying else math.prod(self.sample_shape) * dtype.itemsize
         self._make_core_parts()
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_spec"], state["_rules"], state["_strides"]
+        del state["_specs"], state["_rules"], state["_strides"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -176,8 +180,15 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
 
     def _make_core_parts(self) -> None:
         self._rules: _core.DrawRules | None = None
+        self._strides: _core.Strides | None = None
+        self._specs: dict[tuple[int, int], _core.TransformSpec] = {}  # by output size
+        if self.is_varying:
+            return
+        contiguous = torch.empty(self.sample_shape, device="meta").stride()
+        self._strides = strides_of(self.layout[1:], contiguous, math.prod(self.sample_shape))
         # Python alone knows a request of the user's own, and segments in seconds.
-        if type(self).request is ClipDataset.request and self.annotations.start_seconds is None:
+        has_rules = type(self).request is ClipDataset.request and self.annotations.start_seconds is None
+        if has_rules and isinstance(self.clip, ClipSpec):
             self._rules = draw_rules(
                 self.sampling,
                 self.clip,
@@ -186,14 +197,17 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
                 is_training=self.training,
                 out_of_bound=self.out_of_bound,
             )
-        self._strides = _strides(self.layout[1:], self.sample_shape)
-        self._spec = _core.TransformSpec(
-            *self.transform.size,
-            _DTYPES[self.dtype],
-            self.transform.antialias,
-            None if self.transform.mean is None else list(self.transform.mean),
-            None if self.transform.std is None else list(self.transform.std),
-        )
+
+    def _spec(self, size: tuple[int, int]) -> _core.TransformSpec:
+        if size not in self._specs:
+            self._specs[size] = _core.TransformSpec(
+                *size,
+                _DTYPES[self.dtype],
+                self.transform.antialias,
+                None if self.transform.mean is None else list(self.transform.mean),
+                None if self.transform.std is None else list(self.transform.std),
+            )
+        return self._specs[size]
 
     @property
     def draws_in_core(self) -> bool:
@@ -269,14 +283,23 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} is out of range [0, {len(self)})")
         index %= len(self)
-        clip = torch.empty(self.sample_shape, dtype=self.dtype)
         if not hasattr(_this_thread, "pool"):
             _this_thread.pool = _core.LoaderPool(0)
-        row = self.load_one(lambda: self.start_indexing(_this_thread.pool, [index]), index, epoch, clip, draw)
+        start_indexing = partial(self.start_indexing, _this_thread.pool, [index])
+        clip, row = self.load_one(start_indexing, index, epoch, partial(torch.empty, dtype=self.dtype), draw)
         result = clip if self.clip_transform is None else self.transformed(clip, index, epoch, draw)
         return (result, self.label(index)) if row is None else (result, self.label(index), sample_fields(row))
 
+    def collate(self, samples: Sequence[Any], batch_as: str = "list") -> list[Any]:
+        """Makes a batch of samples that differ in shape, as VideoLoader does: a plain DataLoader's `collate_fn`. See vidload.joining."""
+        return joining.collate(samples, batch_as, self.time_axis)
+
     # --- for the loader
+
+    @property
+    def time_axis(self) -> int:
+        """Where T is in `sample_shape`."""
+        return self.layout.index("T") - 1
 
     def transformed(self, clip: torch.Tensor, index: int, epoch: int, draw: int, stands_for: int = -1) -> Any:
         """What `clip_transform` makes of the clip of sample `index`.
@@ -297,26 +320,33 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         start_indexing: Callable[[], Batch],
         index: int,
         epoch: int,
-        out: torch.Tensor,
+        take: Callable[[tuple[int, ...]], torch.Tensor],
         draw: int = 0,
         stands_for: int = -1,
-    ) -> FieldRow | None:
-        """Decodes sample `index` of `epoch` into `out`, a contiguous tensor of `dtype` and `sample_shape`; returns its fields, None if the
-        dataset has none.
+    ) -> tuple[torch.Tensor, FieldRow | None]:
+        """Decodes sample `index` of `epoch`; returns its clip, and its fields, None if the dataset has none.
 
-        start_indexing: starts a batch of this sample alone. draw, stands_for: as in vidload.system.random.sample_rng. Raises VideoError.
+        start_indexing: starts a batch of this sample alone. take: gives memory for a clip of a shape, a contiguous tensor of `dtype`.
+        draw, stands_for: as in vidload.system.random.sample_rng. Raises VideoError.
         """
         tries_left = 3  # an index from the container's tables, from all packets, from a decode
         while True:
             batch = start_indexing()
             batch.wait()
-            drawn = self.start_decoding(batch, [index], epoch, out.unsqueeze(0), [draw], stands_for)
+            clip: torch.Tensor | None = None
+            if self.is_varying:
+                drawn = self.draw(batch, [index], epoch, [draw], stands_for)
+                clip = next((take(shape) for shape in drawn.shapes if shape is not None), None)
+                self.decode_each(batch, drawn, [clip])
+            else:
+                clip = take(self.sample_shape)
+                drawn = self.start_decoding(batch, [index], epoch, clip.unsqueeze(0), [draw], stands_for)
             batch.wait()
             error = next((error for error in (*drawn.errors, *batch.errors()) if error is not None), None)
             if error is None:
-                if not self.fields:
-                    return None
-                return self.field_rows(batch, drawn, [index], epoch, [draw], stands_for)[0]
+                assert clip is not None
+                rows = self.field_rows(batch, drawn, [index], epoch, [draw], stands_for) if self.fields else [None]
+                return clip, rows[0]
             # The file's frames are not those that its headers promised. The core knows them now, and the sample is drawn again from them.
             tries_left -= 1
             if tries_left == 0 or not isinstance(error, IndexMismatchError):
@@ -352,7 +382,7 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
 
     def _frames_of_views(self, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Of a request's frames, clip by clip: [T], or [V, T] where the layout has views; each crop has the clips of its repeat."""
-        if "V" not in self.layout:
+        if "V" not in self.layout or isinstance(self.clip, VaryingClip):
             return frames
         clips = frames.reshape(self.num_repeats, 1, self._num_clips, self.clip.clip_len)
         return np.repeat(clips, self.transform.num_crops, 1).reshape(self.num_views, self.clip.clip_len)
@@ -379,9 +409,10 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         sampled; errors found while decoding are in batch.errors().
         """
         if self._rules is not None and isinstance(batch, _core.Batch):
+            assert self._strides is not None
             seed = self.seed & 0xFFFF_FFFF_FFFF_FFFF
             batch.draw(
-                self._spec,
+                self._spec(self.transform.size),
                 self._rules,
                 seed,
                 epoch,
@@ -394,6 +425,16 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
                 out,
             )
             return Drawn([None] * len(indices), None)
+        drawn = self.draw(batch, indices, epoch, draws, stands_for)
+        assert isinstance(self.clip, ClipSpec) and self._strides is not None
+        spec = self._spec(self.transform.size)
+        batch.decode(spec, self.clip.clip_len, drawn.frames, drawn.views, out.data_ptr(), self._strides, out)
+        return drawn
+
+    def draw(
+        self, batch: Batch, indices: Sequence[int], epoch: int, draws: Sequence[int], stands_for: int = -1
+    ) -> Drawn:
+        """The first half of `start_decoding`, in Python; for samples that vary in shape, `decode_each` is the second."""
         requests: list[Request | None] = []
         errors: list[VideoError | None] = []
         for index, draw, info in zip(indices, draws, batch.infos(), strict=True):
@@ -406,10 +447,20 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
                     error = raised
             requests.append(request)
             errors.append(error)
-        frames = [None if request is None else request.frames for request in requests]
-        views = [None if request is None else request.views for request in requests]
-        batch.decode(self._spec, self.clip.clip_len, frames, views, out.data_ptr(), self._strides, out)
         return Drawn(errors, requests)
+
+    def decode_each(self, batch: Any, drawn: Drawn, slots: Sequence[torch.Tensor | None]) -> None:
+        """Starts decoding each sample that was drawn into its own slot, a tensor of its shape; None for those that were not."""
+        axes = self.layout[1:]
+        of_core: list[tuple[_core.TransformSpec, int, int, _core.Strides] | None] = []
+        for request, slot in zip(drawn.requests or (), slots, strict=True):
+            if request is None or slot is None:
+                of_core.append(None)
+                continue
+            sizes = dict(zip(axes, slot.shape, strict=True))
+            spec = self._spec((sizes["H"], sizes["W"]))
+            of_core.append((spec, sizes["T"], slot.data_ptr(), strides_of(axes, slot.stride())))
+        batch.decode_each(drawn.frames, drawn.views, of_core, slots)
 
     def request(self, index: int, epoch: int, info: _core.SampleInfo, draw: int = 0, stands_for: int = -1) -> Request:
         """Which frames and boxes sample `index` has in `epoch`; `info` is what the core knows about the video.
@@ -437,6 +488,11 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         rng = self._rng(epoch, index, draw, stands_for) if self.training or self.transform.is_random else None
         temporal_rng = rng if self.training else None
         aspect_ratio = pixel_aspect(packet_index)
+        if isinstance(self.clip, VaryingClip):
+            frames = self._varying_frames(self.clip, index, first, num_frames, info, temporal_rng)
+            boxes = self.transform.boxes(info.height, info.width, rng, aspect_ratio)
+            return Request(frames, views_of(_FIRST_CLIP, boxes), self._shape(len(frames), info, aspect_ratio))
+        shape = self._shape(self.sample_shape[self.time_axis], info, aspect_ratio) if self.is_varying else ()
         repeats = [
             (
                 self._sampled_frames(index, num_frames, info.average_fps, temporal_rng, options),
@@ -446,12 +502,13 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         ]
         if self.num_views == 1:  # nothing to order
             frames, boxes = repeats[0]
-            return Request(frames.reshape(-1) + first if first else frames.reshape(-1), views_of(_FIRST_CLIP, boxes))
+            frames = frames.reshape(-1) + first if first else frames.reshape(-1)
+            return Request(frames, views_of(_FIRST_CLIP, boxes), shape)
         clips = np.arange(self.num_repeats * self._num_clips).reshape(self.num_repeats, 1, self._num_clips)
         of_each = np.broadcast_to(clips, (self.num_repeats, self.transform.num_crops, self._num_clips)).reshape(-1)
         all_boxes = np.concatenate([boxes for _, boxes in repeats]).repeat(self._num_clips, axis=0)
         all_frames = np.concatenate([frames.reshape(-1) for frames, _ in repeats])
-        return Request(all_frames + first, views_of(of_each, all_boxes))
+        return Request(all_frames + first, views_of(of_each, all_boxes), shape)
 
     def _known(self, info: _core.SampleInfo) -> _core.SampleInfo:
         """`info`, corrected where the dataset itself knows better."""
@@ -465,13 +522,35 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
             frames: Any = self._sampler(num_frames, fps, self.clip, rng, **options)
         except ValueError as error:
             raise ValueError(f"{self.annotations.path(index)}: {error}") from error
-        shape = (self._num_clips, self.clip.clip_len)
+        shape = (self._num_clips, self.sample_shape[self.time_axis])
         if not isinstance(frames, np.ndarray) or frames.shape != shape or frames.dtype.kind not in "iu":
             found = f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__
             raise ValueError(
                 f"sampling {self.sampling!r} returned {found} for {self.annotations.path(index)}; it must return integers of shape {list(shape)}"
             )
         return frames
+
+    def _shape(self, clip_len: int, info: _core.SampleInfo, aspect_ratio: float) -> tuple[int, ...]:
+        """Of a clip of this video."""
+        height, width = self.transform.output_size(info.height, info.width, aspect_ratio)
+        sizes = {"V": self.num_views, "C": 3, "T": clip_len, "H": height, "W": width}
+        return tuple(sizes[axis] for axis in self.layout[1:])
+
+    def _varying_frames(
+        self,
+        clip: VaryingClip,
+        index: int,
+        first: int,
+        num_frames: int,
+        info: _core.SampleInfo,
+        rng: np.random.Generator | None,
+    ) -> npt.NDArray[np.int64]:
+        """What `clip` gives of a segment that begins with frame `first`."""
+        shown = shown_seconds(info.index, first, num_frames, info.average_fps)
+        start, end = segment_seconds(self.annotations, index, info.index, info.num_frames, info.average_fps)
+        last_end = shown_seconds(info.index, info.num_frames - 1, 1, info.average_fps)[1]
+        path = self.annotations.path(index)
+        return checked_frames(clip, path, shown, (start, min(end, float(last_end))), rng) + first
 
     def _rng(self, epoch: int, index: int, draw: int, stands_for: int) -> np.random.Generator:
         """This thread's generator, at the start of the sample's stream; making one per sample would cost as much as the sampling."""
@@ -496,32 +575,3 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
                 f"no frame is shown within [{start:g}, {end:g}) seconds; the video lasts {packet_index.duration_seconds:g} seconds",
             )
         return first, stop - first
-
-
-def segment_frames(seconds: npt.NDArray[np.float64], start: float, end: float) -> tuple[int, int]:
-    """(first, last + 1) of the frames shown within [start, end); NaN = from the start, to the end. Without any, the two are not in order.
-
-    seconds: of all frames, counted from the first one's pts: float64 [num_frames].
-    """
-    # Half a microsecond: times that went through a float once must still find their frame.
-    seconds = seconds + 5e-7
-    first = 0 if np.isnan(start) else int(np.searchsorted(seconds, start))
-    stop = len(seconds) if np.isnan(end) else int(np.searchsorted(seconds, end))
-    return first, stop
-
-
-def _strides(axes: str, sizes: Sequence[int]) -> _core.Strides:
-    """Of contiguous samples with these axes."""
-    stride = 1
-    strides = {"V": 0}
-    for axis, size in zip(reversed(axes), reversed(sizes), strict=True):
-        strides[axis] = stride
-        stride *= size
-    return _core.Strides(
-        sample=stride,
-        view=strides["V"],
-        frame=strides["T"],
-        channel=strides["C"],
-        row=strides["H"],
-        column=strides["W"],
-    )

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset, default_collate
 
-from vidload import _core
-from vidload.batch import Batch
-from vidload.clip_dataset import ClipDataset, Drawn
+from vidload import _core, joining
+from vidload.batch import Batch, Drawn, Request
+from vidload.clip_dataset import ClipDataset
 from vidload.errors import VideoError
 from vidload.fields import FieldRow
 
@@ -50,6 +50,7 @@ class CombinedClips:
         self.parts = tuple(parts)
         self.starts = tuple(accumulate(map(len, parts), initial=0))
         self.sample_shape, self.sample_bytes = first.sample_shape, first.sample_bytes
+        self.is_varying, self.layout, self.time_axis = first.is_varying, first.layout, first.time_axis
         self.dtype, self.fields, self.seed = first.dtype, first.fields, first.seed
 
     def __len__(self) -> int:
@@ -80,6 +81,9 @@ class CombinedClips:
     def labels_of(self, indices: Sequence[int]) -> Any:
         labels: Any = tuple(self.label(index) for index in indices)
         return default_collate(labels)
+
+    def collate(self, samples: Sequence[Any], batch_as: str = "list") -> list[Any]:
+        return joining.collate(samples, batch_as, self.time_axis)
 
     # --- epochs
 
@@ -123,6 +127,21 @@ class CombinedClips:
             errors += run.drawn.errors
         return Drawn(errors, None)
 
+    def draw(self, batch: Any, indices: Sequence[int], epoch: int, draws: Sequence[int]) -> Drawn:
+        """As ClipDataset.draw."""
+        errors: list[VideoError | None] = []
+        requests: list[Request | None] = []
+        for run in batch.runs:
+            run.drawn = run.part.draw(run.batch, run.indices, epoch, draws[run.places])
+            errors += run.drawn.errors
+            requests += run.drawn.requests
+        return Drawn(errors, requests)
+
+    def decode_each(self, batch: Any, drawn: Drawn, slots: Sequence[torch.Tensor | None]) -> None:
+        """As ClipDataset.decode_each."""
+        for run in batch.runs:
+            run.part.decode_each(run.batch, run.drawn, slots[run.places])
+
     def field_rows(
         self, batch: Any, drawn: Drawn, indices: Sequence[int], epoch: int, draws: Sequence[int]
     ) -> list[FieldRow | None]:
@@ -137,13 +156,13 @@ class CombinedClips:
         start_indexing: Callable[[], Any],
         index: int,
         epoch: int,
-        out: torch.Tensor,
+        take: Callable[[tuple[int, ...]], torch.Tensor],
         draw: int = 0,
         stands_for: int = -1,
-    ) -> FieldRow | None:
+    ) -> tuple[torch.Tensor, FieldRow | None]:
         """As ClipDataset.load_one."""
         part, own = self._locate(index)
-        return part.load_one(lambda: start_indexing().runs[0].batch, own, epoch, out, draw, stands_for)
+        return part.load_one(lambda: start_indexing().runs[0].batch, own, epoch, take, draw, stands_for)
 
 
 Clips = ClipDataset | CombinedClips
@@ -201,6 +220,15 @@ def base_dataset(dataset: Dataset[Any]) -> tuple[Clips, Callable[[int], int]]:
     clips: Clips = parts[0] if len(parts) == 1 else CombinedClips(parts)
     starts = {parts[0]: 0} if isinstance(clips, ClipDataset) else dict(zip(parts, clips.starts, strict=False))
     return clips, _place_in(dataset, starts)
+
+
+def check_for_dali(clips: Clips) -> None:
+    """Raises ValueError for samples that DALI does not make."""
+    if clips.is_varying or clips.layout.endswith("TCHW"):
+        raise ValueError(
+            "DALI makes clips of one shape, with the axes CTHW or THWC: no clip of varying length, no fit_pixels, no layout 'NTCHW'; "
+            "use VideoLoader with decoder='auto'"
+        )
 
 
 def _parts(dataset: Dataset[Any]) -> list[ClipDataset]:

@@ -31,7 +31,7 @@ _POSITIONS = (
 class SpatialTransform:
     """What the policies return: output size, normalization, and where the crops lie. Immutable.
 
-    size: output (height, width).
+    size: output (height, width); (0, 0) where each video has its own (`output_size`).
     flip: probability that a sample is flipped left to right.
     mean, std: of R, G, B on the 0-255 scale; both None = values stay 0-255.
     antialias: triangle filter scaled by the ratio when shrinking, as Pillow and torch; False: plain bilinear,
@@ -56,6 +56,10 @@ class SpatialTransform:
     def is_random(self) -> bool:
         """Whether `boxes` draws from its rng."""
         return 0 < self.flip < 1
+
+    def output_size(self, height: int, width: int, sample_aspect_ratio: float = 1.0) -> tuple[int, int]:
+        """(height, width) of what is made of an upright picture of this height and width, with pixels of this shape (see `boxes`)."""
+        return self.size
 
     def boxes(
         self,
@@ -232,6 +236,33 @@ class TenCrop(SpatialTransform):
         step_y, step_x = room[0] // 4, room[1] // 4
         crops = [(y * step_y, x * step_x, f) for x, y in _POSITIONS[:5] for f in (flip, 1 - flip)]
         return _in_source(crops, self.size, resized, height, width)
+
+
+@dataclass(frozen=True, repr=False)
+class FitPixels(SpatialTransform):
+    """See vidload.transforms.fit_pixels."""
+
+    max_pixels: int
+    min_pixels: int
+    multiple: int
+
+    def output_size(self, height: int, width: int, sample_aspect_ratio: float = 1.0) -> tuple[int, int]:
+        if self.square_pixels:
+            width = max(1, round(width * sample_aspect_ratio))
+        unit = self.multiple
+        most = self.max_pixels // (unit * unit)
+        rows, columns = max(round(height / unit), 1), max(round(width / unit), 1)
+        if rows * columns * unit * unit < self.min_pixels:
+            grow = math.sqrt(self.min_pixels / (height * width))
+            rows, columns = math.ceil(height * grow / unit), math.ceil(width * grow / unit)
+        if rows * columns > most:
+            shrink = math.sqrt(height * width / self.max_pixels)
+            rows, columns = int(height / shrink / unit), int(width / shrink / unit)
+            rows, columns = min(max(rows, 1), most), min(max(columns, 1), most)
+        return rows * unit, columns * unit
+
+    def _boxes(self, height: int, width: int, flip: float, rng: Generator | None) -> Boxes:
+        return np.array([[0.0, 0.0, height, width, flip]])
 
 
 def _resized(height: int, width: int, short_side: int) -> tuple[int, int]:

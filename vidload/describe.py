@@ -38,14 +38,16 @@ def dataset_title(dataset: Any) -> str:
 
 def dataset_rows(dataset: Any) -> list[Row]:
     kind = "random" if dataset.training else "fixed"
-    sampling = dataset.sampling if isinstance(dataset.sampling, str) else _name(dataset.sampling)
+    sampling = ""
+    if dataset.sample_shape[dataset.time_axis] is not None:
+        sampling = f", sampling {dataset.sampling if isinstance(dataset.sampling, str) else _name(dataset.sampling)}"
     rows = [
         ("files", f"{dataset.annotations.path(0)}{', ...' if len(dataset) > 1 else ''}"),
-        ("clip", f"{dataset.clip}, sampling {sampling}, {kind}; {_count(dataset.num_views, 'view')}"),
+        ("clip", f"{dataset.clip}{sampling}, {kind}; {_count(dataset.num_views, 'view')}"),
         ("transform", repr(dataset.transform)),
         (
             "sample",
-            f"{_tensor(dataset.dtype, dataset.sample_shape)} {dataset.layout[1:]}, {_size(dataset.sample_bytes)}",
+            f"{_tensor(dataset.dtype, dataset.sample_shape)} {dataset.layout[1:]}{_each(dataset, 1)}",
         ),
         ("seed", f"{dataset.seed}, epoch {dataset.epoch}"),
     ]
@@ -70,12 +72,13 @@ def loader_rows(loader: Any, clips: Any) -> list[Row]:
     rows = [("dataset", dataset_title(part)) for part in parts]
     if len(loader.dataset) != len(clips):
         rows.append(("part", f"{len(loader.dataset)} of the {len(clips)} samples"))
-    batch = _tensor(clips.dtype, (size, *clips.sample_shape))
+    batch = f"{loader.batch_as or 'list'} of {size} " if clips.is_varying else ""
+    batch += _tensor(clips.dtype, clips.sample_shape if clips.is_varying else (size, *clips.sample_shape))
     stats = loader.stats()
     return [
         *rows,
         ("order", f"{order}, drop_last={loader.drop_last}"),
-        ("batch", f"{batch} on {loader.device}, {_size(size * clips.sample_bytes)}"),
+        ("batch", f"{batch} on {loader.device}{_each(clips, size)}"),
         ("threads", f"{loader.num_workers}, decoder {loader.decoder!r}"),
         ("on_error", f"{loader.on_error!r}, {_count(stats['num_failed'], 'failure')} so far"),
         ("memory", f"{_size(stats['memory_bytes'])} of batches"),
@@ -109,12 +112,18 @@ def _annotation_bytes(dataset: Any) -> int:
     return sum(getattr(column, "nbytes", 0) for column in (*columns, *labels))
 
 
+def _each(clips: Any, count: int) -> str:
+    """How much memory so many samples take."""
+    return ", as each video has it" if clips.is_varying else f", {_size(count * clips.sample_bytes)}"
+
+
 def _name(function: Any) -> str:
     return str(getattr(function, "__name__", None) or repr(function))
 
 
-def _tensor(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
-    return f"{str(dtype).removeprefix('torch.')} {list(shape)}"
+def _tensor(dtype: torch.dtype, shape: tuple[int | None, ...]) -> str:
+    sizes = ", ".join("*" if size is None else str(size) for size in shape)
+    return f"{str(dtype).removeprefix('torch.')} [{sizes}]"
 
 
 def _count(number: int, what: str, many: str = "") -> str:

@@ -68,3 +68,15 @@ def segment_seconds(
         own_start, own_end = float(annotations.start_seconds[index]), float(annotations.end_seconds[index])
         start, end = start if np.isnan(own_start) else own_start, end if np.isnan(own_end) else own_end
     return start, end
+
+
+def segment_frames(seconds: npt.NDArray[np.float64], start: float, end: float) -> tuple[int, int]:
+    """(first, last + 1) of the frames shown within [start, end); NaN = from the start, to the end. Without any, the two are not in order.
+
+    seconds: of all frames, counted from the first one's pts: float64 [num_frames].
+    """
+    # Half a microsecond: times that went through a float once must still find their frame.
+    seconds = seconds + 5e-7
+    first = 0 if np.isnan(start) else int(np.searchsorted(seconds, start))
+    stop = len(seconds) if np.isnan(end) else int(np.searchsorted(seconds, end))
+    return first, stop

@@ -4,7 +4,7 @@ In: number of frames, frame rate, a ClipSpec, a Generator (None = evaluation, de
 indices [num_clips, clip_len], each in [0, num_frames); ValueError for a video without frames or an argument
 that makes no sense. Pure functions; nothing here opens a file. The rules are those of MMAction2 1.2
 (segments, dense, uniform) and PySlowFast (slowfast), so that published recipes carry over; those of other
-loaders stand in vidload.published_samplers, and are found here too. Every random number is one float64
+loaders stand in vidload.published_samplers, and are found here too; clips whose length depends on the video in vidload.varying_clips. Every random number is one float64
 uniform u in [0, 1); randint(k) below means floor(u * k). The order of draws is part of the contract.
 """
 
@@ -38,13 +38,18 @@ from vidload.published_samplers import (
     slowfast_pyav,
     untrimmed,
 )
+from vidload.varying_clips import AllFrames, FramesByTime, SpreadFrames, VaryingClip
 
 __all__ = [
     "OUT_OF_BOUND",
     "SAMPLERS",
+    "AllFrames",
     "ClipSpec",
     "FrameIndices",
+    "FramesByTime",
     "Sampler",
+    "SpreadFrames",
+    "VaryingClip",
     "centered",
     "clips_at_random_indices",
     "clips_at_random_timestamps",

@@ -7,7 +7,7 @@ short side to 256, then crop 224" composes into one such box, so the picture is 
 draws the boxes; the core reads pixels and normalizes. The rules are MMAction2's, so that published recipes
 carry over.
 
-All policies take: size, the output's side in pixels or (height, width); flip, the probability that a sample
+All policies but fit_pixels take: size, the output's side in pixels or (height, width). All take: flip, the probability that a sample
 is flipped left to right; mean and std of R, G, B on the 0-255 scale, None for both = values stay 0-255;
 antialias and square_pixels, see vidload.crops.SpatialTransform. They raise ValueError for arguments that make
 no sense.
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from vidload.crops import (
     Boxes,
     CenterCrop,
+    FitPixels,
     MultiScaleCrop,
     RandomCrop,
     RandomResizedCrop,
@@ -33,6 +34,7 @@ __all__ = [
     "IMAGENET_STD",
     "Boxes",
     "CenterCrop",
+    "FitPixels",
     "MultiScaleCrop",
     "RandomCrop",
     "RandomResizedCrop",
@@ -41,6 +43,7 @@ __all__ = [
     "TenCrop",
     "ThreeCrop",
     "center_crop",
+    "fit_pixels",
     "multi_scale_crop",
     "random_crop",
     "random_resized_crop",
@@ -196,6 +199,39 @@ def ten_crop(
 
 
 _Triple = tuple[float, float, float]
+
+
+def fit_pixels(
+    max_pixels: int,
+    *,
+    min_pixels: int = 0,
+    multiple: int = 28,
+    flip: float = 0.0,
+    mean: Sequence[float] | None = IMAGENET_MEAN,
+    std: Sequence[float] | None = IMAGENET_STD,
+    antialias: bool = True,
+    square_pixels: bool = False,
+) -> SpatialTransform:
+    """The whole picture, its aspect ratio kept, at a size of its own for each video: height and width are multiples of `multiple` and a
+    frame has at most `max_pixels` pixels (Qwen2-VL's smart_resize with factor=multiple; 14, 28 and 32 are common).
+
+    Height and width are rounded to multiples, half to even, but not to 0. Fewer pixels than `min_pixels`: both sides are multiplied by
+    sqrt(min_pixels / (height * width)) and rounded up. More than `max_pixels`: both are divided by sqrt(height * width / max_pixels) and
+    rounded down, but not to 0. So far this is smart_resize. Unlike there, the budget always holds: the long side of a very long picture is
+    cut to it, a picture that outgrows it on the way to `min_pixels` is rounded down, and no aspect ratio is refused.
+
+    Samples then differ in height and width: batches are lists (see vidload.VideoLoader). Draws: flip, if it is neither 0 nor 1.
+    """
+    if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
+        raise ValueError(f"fit_pixels: multiple is {multiple!r}, must be an integer of at least 1")
+    if max_pixels < multiple * multiple:
+        raise ValueError(
+            f"fit_pixels: max_pixels is {max_pixels}, which has no room for one tile of {multiple}x{multiple} = {multiple**2} pixels"
+        )
+    if not 0 <= min_pixels <= max_pixels:
+        raise ValueError(f"fit_pixels: min_pixels is {min_pixels}, must be within [0, max_pixels = {max_pixels}]")
+    common = _common("fit_pixels", multiple, flip, mean, std, antialias, square_pixels)
+    return FitPixels((0, 0), *common[1:], max_pixels=int(max_pixels), min_pixels=int(min_pixels), multiple=multiple)
 
 
 def _common(

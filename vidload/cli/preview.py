@@ -107,7 +107,7 @@ def frame_captions(dataset: VideoDataset, i: int) -> list[str]:
     (info,) = batch.infos()
     assert info is not None  # the sample has been loaded
     request = dataset.request(i, dataset.epoch, info)
-    frames = request.frames.reshape(-1, dataset.clip.clip_len)
+    frames = request.frames.reshape(-1, dataset.sample_shape[dataset.time_axis])
     captions = []
     for view, row in enumerate(request.views):
         crop = f" crop {view // len(frames)}" if len(request.views) > len(frames) else ""

@@ -22,7 +22,8 @@ import numpy.typing as npt
 import torch
 
 from vidload import _core
-from vidload.clip_dataset import ClipDataset, Request
+from vidload.batch import Request
+from vidload.clip_dataset import ClipDataset
 from vidload.dali.graph import INPUTS, LABEL, Augment, build_pipeline
 from vidload.dali.samples import Sample
 from vidload.errors import VideoError

@@ -120,7 +120,7 @@ def _crop(dataset: ClipDataset, video: Graph, order: Graph, box: Graph, flip: Gr
         clips = fn.resize(fn.sequence_rearrange(video, new_order=order), **resize)
     if augment is not None:
         clips = augment(clips)
-    clip_len = dataset.clip.clip_len
+    clip_len = dataset.sample_shape[dataset.time_axis]
     num_clips = dataset.num_views // (dataset.num_repeats * transform.num_crops)
     is_planar = dataset.layout.endswith("CTHW")
     is_transposed = is_planar and num_clips > 1 and clip_len > 1  # crop_mirror_normalize knows no axis for clips

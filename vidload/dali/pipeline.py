@@ -16,7 +16,7 @@ from torch.utils.data import BatchSampler, Dataset, SequentialSampler
 
 from vidload import _core
 from vidload.clip_dataset import ClipDataset
-from vidload.combined import base_dataset
+from vidload.combined import base_dataset, check_for_dali
 from vidload.dali.graph import Augment, build_pipeline
 from vidload.dali.samples import CODECS, Sample, inputs_of
 from vidload.loading.epochs import DrawCounter, Epochs, EpochSampler, samplers_of
@@ -58,6 +58,7 @@ def dali_pipeline(
     base, _ = base_dataset(dataset)
     if not isinstance(base, ClipDataset):
         raise ValueError("DALI loads one dataset; a ConcatDataset of several needs VideoLoader with another decoder")
+    check_for_dali(base)
     if base.clip_transform is not None:
         raise ValueError(
             "a clip_transform is not run in a DALI pipeline; give dali_pipeline an augment of DALI operators"

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 
 from vidload import _core
-from vidload.batch import views_of
-from vidload.clip_dataset import ClipDataset, Request
+from vidload.batch import Request, views_of
+from vidload.clip_dataset import ClipDataset
 from vidload.errors import (
     FrameIndexError,
     UnreadableVideoError,

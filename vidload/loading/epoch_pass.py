@@ -20,10 +20,11 @@ from typing import Any
 import torch
 
 from vidload import _core
-from vidload.clip_dataset import Drawn
+from vidload.batch import Drawn
 from vidload.combined import Clips, base_dataset
 from vidload.errors import IndexMismatchError, TooManyFailuresError, VideoError
 from vidload.fields import FieldRow
+from vidload.joining import slots
 from vidload.loading.collating import collated
 from vidload.loading.epochs import Epochs
 from vidload.loading.exit import cancel_at_exit, ends_before_exit
@@ -57,6 +58,7 @@ class PassParts:
     wake: what runs the dataset's clip_transform; None: the pass itself.
     accelerate: where the pass reports its end; None if Accelerate is not in use.
     num_batches: len() of the loader; a batch sampler may not know it.
+    batch_as: how clips that differ in shape make a batch, of vidload.joining.
     others: the loader's arguments of the same names.
     """
 
@@ -81,6 +83,7 @@ class PassParts:
     max_failures: float | None
     collate_fn: Callable[[list[Any]], Any]
     batch_transform: Callable[..., Any] | None
+    batch_as: str
     progress: bool
 
 
@@ -101,7 +104,10 @@ class _Pending:
         self.next_sample = next_sample  # samples and batches of the epoch that have been handed out once this one has
         self.next_batch = next_batch
         # Set once decoding has started.
-        self.clips: torch.Tensor | None = None
+        self.clips: Any = (
+            None  # a tensor, or a list of tensors that differ in shape (None for samples that could not be drawn)
+        )
+        self.whole: torch.Tensor | None = None  # the memory of that list
         self.drawn = Drawn([], None)
         self.results: list[Future[Any]] | None = None  # of clip_transform, where the wake's threads run it
         self.is_given_up = False
@@ -117,7 +123,8 @@ class EpochPass:
         _, self._base_index = base_dataset(parts.order.dataset)
         num_threads = parts.num_workers
         self._batches_ahead = 0 if num_threads == 0 else parts.prefetch_factor
-        self._samples_ahead = _samples_ahead(num_threads, self._dataset.sample_bytes, parts.device)
+        # Where samples vary in size, by those under way.
+        self._samples_ahead = _samples_ahead(num_threads, max(self._dataset.sample_bytes, 1), parts.device)
         self._samples_indexing = max(num_threads, 1)
         self._indexing: deque[_Pending] = deque()
         self._decoding: deque[_Pending] = deque()
@@ -258,7 +265,13 @@ class EpochPass:
     def _is_far_ahead(self) -> bool:
         if self._batches_ahead is not None:
             return len(self._decoding) >= max(self._batches_ahead, 1)
-        return len(self._decoding) >= _MIN_BATCHES_AHEAD and self._num_decoding >= self._samples_ahead
+        if len(self._decoding) < _MIN_BATCHES_AHEAD:
+            return False
+        if self._dataset.is_varying:
+            num_bytes = sum(pending.whole.nbytes for pending in self._decoding if pending.whole is not None)
+            sample_bytes = max(num_bytes // max(self._num_decoding, 1), 1)
+            return self._num_decoding >= _samples_ahead(self._parts.num_workers, sample_bytes, self._parts.device)
+        return self._num_decoding >= self._samples_ahead
 
     def _is_last(self) -> bool:
         """Whether no batch follows the one just taken."""
@@ -292,13 +305,17 @@ class EpochPass:
     def _start_decoding(self, pending: _Pending) -> None:
         dataset = self._dataset
         self._name_consumer()
-        shape = (len(pending.indices), *dataset.sample_shape)
-        pending.clips = self._parts.memory.take(shape, dataset.dtype, self._parts.pin_memory)
-        pending.drawn = dataset.start_decoding(
-            pending.batch, pending.indices, self._epoch, pending.clips, pending.draws
-        )
+        indices, draws = pending.indices, pending.draws
+        if dataset.is_varying:
+            pending.drawn = dataset.draw(pending.batch, indices, self._epoch, draws)
+            batch_as, shapes = self._parts.batch_as, pending.drawn.shapes
+            pending.whole, pending.clips = slots(batch_as, shapes, dataset.time_axis, self._take)
+            dataset.decode_each(pending.batch, pending.drawn, pending.clips)
+        else:
+            pending.clips = self._take((len(indices), *dataset.sample_shape))
+            pending.drawn = dataset.start_decoding(pending.batch, indices, self._epoch, pending.clips, draws)
         self._decoding.append(pending)
-        self._num_decoding += len(pending.indices)
+        self._num_decoding += len(indices)
         if self._wake is not None:
             submit, epoch = self._wake.submit, self._epoch
             pending.results = [
@@ -306,10 +323,13 @@ class EpochPass:
                 for place in range(len(pending.indices))
             ]
 
+    def _take(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """Memory for clips of this shape."""
+        return self._parts.memory.take(shape, self._dataset.dtype, self._parts.pin_memory)
+
     def _finish(self, pending: _Pending) -> Any:
         dataset, parts = self._dataset, self._parts
         clips = pending.clips
-        assert clips is not None
         indices = list(pending.indices)
         rows: list[Any] = []
         if dataset.fields:
@@ -325,7 +345,7 @@ class EpochPass:
                 continue
             row = None
             if isinstance(error, IndexMismatchError):
-                error, row = self._draw_again(indices[place], pending.draws[place], clips[place])
+                error, row = self._draw_again(pending, place)
                 settled[place] = -1
             if error is not None:
                 parts.tally.note_failure(indices[place], error, parts.on_error)
@@ -337,7 +357,7 @@ class EpochPass:
                     failed.append(place)
                     continue
                 settled[place] = indices[place]
-                indices[place], row = self._substitute(indices[place], pending.draws[place], clips[place], error)
+                indices[place], row = self._substitute(pending, place, error)
             if rows:
                 rows[place] = row
         kept = [place for place in range(len(indices)) if place not in failed] if failed else range(len(indices))
@@ -352,11 +372,13 @@ class EpochPass:
                 of_slots = zip(results, kept, strict=True)
                 results = [clips[place] if result is IN_PLACE else result for result, place in of_slots]
         if failed:
-            results = clips[kept] if results is clips else results
+            if results is clips:
+                results = [clips[place] for place in kept] if dataset.is_varying else clips[kept]
             indices = [indices[place] for place in kept]
             rows = [rows[place] for place in kept] if rows else rows
         is_batch = parts.order.batch_sampler is not None
-        batch = collated(dataset, results, indices, rows, parts.collate_fn, is_batch)
+        whole = pending.whole if results is clips and not settled else None  # every clip was decoded into its place
+        batch = collated(dataset, results, indices, rows, parts.collate_fn, is_batch, parts.batch_as, whole)
         if parts.batch_transform is None:
             return batch
         if not self._batch_transform_takes_rng:
@@ -366,7 +388,6 @@ class EpochPass:
 
     def _transformed(self, pending: _Pending, place: int, index: int, stands_for: int | None) -> Any:
         """What clip_transform makes of a sample; IN_PLACE if it is in the batch now. stands_for: None of one that was loaded in time."""
-        assert pending.clips is not None
         if stands_for is None and pending.results is not None:
             timeout = self._parts.timeout if self._parts.timeout > 0 else None
             try:
@@ -379,14 +400,22 @@ class EpochPass:
         stands_for = -1 if stands_for is None else stands_for
         return put(self._dataset.transformed(clip, index, self._epoch, draw, stands_for), clip)
 
-    def _draw_again(self, index: int, draw: int, out: torch.Tensor) -> tuple[VideoError | None, FieldRow | None]:
+    def _load(self, pending: _Pending, place: int, index: int, draw: int, stands_for: int = -1) -> FieldRow | None:
+        """Loads one sample of a batch by itself; returns its fields."""
+        take = self._take if self._dataset.is_varying else (lambda shape: pending.clips[place])
+        start_indexing = partial(self._parts.start_indexing, [index])
+        clip, row = self._dataset.load_one(start_indexing, index, self._epoch, take, draw, stands_for)
+        if self._dataset.is_varying:
+            pending.clips[place] = clip
+        return row
+
+    def _draw_again(self, pending: _Pending, place: int) -> tuple[VideoError | None, FieldRow | None]:
         """Loads a sample whose file turned out to have other frames than those it was drawn from; returns an error if it cannot be, and
         its fields."""
         try:
-            row = self._dataset.load_one(partial(self._parts.start_indexing, [index]), index, self._epoch, out, draw)
+            return None, self._load(pending, place, pending.indices[place], pending.draws[place])
         except VideoError as error:
             return error, None
-        return None, row
 
     def _check_failures(self, last: VideoError) -> None:
         limit = self._parts.max_failures
@@ -406,20 +435,17 @@ class EpochPass:
                 f"list's root wrong? The last failure: {self._parts.tally.failures[-1]}"
             )
 
-    def _substitute(self, index: int, draw: int, out: torch.Tensor, error: VideoError) -> tuple[int, FieldRow | None]:
-        """Loads another sample of the loader's dataset, a pure function of (seed, epoch, index, draw), into `out`; returns its index and
-        its fields."""
-        dataset, start_indexing = self._dataset, self._parts.start_indexing
+    def _substitute(self, pending: _Pending, place: int, error: VideoError) -> tuple[int, FieldRow | None]:
+        """Loads another sample of the loader's dataset, a pure function of (seed, epoch, index, draw), in place of one; returns its index
+        and its fields."""
+        dataset, index, draw = self._dataset, pending.indices[place], pending.draws[place]
         num_samples = len(self._parts.order.dataset)  # type: ignore[arg-type]
         rng = sample_rng(dataset.seed, self._epoch, -2 - index, draw)
         for _ in range(_MAX_SUBSTITUTES):
             other = self._base_index(int(rng.random() * num_samples))
             try:
                 # Its clip is its own too: the epoch may hold the other video beside it.
-                row = dataset.load_one(
-                    partial(start_indexing, [other]), other, self._epoch, out, draw, stands_for=index
-                )
-                return other, row
+                return other, self._load(pending, place, other, draw, stands_for=index)
             except VideoError as failed:
                 self._parts.tally.note_failure(other, failed, self._parts.on_error)
         raise VideoError(
@@ -461,7 +487,6 @@ def _transform_in_wake(dataset: Clips, pending: _Pending, place: int, epoch: int
     has_failed = pending.drawn.errors[place] is not None or pending.batch.errors()[place] is not None
     if pending.is_given_up or has_failed:
         return None  # the pass sees to it
-    assert pending.clips is not None
     clip = pending.clips[place]
     return put(dataset.transformed(clip, pending.indices[place], epoch, pending.draws[place]), clip)
 

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from vidload import _core, describe
 from vidload.clip_dataset import ClipDataset
-from vidload.combined import base_dataset
+from vidload.combined import base_dataset, check_for_dali
+from vidload.loading.collating import check_batch_as
 from vidload.loading.epoch_pass import EpochPass, PassParts
 from vidload.loading.epochs import EpochBatchSampler, Epochs, EpochSampler, samplers_of
 from vidload.loading.exit import ends_before_exit
@@ -78,7 +79,7 @@ class VideoLoader(DataLoader[Any]):
 
     Yields:
         [clips, labels], or [clips, labels, fields] of a dataset with `fields`, as default_collate would give them: clips
-        [N, *dataset.sample_shape] of dataset.dtype, or what the dataset's clip_transform makes of them; labels int64 [N], or of another
+        [N, *dataset.sample_shape] of dataset.dtype (or as `batch_as` says), or what the dataset's clip_transform makes of them; labels int64 [N], or of another
         kind that vidload.labels tells; fields a dict that vidload.fields tells.
 
     Each iteration is one epoch and draws new random numbers. Epochs count from 0, and on from the last pass over the dataset; until the
@@ -114,6 +115,7 @@ class VideoLoader(DataLoader[Any]):
         strict: bool = False,
         augment: Callable[[Any], Any] | None = None,
         batch_transform: Callable[..., Any] | None = None,
+        batch_as: str | None = None,
         progress: bool = False,
     ) -> None:
         base, _ = base_dataset(dataset)
@@ -131,6 +133,7 @@ class VideoLoader(DataLoader[Any]):
         if decoder == "nvdec" and gpu is None:
             raise ValueError("decoder 'nvdec' leaves its frames on the GPU, which needs device='cuda'")
         if decoder == "dali":
+            check_for_dali(base)
             if not isinstance(base, ClipDataset):
                 raise ValueError("decoder 'dali' loads one dataset, not a ConcatDataset of several")
             import vidload.dali  # noqa: F401  raises now, and says what to install, instead of with the first batch
@@ -145,6 +148,7 @@ class VideoLoader(DataLoader[Any]):
         self.strict = strict
         self.augment = augment
         self.batch_transform = batch_transform
+        self.batch_as = batch_as
         self.progress = progress
         self._dali: DaliDecoder | None = None
         self.shuffle = shuffle
@@ -198,7 +202,12 @@ class VideoLoader(DataLoader[Any]):
         keeps = (
             on_error == "raise" and self.device.type == "cpu" and decoder in ("auto", "cpu") and batch_transform is None
         )
-        self.collate_fn = Collate(self.collate_fn, collate_fn is None, keeps)
+        is_default = collate_fn is None and self.batch_sampler is not None
+        check_batch_as(base, batch_as, is_default)
+        function = self.collate_fn
+        if base.is_varying and is_default:
+            function = partial(base.collate, batch_as=batch_as or "list")
+        self.collate_fn = Collate(function, collate_fn is None, keeps)
 
     def __getstate__(self) -> dict[str, Any]:
         own = {"_place": replace(self._place), "_tally": replace(self._tally)}  # a copy goes its own way from here
@@ -245,6 +254,7 @@ class VideoLoader(DataLoader[Any]):
             max_failures=self.max_failures,
             collate_fn=self.collate_fn,
             batch_transform=self.batch_transform,
+            batch_as=self.batch_as or "list",
             progress=self.progress,
         )
         return EpochPass(parts)

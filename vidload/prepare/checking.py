@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from vidload.annotations import Annotations
-from vidload.clip_dataset import segment_frames
 from vidload.index import IndexSummary, build_index
 from vidload.prepare.check_costs import ClipCosts, ClipPrediction, PrepareEstimate, estimate_prepare
 from vidload.prepare.check_file import KINDS, CheckSettings, Problem, check_file
@@ -28,6 +27,7 @@ from vidload.prepare.engines import ENGINES
 from vidload.prepare.sources import SourceList, Task
 from vidload.prepare.tasks import locked, resume
 from vidload.reader import VideoReader
+from vidload.sampler_options import segment_frames
 from vidload.system.files import written_aside
 
 SCHEMA_VERSION = 1  # of --json; docs/checking.md describes it
