@@ -21,9 +21,20 @@ ORDER = (
     ("_core", "errors", "limits", "renamed"),
     ("_testing",),  # instruments beside the core, in no wheel
     ("system", "cuda"),  # the machine
-    ("labels", "annotations", "clip_spec", "published_samplers", "varying_clips", "sampling", "crops", "transforms", "index", "reader"),
+    (
+        "labels",
+        "annotations",
+        "clip_spec",
+        "published_samplers",
+        "varying_clips",
+        "sampling",
+        "crops",
+        "transforms",
+        "index",
+        "reader",
+    ),
     ("augment", "batch", "draw_rules", "sampler_options", "fields", "joining", "describe"),
-    ("clip_dataset", "dataset", "combined", "feature_dataset"),  # what a sample is
+    ("clip_dataset", "dataset", "multi_video", "combined", "feature_dataset"),  # what a sample is
     ("system.sheet", "sheet"),
     ("models",),
     ("loading.epochs",),  # the order of an epoch: DALI's own pipelines follow it too

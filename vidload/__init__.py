@@ -23,6 +23,7 @@ from vidload.feature_dataset import FeatureDataset
 from vidload.index import DatasetIndex, build_index
 from vidload.limits import VideoLimits, get_limits, set_limits
 from vidload.loading.loader import VideoLoader
+from vidload.multi_video import MultiVideoDataset
 from vidload.reader import ReadPlan, StreamSummary, VideoReader, streams
 from vidload.system.info import info
 
@@ -39,6 +40,7 @@ __all__ = [
     "FeatureDataset",
     "FrameFolderDataset",
     "FrameIndexError",
+    "MultiVideoDataset",
     "ReadPlan",
     "StreamSummary",
     "TooManyFailuresError",

@@ -27,7 +27,7 @@ from vidload.batch import Batch, Drawn, Request, strides_of, views_of
 from vidload.crops import SpatialTransform
 from vidload.draw_rules import draw_rules
 from vidload.errors import ClipTransformError, FrameIndexError, IndexMismatchError, VideoError
-from vidload.fields import FRAME_FIELDS, FieldRow, checked_fields, field_row, sample_fields
+from vidload.fields import FIELDS, FRAME_FIELDS, FieldRow, checked_fields, field_row, sample_fields
 from vidload.labels import check_classes, label_at, labels_at
 from vidload.sampler_options import (
     argument_names,
@@ -87,6 +87,8 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         sample_shape, sample_bytes: of one clip, in `layout` without N, before `clip_transform`; None and 0 for what varies.
     """
 
+    _known_fields: tuple[str, ...] = FIELDS
+
     def __init__(
         self,
         items: Annotations,
@@ -121,7 +123,7 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         self.num_repeats = num_repeats
         self.dtype = dtype
         self.seed = seed
-        self.fields = checked_fields(fields)
+        self.fields = checked_fields(fields, self._known_fields)
         if num_classes is not None:
             check_classes(items.labels, num_classes)
         self.num_classes = num_classes
@@ -294,6 +296,9 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         """Makes a batch of samples that differ in shape, as VideoLoader does: a plain DataLoader's `collate_fn`. See vidload.joining."""
         return joining.collate(samples, batch_as, self.time_axis)
 
+    def _path(self, index: int) -> str:
+        return self.annotations.path(index)
+
     # --- for the loader
 
     @property
@@ -313,7 +318,7 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
             return self.clip_transform(clip, rng=transform_rng(self.seed, epoch, index, draw, stands_for))
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            raise ClipTransformError(self.annotations.path(index), index, reason) from error
+            raise ClipTransformError(self._path(index), index, reason) from error
 
     def load_one(
         self,

@@ -20,6 +20,7 @@ from vidload.batch import Batch, Drawn, Request
 from vidload.clip_dataset import ClipDataset
 from vidload.errors import VideoError
 from vidload.fields import FieldRow
+from vidload.multi_video import MultiVideoDataset
 
 _ONE_BATCH = ("sample_shape", "dtype", "layout", "fields")  # what all samples of a batch must share
 
@@ -224,6 +225,9 @@ def base_dataset(dataset: Dataset[Any]) -> tuple[Clips, Callable[[int], int]]:
 
 def check_for_dali(clips: Clips) -> None:
     """Raises ValueError for samples that DALI does not make."""
+    parts = clips.parts if isinstance(clips, CombinedClips) else (clips,)
+    if any(isinstance(part, MultiVideoDataset) for part in parts):
+        raise ValueError("DALI loads one video per sample; use VideoLoader with decoder='auto' for a MultiVideoDataset")
     if clips.is_varying or clips.layout.endswith("TCHW"):
         raise ValueError(
             "DALI makes clips of one shape, with the axes CTHW or THWC: no clip of varying length, no fit_pixels, no layout 'NTCHW'; "

@@ -26,7 +26,39 @@ from vidload.clip_dataset import ClipDataset
 from vidload.index import DatasetIndex
 
 
-class VideoDataset(ClipDataset):
+class IndexedDataset(ClipDataset):
+    """What datasets of video files share: an index file, if there is one, and where the packet indexes of some rows come from.
+
+    items: a row for each file.
+    index: as of VideoDataset.
+    """
+
+    def __init__(
+        self, items: Annotations, *, index: str | os.PathLike[str] | DatasetIndex | None = None, **options: Any
+    ) -> None:
+        super().__init__(items, **options)
+        if index is None or isinstance(index, DatasetIndex):
+            self.index = index
+        else:
+            self.index = DatasetIndex(index)
+        self._stored = None if self.index is None else self.index.lookup(self.annotations.paths)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_stored": None}  # looked up again in the copy
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._stored = None if self.index is None else self.index.lookup(self.annotations.paths)
+
+    def start_indexing(self, pool: _core.LoaderPool, indices: Sequence[int], needs_whole_indexes: bool = False) -> Any:
+        rows = self.annotations
+        index_file = None if self.index is None else self.index.file
+        return _core.Batch(
+            pool, rows.names(indices), self._stored, index_file, rows.streams, needs_whole_indexes, indices
+        )
+
+
+class VideoDataset(IndexedDataset):
     """Clips from video files.
 
     Args:
@@ -63,19 +95,7 @@ class VideoDataset(ClipDataset):
         index: str | os.PathLike[str] | DatasetIndex | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(items if isinstance(items, Annotations) else from_items(items), **options)
-        if index is None or isinstance(index, DatasetIndex):
-            self.index = index
-        else:
-            self.index = DatasetIndex(index)
-        self._stored = None if self.index is None else self.index.lookup(self.annotations.paths)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_stored": None}  # looked up again in the copy
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._stored = None if self.index is None else self.index.lookup(self.annotations.paths)
+        super().__init__(items if isinstance(items, Annotations) else from_items(items), index=index, **options)
 
     @classmethod
     def from_list(
@@ -106,15 +126,6 @@ class VideoDataset(ClipDataset):
     def from_folder(cls, root: str | os.PathLike[str], **options: Any) -> VideoDataset:
         """From one folder per class; see vidload.annotations.read_folder."""
         return cls(read_folder(root), **options)
-
-    def start_indexing(
-        self, pool: _core.LoaderPool, indices: Sequence[int], needs_whole_indexes: bool = False
-    ) -> _core.Batch:
-        rows = self.annotations
-        index_file = None if self.index is None else self.index.file
-        return _core.Batch(
-            pool, rows.names(indices), self._stored, index_file, rows.streams, needs_whole_indexes, indices
-        )
 
 
 class FrameFolderDataset(ClipDataset):

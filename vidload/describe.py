@@ -30,20 +30,15 @@ def as_html(title: str, rows: list[Row]) -> str:
 
 
 def dataset_title(dataset: Any) -> str:
-    rows = dataset.annotations
-    num_files = pc.count_distinct(rows.paths).as_py()
-    files = "" if num_files == len(rows) else f" of {_count(num_files, 'file')}"
-    return f"{type(dataset).__name__}: {_count(len(rows), 'sample')}{files}, {_classes(dataset)}"
+    num_files = pc.count_distinct(dataset.annotations.paths).as_py()
+    files = "" if num_files == len(dataset) else f" of {_count(num_files, 'file')}"
+    return f"{type(dataset).__name__}: {_count(len(dataset), 'sample')}{files}, {_classes(dataset)}"
 
 
 def dataset_rows(dataset: Any) -> list[Row]:
-    kind = "random" if dataset.training else "fixed"
-    sampling = ""
-    if dataset.sample_shape[dataset.time_axis] is not None:
-        sampling = f", sampling {dataset.sampling if isinstance(dataset.sampling, str) else _name(dataset.sampling)}"
     rows = [
         ("files", f"{dataset.annotations.path(0)}{', ...' if len(dataset) > 1 else ''}"),
-        ("clip", f"{dataset.clip}{sampling}, {kind}; {_count(dataset.num_views, 'view')}"),
+        ("clip", f"{_clip(dataset)}; {_count(dataset.num_views, 'view')}"),
         ("transform", repr(dataset.transform)),
         (
             "sample",
@@ -92,7 +87,7 @@ def _classes(dataset: Any) -> str:
         return _count(len(rows.classes), "class", "classes")
     if dataset.num_classes is not None:
         return _count(dataset.num_classes, "class", "classes")
-    labels = rows.labels
+    labels = getattr(dataset, "labels", rows.labels)
     if isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu":
         found = np.unique(labels[labels >= 0])
         return "no labels" if len(found) == 0 else _count(len(found), "class", "classes")
@@ -110,6 +105,17 @@ def _annotation_bytes(dataset: Any) -> int:
     columns = [rows.paths, rows.start_seconds, rows.end_seconds, rows.num_frames, rows.offsets, rows.streams]
     labels = rows.labels.values() if isinstance(rows.labels, dict) else [rows.labels]
     return sum(getattr(column, "nbytes", 0) for column in (*columns, *labels))
+
+
+def _clip(dataset: Any) -> str:
+    moments = getattr(dataset, "delta_seconds", None)
+    if moments is not None:
+        return f"frames {list(moments)} seconds from a moment, of {', '.join(dataset.cameras)}"
+    kind = "random" if dataset.training else "fixed"
+    if dataset.sample_shape[dataset.time_axis] is None:
+        return f"{dataset.clip}, {kind}"
+    sampling = dataset.sampling if isinstance(dataset.sampling, str) else _name(dataset.sampling)
+    return f"{dataset.clip}, sampling {sampling}, {kind}"
 
 
 def _each(clips: Any, count: int) -> str:

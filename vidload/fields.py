@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import default_collate
 
 from vidload import _core
 
@@ -31,12 +32,12 @@ FRAME_FIELDS = frozenset(("frame_indices", "pts_seconds", "clip_start_seconds"))
 FieldRow = dict[str, Any]
 
 
-def checked_fields(fields: Sequence[str]) -> tuple[str, ...]:
-    """Raises ValueError for a name that is none."""
+def checked_fields(fields: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Raises ValueError for a name that is none of those known."""
     names = (fields,) if isinstance(fields, str) else tuple(fields)
     for name in names:
-        if name not in FIELDS:
-            raise ValueError(f"field {name!r} is not one of {', '.join(FIELDS)}")
+        if name not in known:
+            raise ValueError(f"field {name!r} is not one of {', '.join(known)}")
     return names
 
 
@@ -81,4 +82,7 @@ def sample_fields(row: FieldRow) -> dict[str, Any]:
 def batch_fields(rows: Sequence[FieldRow]) -> dict[str, Any]:
     """Of a batch."""
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return {name: values if name == "path" else torch.from_numpy(np.array(values)) for name, values in columns.items()}
+    return {
+        name: default_collate(values) if name == "path" else torch.from_numpy(np.array(values))
+        for name, values in columns.items()
+    }
