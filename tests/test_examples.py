@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
 import finetune_checkpoint  # noqa: E402
+import frames_by_time  # noqa: E402
 import predict  # noqa: E402
 import synthetic_clips  # noqa: E402
 import train_i3d  # noqa: E402
@@ -157,6 +158,15 @@ def test_demo_needs_no_data(tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic_clips, "write_clips", lambda folder, _, seed: write_clips(folder, 2, seed))
     train_i3d.main(["--demo", "--budget", "short", "--out", str(tmp_path), "--batch-size", "2", "--epochs", "1"])
     assert last(tmp_path)["made"]["num_classes"] == 2
+
+
+def test_frames_by_time_needs_no_data_and_tells_sizes_times_and_masks(capsys):
+    frames_by_time.main(["--fps", "2", "--max-frames", "3"])
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("tiles of 28x28, at [0.0" in line for line in lines) == 4
+    assert sum(line.startswith("packed: [") for line in lines) == 2
+    assert "10 moments of front, wrist, top: [4, 3, 3, 2, 96, 96], 'pick up the cube'" in lines
+    assert lines[-1].endswith("[[False, True], [False, True], [False, True]]")
 
 
 def test_too_few_videos_for_a_step_are_named(clips, tmp_path):

@@ -66,7 +66,9 @@ class VideoDataset(IndexedDataset):
             vidload.labels tells; see also `from_list`, `from_csv` and
             `from_folder`. Seconds count from the video's first frame; stream is the number of a video stream within its container, for
             files that hold several (`vidload.streams`); None = from the start, to the end, FFmpeg's choice.
-        clip: "clip_len x frame_interval x num_clips", such as "32x2x1".
+        clip: "clip_len x frame_interval x num_clips", such as "32x2x1"; or a VaryingClip of vidload.sampling, such as FramesByTime(fps=2),
+            whose length depends on the video: then batches are what VideoLoader's `batch_as` says, and `sampling`, `out_of_bound` and
+            `num_repeats` have no meaning.
         transform: a policy of vidload.transforms.
         sampling: "segments", "dense", "uniform", "slowfast", or a function (num_frames, fps, spec, rng) -> int64 [num_clips, clip_len], such
             as those of vidload.published_samplers; it may ask for more by name (vidload.sampler_options).
@@ -74,7 +76,8 @@ class VideoDataset(IndexedDataset):
         out_of_bound: "loop" or "repeat_last", for videos shorter than a clip.
         num_repeats: how often a video is sampled and cropped anew from one decode (repeated augmentation); repeats are views.
         dtype: of the clips: float32, float16 or bfloat16 (normalized), or uint8 (RGB 0-255, not normalized).
-        layout: "NCTHW" or "NTHWC" for one view per video, "NVCTHW" or "NVTHWC" for several; None = NCTHW or NVCTHW, whichever fits.
+        layout: "NCTHW", "NTCHW" or "NTHWC" for one view per video, "NVCTHW", "NVTCHW" or "NVTHWC" for several; None = NCTHW or NVCTHW,
+            whichever fits, and NTCHW for a VaryingClip.
         seed: with the epoch and the index, decides everything random.
         fields: names of what a sample tells beside clip and label, in a dict that comes third (vidload.fields).
         num_classes: labels that are lists of classes become multi-hot vectors of this length; each class is checked to be below it.

@@ -11,6 +11,9 @@ batch; a batch's are what default_collate makes of its samples'.
 | pts_seconds | float64, as frame_indices: when they are shown, as VideoReader.pts_seconds has it | float64, as frame_indices |
 | clip_start_seconds | float, with views float64 [V]: of a clip's first frame, from the video's first | float64 [N] or [N, V] |
 | fps | float, the video's average | float64 [N] |
+
+Where clips differ in length, frame_indices and pts_seconds of a batch are lists, padded or packed as the clips (vidload.joining). Those of
+several videos per sample are told by vidload.multi_video.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class VideoLoader(DataLoader[Any]):
     """Loads batches of clips; a drop-in for ``torch.utils.data.DataLoader``.
 
     Args:
-        dataset: a VideoDataset or FrameFolderDataset, or a torch Subset (random_split) or ConcatDataset of such.
+        dataset: a VideoDataset, FrameFolderDataset or MultiVideoDataset, or a torch Subset (random_split) or ConcatDataset of such.
         batch_size, shuffle, sampler, batch_sampler, collate_fn, pin_memory, drop_last, timeout, generator: as DataLoader's. Without a
             `generator`, shuffle=True orders an epoch by the dataset's seed and the epoch's number alone.
         num_workers: decoding threads. None = the cores this process may use (affinity, cgroup quota, divided by LOCAL_WORLD_SIZE);
@@ -71,6 +71,8 @@ class VideoLoader(DataLoader[Any]):
         batch_transform: a function of the user's own, of each batch as it is yielded, run by the calling thread, on `device`; if it has an
             argument `rng`, it gets a NumPy Generator whose numbers depend on the dataset's seed, the epoch and the batch's first sample
             alone. What it returns is yielded. See vidload.augment for MixUp and CutMix.
+        batch_as: of samples that differ in shape: "list" (None is that too) for a list of clips; "padded" with zeros along T, with a mask in
+            the fields, or "packed" along T, with offsets there, where they differ in length alone. See vidload.joining.
         progress: show a tqdm bar of each epoch.
 
     Raises:
