@@ -29,7 +29,7 @@ BATCH_SIZE = 2
 ROBOT_BATCH_SIZE = 8
 ROBOT_SIZE = (224, 224)
 MAX_PIXELS = 128 * 28 * 28
-VIDEO_SIZE = (364, 252)[::-1]  # what fit_pixels makes of 720p; checked in `jobs_of`
+VIDEO_SIZE = (224, 420)  # what fit_pixels makes of 720p; checked in `jobs_of`
 DELTAS = (-0.1, 0.0)
 
 Job = dict[str, Any]  # "videos": [[path, moments in seconds], ...]; "size": (height, width)
