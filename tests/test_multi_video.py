@@ -208,6 +208,8 @@ def test_what_makes_no_sense_is_refused_by_name(cameras) -> None:
         (lambda: MultiVideoDataset([(cameras, 0, 0.0)], layout="NCTHW", **crop), "use 'NVCTHW'"),
         (lambda: MultiVideoDataset([(cameras, 0, 0.0)], fields=["masks"], **crop), "field 'masks' is not one of .*mask"),
         (lambda: MultiVideoDataset.from_episodes([(cameras, 0, 0)], 25, **crop), "episode 0: expected"),
+        (lambda: MultiVideoDataset.from_episodes([], 25, **crop), "episodes: none in the sequence"),
+        (lambda: MultiVideoDataset.from_episodes([], 25, **crop), "episodes: none in the sequence"),
         (lambda: MultiVideoDataset.from_episodes([(cameras, 0, 5)], 0, **crop), "fps is 0"),
         (lambda: VideoLoader(MultiVideoDataset([(cameras, 0, 0.0)], **crop), decoder="dali"), "one video per sample"),
         (lambda: VideoDataset([("a.mp4", 0)], clip="1x1x1", fields=["mask"], **crop), "field 'mask' is not one of"),

@@ -103,8 +103,6 @@ class MultiVideoDataset(IndexedDataset):
             raise ValueError(f"delta_seconds is {delta_seconds!r}, must be numbers, one for each frame")
         if tolerance_seconds is not None and not tolerance_seconds >= 0:
             raise ValueError(f"tolerance_seconds is {tolerance_seconds!r}, must be at least 0, or None")
-        if transform.num_crops != 1 or transform.size[0] == 0:
-            raise ValueError(f"transform {transform!r}: several videos per sample need one crop of one size")
         if not layout.startswith("NV"):
             raise ValueError(f"layout {layout!r} has no place for the cameras; use 'NV{layout[1:]}'")
         check_frame_choice(frame)
@@ -124,6 +122,8 @@ class MultiVideoDataset(IndexedDataset):
             clip_transform=clip_transform,
             index=index,
         )
+        if transform.num_crops != 1 or self.is_varying:
+            raise ValueError(f"transform {transform!r}: several videos per sample need one crop of one size")
 
     @classmethod
     def from_episodes(cls, episodes: Sequence[Any], fps: float, **options: Any) -> MultiVideoDataset:
@@ -131,6 +131,8 @@ class MultiVideoDataset(IndexedDataset):
         num_frames frames. fps: of the recording."""
         if not 0 < fps < math.inf:
             raise ValueError(f"fps is {fps!r}, must be a number above 0")
+        if len(episodes) == 0:
+            raise ValueError("episodes: none in the sequence")
         for i, episode in enumerate(episodes):
             if not isinstance(episode, Sequence) or len(episode) != 3 or not _is_count(episode[2]):
                 raise ValueError(

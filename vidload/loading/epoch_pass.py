@@ -104,9 +104,8 @@ class _Pending:
         self.next_sample = next_sample  # samples and batches of the epoch that have been handed out once this one has
         self.next_batch = next_batch
         # Set once decoding has started.
-        self.clips: Any = (
-            None  # a tensor, or a list of tensors that differ in shape (None for samples that could not be drawn)
-        )
+        # A tensor, or a list of tensors that differ in shape (None for samples that could not be drawn).
+        self.clips: Any = None
         self.whole: torch.Tensor | None = None  # the memory of that list
         self.drawn = Drawn([], None)
         self.results: list[Future[Any]] | None = None  # of clip_transform, where the wake's threads run it
