@@ -216,7 +216,7 @@ def test_a_dataset_refuses_what_has_no_meaning_with_such_clips(items) -> None:
         ({"sampling": "dense"}, "sampling and num_repeats have no meaning"),
         ({"num_repeats": 2}, "sampling and num_repeats have no meaning"),
         ({"layout": "NVTCHW"}, "clips of varying length have one view each; use 'NTCHW'"),
-        ({"transform": three_crop(16)}, "has no place for the 3 views"),
+        ({"transform": three_crop(16)}, "have one view each, but the transform has 3 crops"),
     ]:
         with pytest.raises(ValueError, match=message):
             VideoDataset(items, **{"clip": FramesByTime(2), "transform": center_crop(16), **options})

@@ -144,6 +144,10 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
                 raise ValueError(
                     f"clip {self.clip} says itself which frames are taken, once: sampling and num_repeats have no meaning"
                 )
+            if transform.num_crops != 1:
+                raise ValueError(
+                    f"clip {self.clip}: clips of varying length have one view each, but the transform has {transform.num_crops} crops"
+                )
             self._num_clips = 1
         else:
             self._num_clips = clips_per_video(self._sampler, self.clip, self.training, self._sampler_takes)

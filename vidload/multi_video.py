@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from vidload import _core
-from vidload.annotations import from_items
+from vidload.annotations import Annotations, from_items
 from vidload.batch import Drawn, Request, strides_of, views_of
 from vidload.crops import SpatialTransform
 from vidload.dataset import IndexedDataset
@@ -111,7 +111,7 @@ class MultiVideoDataset(IndexedDataset):
         self.labels, self._label_rows = moments.labels, moments.label_rows
         self._episode_rows, self._seconds = moments.episode_rows, moments.seconds
         super().__init__(
-            from_items(list(_file_rows(moments.episodes, self.cameras))),
+            _annotations_of(moments.episodes, self.cameras),
             clip=f"{len(self.delta_seconds)}x1x{len(self.cameras)}",
             transform=transform,
             training=False,
@@ -345,15 +345,27 @@ def _checked_videos(i: int, videos: Any, first: Any) -> Mapping[str, Video]:
     return videos
 
 
-def _file_rows(episodes: Sequence[Mapping[str, Video]], cameras: Sequence[str]) -> Any:
-    """Items of vidload.annotations, episode by episode and camera by camera."""
-    for videos in episodes:
-        for camera in cameras:
-            video = videos[camera]
-            if isinstance(video, str | bytes | os.PathLike):
-                yield (video, 0)
-            else:
-                yield (video[0], 0, *video[1:])
+def _annotations_of(episodes: Sequence[Mapping[str, Video]], cameras: Sequence[str]) -> Annotations:
+    """A row for each file, episode by episode and camera by camera."""
+    rows = [_item_of(videos[camera]) for videos in episodes for camera in cameras]
+    try:
+        return from_items(rows)
+    except ValueError:
+        for number, row in enumerate(rows):
+            try:
+                from_items([row])
+            except ValueError as error:
+                episode, camera = divmod(number, len(cameras))
+                reason = str(error).removeprefix("item 0: ")
+                raise ValueError(f"episode {episode}, camera {cameras[camera]!r}: {reason}") from None
+        raise
+
+
+def _item_of(video: Any) -> Any:
+    """As vidload.annotations.from_items takes it, which checks it."""
+    if isinstance(video, str | bytes | os.PathLike):
+        return (video, 0)
+    return (video[0], 0, *video[1:]) if isinstance(video, Sequence) and len(video) > 0 else video
 
 
 def _is_count(value: Any) -> bool:
