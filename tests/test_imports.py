@@ -18,12 +18,14 @@ ROOT = Path(__file__).parent.parent
 # Lowest first: a module imports from its own row and from the rows listed before it. Names are those after `vidload.`, of a module or of a
 # whole wing; of several that fit, the longest counts.
 ORDER = (
-    ("_core", "errors", "limits", "renamed"),
+    ("_core", "errors", "limits", "renamed", "sources"),
     ("_testing",),  # instruments beside the core, in no wheel
     ("system", "cuda"),  # the machine
+    ("range_cache", "remote"),  # what reads objects on a network
     (
         "labels",
         "annotations",
+        "shards",
         "clip_spec",
         "published_samplers",
         "varying_clips",

@@ -24,7 +24,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
+from vidload import _core
 from vidload.labels import Column, column_of, label_at
+from vidload.sources import URL_PATTERN, Parts, Source, exists, is_url, parts_of, read_all
 
 Path = str | os.PathLike[str]
 
@@ -49,12 +51,13 @@ _UNUSUAL = r"[\x00-\x08\x0b-\x1f\x7f\x{80}-\x{a0}\x{1680}\x{2000}-\x{200a}\x{202
 class Annotations:
     """One row per video.
 
-    paths: string array [N], `root` already in front; a binary array if a name is not UTF-8 (names as os.fsencode has them).
+    paths: string array [N], paths or URLs, `root` already in front; a binary array if a name is not UTF-8 (names as os.fsencode has them).
     labels: int64 [N] (-1 = none), or another column of vidload.labels.
     start_seconds, end_seconds: float64 [N], NaN = from the start, to the end; None if no row has either.
     streams: int64 [N], numbers of video streams within their containers, -1 = FFmpeg's choice; None if no row names one.
     num_frames, offsets: int64 [N], for frame folders, where frame i is file number 1 + offset + i.
     classes: class names by label, if the source names them.
+    parts: where videos are that are parts of files, whose paths only name them; None if none is.
     """
 
     paths: pa.StringArray | pa.BinaryArray
@@ -65,6 +68,7 @@ class Annotations:
     offsets: NDArray[np.int64] | None = None
     classes: tuple[str, ...] | None = None
     streams: NDArray[np.int64] | None = None
+    parts: Parts | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -77,6 +81,13 @@ class Annotations:
         """The paths of some rows, as the system has them. Fast: a loader calls it for every batch."""
         offsets, data = self._name_buffers
         return [bytes(data[offsets[row] : offsets[row + 1]]) for row in rows]
+
+    def sources(self, rows: Sequence[int]) -> Sequence[Source]:
+        """Where the videos of some rows are, as the core takes them."""
+        names = self.names(rows)
+        if self.parts is None:
+            return names
+        return [self.parts.source(int(row), name) for row, name in zip(rows, names, strict=True)]
 
     @cached_property
     def _name_buffers(self) -> tuple[memoryview, memoryview]:
@@ -102,7 +113,7 @@ def read_list(path: Path, root: Path = "", delimiter: str | None = None, multi_l
 
     The label follows the last delimiter, so paths may contain spaces. If `delimiter` is None, it is whichever
     of tab, comma and space is followed by an integer. `multi_label`: "path label label ...", labels are
-    lists. Quotes are part of a path. A byte-order mark, CRLF and blank lines do no harm. Raises ValueError,
+    lists. A path may be a URL, and so may `path` itself. Quotes are part of a path. A byte-order mark, CRLF and blank lines do no harm. Raises ValueError,
     naming file and line, for lines it cannot read, and OSError if the file itself cannot be read.
     """
     if not multi_label and (annotations := _list_by_arrow(path, root, delimiter)) is not None:
@@ -123,11 +134,7 @@ def read_list(path: Path, root: Path = "", delimiter: str | None = None, multi_l
         name, values = _split_right(line, delimiter, None if multi_label else 1)
         if not values or not name:
             raise ValueError(f"{path}:{number}: expected 'path{delimiter}label', the label an integer; got {line!r}")
-        if (
-            not multi_label
-            and (match := _NUMBERS_IN_PATH.search(name))
-            and not os.path.exists(os.path.join(root, name))
-        ):
+        if not multi_label and (match := _NUMBERS_IN_PATH.search(name)) and not exists(_joined(name, root)):
             raise ValueError(
                 f"{path}:{number}: {match[1].strip()!r} stands between the path and the label {values[0]}, got {line!r}; for several "
                 "labels in a line multi_label=True, for 'dir num_frames label' FrameFolderDataset.from_list"
@@ -143,6 +150,8 @@ def read_list(path: Path, root: Path = "", delimiter: str | None = None, multi_l
 def _list_by_arrow(path: Path, root: Path, delimiter: str | None) -> Annotations | None:
     """What `read_list` reads, without an object of Python's for each line; None where that has to look at the lines itself: some have no
     label, hold unusual characters, or are wrong."""
+    if is_url(os.fspath(path)):
+        return None
     try:
         table = arrow_csv.read_csv(
             path,
@@ -183,7 +192,8 @@ def _list_by_arrow(path: Path, root: Path, delimiter: str | None) -> Annotations
         names = pc.struct_field(fields, "path")
         if pc.any(pc.match_substring_regex(names, _NUMBERS_IN_PATH.pattern, ignore_case=True)).as_py():
             return None
-        names = pc.if_else(pc.starts_with(names, os.sep), names, pc.binary_join_element_wise(prefix, names, ""))
+        is_whole = pc.or_(pc.starts_with(names, os.sep), pc.match_substring_regex(names, URL_PATTERN))
+        names = pc.if_else(is_whole, names, pc.binary_join_element_wise(prefix, names, ""))
         _, offsets, letters = names.buffers()
         if len(names) == 0 or names.offset != 0 or letters is None:
             return None
@@ -280,7 +290,7 @@ def read_kinetics_csv(path: Path, root: Path = "", classes: Sequence[str] | None
             lambda label, name: os.path.join(label.replace(" ", "_"), name),
         ]
     probes = rows[:: max(len(rows) // 16, 1)]
-    found = [sum(os.path.exists(os.path.join(root, layout(*row))) for row in probes) for layout in layouts]
+    found = [sum(exists(os.path.join(root, layout(*row))) for row in probes) for layout in layouts]
     layout = layouts[found.index(max(found))]
     return Annotations(_paths((layout(*row) for row in rows), root), labels, classes=class_names)
 
@@ -315,19 +325,18 @@ def read_folder(
 
 
 def read_videos(source: str, root: Path = "") -> Annotations:
-    """Reads a folder, a list, a Kinetics CSV or one video, whichever `source` is. Videos without a class have label -1. Raises ValueError
-    or FileNotFoundError if there is nothing to read."""
+    """Reads a folder, a list, a Kinetics CSV or one video, whichever `source` is; a list or a video may be a URL. Videos without a class have
+    label -1. Raises ValueError or FileNotFoundError if there is nothing to read."""
     if os.path.isdir(source):
         # videos directly in the folder mean that its subfolders are not classes
         if any(entry.is_file() and entry.name.lower().endswith(VIDEO_EXTENSIONS) for entry in os.scandir(source)):
             return from_items((path, -1) for path in find_videos(source))
         return read_folder(source)
-    if not os.path.exists(source):
+    if not exists(source):
         raise FileNotFoundError(f"{source}: no such file or folder")
     if source.lower().endswith(VIDEO_EXTENSIONS):
         return from_items([(source, -1)])
-    with open(source, encoding="utf-8-sig", errors="replace") as file:
-        is_kinetics = "youtube_id" in file.readline(1000)
+    is_kinetics = "youtube_id" in _core.ByteSource(source).read(0, 1000).decode(errors="replace").partition("\n")[0]
     return read_kinetics_csv(source, root) if is_kinetics else read_list(source, root)
 
 
@@ -353,7 +362,8 @@ def find_videos(root: Path, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> lis
 
 
 def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
-    """Takes (path, label[, start_seconds, end_seconds[, stream]]); None = from the start, to the end, FFmpeg's choice.
+    """Takes (path, label[, start_seconds, end_seconds[, stream]]); None = from the start, to the end, FFmpeg's choice. A path may be a URL,
+    or (path, offset, size): a video that is a part of a file, in bytes.
 
     A label is an int, or in every item of another kind of vidload.labels. Raises ValueError, naming the item, for anything else.
     """
@@ -361,6 +371,7 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
     labels: list[Any] = []
     times: list[tuple[float, float]] = []
     streams: list[int] = []
+    places: list[tuple[str, int, int] | None] = []
     for i, item in enumerate(items):
         if not hasattr(item, "__len__") or isinstance(item, str | bytes) or len(item) not in (2, 3, 4, 5):
             raise ValueError(f"item {i}: expected (path, label[, start_seconds, end_seconds[, stream]]), got {item!r}")
@@ -368,6 +379,9 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
         if stream is not None and (not isinstance(stream, int | np.integer) or not 0 <= stream < 2**31):
             raise ValueError(f"item {i}: stream {stream!r} is not the number of a stream; streams count from 0")
         streams.append(-1 if stream is None else int(stream))
+        place = None
+        if isinstance(path, tuple):
+            path, *place = _checked_part(i, path)
         if not isinstance(path, str | bytes | os.PathLike):
             raise ValueError(f"item {i}: path {path!r} is not a str, bytes or os.PathLike")
         try:
@@ -383,7 +397,14 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
             raise ValueError(
                 f"item {i}: a dataset takes file names, and {name[:12]!r}... is not one; vidload.VideoReader(bytes) reads a video in memory"
             )
-        paths.append(os.fsdecode(name))
+        name = os.fsdecode(name)
+        if place is None:
+            places.append(None)
+        else:
+            offset, size = place
+            places.append((_joined(name, root), offset, size))
+            name += f"[{offset}:{offset + size}]"
+        paths.append(name)
         labels.append(label)
         times.append((math.nan if start is None else float(start), math.nan if end is None else float(end)))
     if not paths:
@@ -396,7 +417,16 @@ def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
         start_seconds=start_seconds.copy() if has_times else None,
         end_seconds=end_seconds.copy() if has_times else None,
         streams=np.array(streams, dtype=np.int64) if max(streams) >= 0 else None,
+        parts=parts_of(places),
     )
+
+
+def _checked_part(i: int, part: tuple[Any, ...]) -> tuple[Any, int, int]:
+    if len(part) == 3 and all(isinstance(value, int | np.integer) for value in part[1:]):
+        path, offset, size = part
+        if 0 <= offset < 2**62 and 0 < size < 2**62:
+            return path, int(offset), int(size)
+    raise ValueError(f"item {i}: {part!r} is not (path, offset, size), offset at least 0, size at least 1, in bytes")
 
 
 def _whole_seconds(text: str) -> int:
@@ -407,9 +437,17 @@ def _whole_seconds(text: str) -> int:
 
 
 def missing_files(annotations: Annotations) -> NDArray[np.int64]:
-    """Numbers of the rows whose path does not exist, int64. Asks the file system once per row."""
-    exists = (os.path.exists(path) for path in annotations.path_list())
-    return np.flatnonzero(~np.fromiter(exists, dtype=bool, count=len(annotations)))
+    """Numbers of the rows whose file does not exist, int64. Asks the file system, or the server of a URL, once per row; of parts, once per
+    file."""
+    parts = annotations.parts
+    if parts is None:
+        found = np.fromiter(map(exists, annotations.path_list()), bool, len(annotations))
+    else:
+        found_files = np.fromiter(map(exists, parts.files), bool, len(parts.files))
+        found = found_files[parts.file]
+        for row in np.flatnonzero(parts.sizes < 0):
+            found[row] = exists(annotations.path(int(row)))
+    return np.flatnonzero(~found)
 
 
 def missing_files_message(annotations: Annotations, missing: NDArray[np.int64]) -> str:
@@ -430,8 +468,7 @@ def _numbered_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _read_text(path: Path) -> str:
-    with open(path, "rb") as file:
-        data = file.read()
+    data = read_all(path)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -470,10 +507,14 @@ def _sniffed(lines: list[tuple[int, str]], delimiter: str | None, num_fields: in
 
 def _paths(paths: Iterable[str], root: Path) -> pa.StringArray | pa.BinaryArray:
     prefix = os.path.join(os.fsdecode(root), "")
-    joined = [path if path.startswith(os.sep) else prefix + path for path in paths]
+    joined = [path if path.startswith(os.sep) or ("://" in path and is_url(path)) else prefix + path for path in paths]
     if bad := next((path for path in joined if "\0" in path), None):
         raise ValueError(f"path {bad!r} contains a NUL character, which no file name can")
     return path_array(joined)
+
+
+def _joined(path: str, root: Path) -> str:
+    return path if is_url(path) else os.path.join(os.fsdecode(root), path)
 
 
 def path_array(paths: Sequence[str]) -> pa.StringArray | pa.BinaryArray:

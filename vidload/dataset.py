@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from vidload.annotations import (
 )
 from vidload.clip_dataset import ClipDataset
 from vidload.index import DatasetIndex
+from vidload.shards import read_shards
 
 
 class IndexedDataset(ClipDataset):
@@ -54,7 +55,7 @@ class IndexedDataset(ClipDataset):
         rows = self.annotations
         index_file = None if self.index is None else self.index.file
         return _core.Batch(
-            pool, rows.names(indices), self._stored, index_file, rows.streams, needs_whole_indexes, indices
+            pool, rows.sources(indices), self._stored, index_file, rows.streams, needs_whole_indexes, indices
         )
 
 
@@ -63,8 +64,9 @@ class VideoDataset(IndexedDataset):
 
     Args:
         items: a sequence of (path, label[, start_seconds, end_seconds[, stream]]), or Annotations; labels are of any kind that
-            vidload.labels tells; see also `from_list`, `from_csv` and
-            `from_folder`. Seconds count from the video's first frame; stream is the number of a video stream within its container, for
+            vidload.labels tells; see also `from_list`, `from_csv`,
+            `from_folder` and `from_shards`. A path may be a URL that fsspec knows ("s3://bucket/name.mp4"), or (path, offset, size): a video
+            that is a part of a file, in bytes. Seconds count from the video's first frame; stream is the number of a video stream within its container, for
             files that hold several (`vidload.streams`); None = from the start, to the end, FFmpeg's choice.
         clip: "clip_len x frame_interval x num_clips", such as "32x2x1"; or a VaryingClip of vidload.sampling, such as FramesByTime(fps=2),
             whose length depends on the video: then batches are what VideoLoader's `batch_as` says, and `sampling`, `out_of_bound` and
@@ -129,6 +131,21 @@ class VideoDataset(IndexedDataset):
     def from_folder(cls, root: str | os.PathLike[str], **options: Any) -> VideoDataset:
         """From one folder per class; see vidload.annotations.read_folder."""
         return cls(read_folder(root), **options)
+
+    @classmethod
+    def from_shards(
+        cls,
+        shards: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        index: str | os.PathLike[str] | None = None,
+        video: str | None = None,
+        label: str = "label",
+        **options: Any,
+    ) -> VideoDataset:
+        """From tar shards in WebDataset's layout, local or at URLs, which are read at random and never unpacked: "train-{000..099}.tar", or
+        several such names; see vidload.shards.read_shards. With the index file that `vidload index` wrote of the shards, none of them is
+        listed or scanned again."""
+        return cls(read_shards(shards, index=index, video=video, label=label), index=index, **options)
 
 
 class FrameFolderDataset(ClipDataset):

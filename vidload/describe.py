@@ -102,7 +102,15 @@ def _classes(dataset: Any) -> str:
 
 def _annotation_bytes(dataset: Any) -> int:
     rows = dataset.annotations
-    columns = [rows.paths, rows.start_seconds, rows.end_seconds, rows.num_frames, rows.offsets, rows.streams]
+    columns = [
+        rows.paths,
+        rows.start_seconds,
+        rows.end_seconds,
+        rows.num_frames,
+        rows.offsets,
+        rows.streams,
+        rows.parts,
+    ]
     labels = rows.labels.values() if isinstance(rows.labels, dict) else [rows.labels]
     return sum(getattr(column, "nbytes", 0) for column in (*columns, *labels))
 

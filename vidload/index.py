@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from vidload import _core
-from vidload.annotations import path_array
+from vidload.annotations import Annotations, path_array
+from vidload.sources import URL_PATTERN, Source, is_url
 from vidload.system.cores import available_cores
 from vidload.system.files import written_aside
 
@@ -151,12 +152,14 @@ def _absolute_array(paths: pa.Array | pa.ChunkedArray, folder: Path) -> pa.Chunk
     """As `_absolute`, in large_binary. Names that hold nothing to tidy are joined by Arrow, without an object of Python's for each."""
     names = (paths if isinstance(paths, pa.ChunkedArray) else pa.chunked_array([paths])).cast(pa.large_binary())
     base = os.path.join(os.path.abspath(os.fsencode(folder)), b"")
+    is_whole = pc.starts_with(names, "/")
+    is_url = pc.match_substring_regex(names, URL_PATTERN)
     joined = pc.if_else(
-        pc.starts_with(names, "/"),
+        pc.or_(is_whole, is_url),
         names,
         pc.binary_join_element_wise(pa.scalar(base, names.type), names, pa.scalar(b"", names.type)),
     )
-    is_untidy = pc.match_substring_regex(joined, r"/\.{0,2}(/|$)")
+    is_untidy = pc.and_not(pc.match_substring_regex(joined, r"/\.{0,2}(/|$)"), is_url)
     if not pc.any(is_untidy).as_py():
         return joined
     tidied = [os.path.normpath(path) for path in joined.filter(is_untidy).to_pylist()]
@@ -167,7 +170,9 @@ def _absolute_array(paths: pa.Array | pa.ChunkedArray, folder: Path) -> pa.Chunk
 
 def _absolute(paths: Iterable[str | bytes], folder: Path) -> list[bytes]:
     base = os.path.abspath(os.fsencode(folder))
-    return [os.path.normpath(os.path.join(base, os.fsencode(path))) for path in paths]
+    return [
+        os.fsencode(path) if is_url(path) else os.path.normpath(os.path.join(base, os.fsencode(path))) for path in paths
+    ]
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,11 @@ class IndexSummary:
 
 
 def build_index(
-    paths: Sequence[str], output: str | os.PathLike[str], *, num_workers: int | None = None, progress: bool = False
+    paths: Sequence[str] | Annotations,
+    output: str | os.PathLike[str],
+    *,
+    num_workers: int | None = None,
+    progress: bool = False,
 ) -> IndexSummary:
     """Indexes videos and writes the index file, whole or not at all. Files that an index already at `output` has, and that have not changed
     since, are not read again.
@@ -193,7 +202,7 @@ def build_index(
     A file that cannot be read does not stop the run: it is listed with its reason, in the file and in the result.
 
     Args:
-        paths: video files; a path given twice is indexed once.
+        paths: video files or URLs, or annotations; a path given twice is indexed once.
         output: the file to write.
         num_workers: threads; None = the cores this process may use.
         progress: whether to show a progress bar on stderr.
@@ -203,7 +212,8 @@ def build_index(
     """
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
-    unique = list(map(os.fsdecode, dict.fromkeys(_absolute(paths, Path.cwd()))))
+    sources = _unique_sources(paths)
+    unique = list(sources)
     names = path_array(unique)
     schema = _SCHEMA.set(0, pa.field("path", names.type))
     earlier = _earlier_index(target)
@@ -222,7 +232,9 @@ def build_index(
         for start in range(0, len(unique), _FILES_PER_STEP):
             step = unique[start : start + _FILES_PER_STEP]
             rows_of_step = None if stored is None else stored[start : start + _FILES_PER_STEP]
-            batch = _core.Batch(pool, step, rows_of_step, earlier_file, needs_whole_indexes=True)
+            batch = _core.Batch(
+                pool, [sources[path] for path in step], rows_of_step, earlier_file, needs_whole_indexes=True
+            )
             batch.wait()
             for path, info, error in zip(step, batch.infos(), batch.errors(), strict=True):
                 name = path.removeprefix(folder)
@@ -235,6 +247,16 @@ def build_index(
                 rows = []
             bar.update(len(step))
     return IndexSummary(len(unique), pool.stats()["num_files_scanned"] + len(failures), tuple(failures))
+
+
+def _unique_sources(paths: Sequence[str] | Annotations) -> dict[str, Source]:
+    """Where each video is, by its name as an absolute path."""
+    if not isinstance(paths, Annotations):
+        return {(name := os.fsdecode(path)): name for path in _absolute(paths, Path.cwd())}
+    names = map(os.fsdecode, _absolute(paths.path_list(), Path.cwd()))
+    if paths.parts is None:
+        return {name: name for name in names}
+    return {name: paths.parts.source(row, os.fsencode(name)) for row, name in enumerate(names)}
 
 
 def _earlier_index(target: Path) -> DatasetIndex | None:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from vidload import _core
+from vidload.annotations import from_items
 from vidload.errors import FrameIndexError
 from vidload.renamed import Renamed
 from vidload.system import cuda
@@ -86,7 +87,8 @@ class VideoReader:
     """Reads frames of one video.
 
     Args:
-        source: a path; the bytes of a video file (``bytes``, ``bytearray``, ``memoryview``, a uint8 array), which are kept, not copied; or a
+        source: a path; a URL that fsspec knows ("s3://bucket/name.mp4"); (path or URL, offset, size) for a video that is a part of a file,
+            in bytes; the bytes of a video file (``bytes``, ``bytearray``, ``memoryview``, a uint8 array), which are kept, not copied; or a
             file object, open for binary reading and seekable, from which nobody else may read meanwhile.
         stream: which video stream of the file, by its number within the container (`streams` lists them); None = FFmpeg's choice.
         square_pixels: frames whose pixels are not square (`sample_aspect_ratio`) are stretched in width to the shape they are shown in.
@@ -107,7 +109,14 @@ class VideoReader:
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | bytes | bytearray | memoryview | npt.NDArray[np.uint8] | BinaryIO,
+        source: str
+        | os.PathLike[str]
+        | tuple[str | os.PathLike[str], int, int]
+        | bytes
+        | bytearray
+        | memoryview
+        | npt.NDArray[np.uint8]
+        | BinaryIO,
         *,
         stream: int | None = None,
         square_pixels: bool = False,
@@ -132,6 +141,10 @@ class VideoReader:
         if isinstance(source, (str, os.PathLike)):
             self.name = os.fspath(source)
             self._reader = _core.VideoReader(self.name, number, allow_damaged)
+        elif isinstance(source, tuple):
+            rows = from_items([(source, -1)])
+            self.name = rows.path(0)
+            self._reader = _core.VideoReader(rows.sources([0])[0], number, allow_damaged)
         elif hasattr(source, "read"):
             if not (hasattr(source, "seek") and hasattr(source, "tell")):
                 raise TypeError(f"{source!r} cannot seek; read it into memory and pass its bytes")

@@ -15,7 +15,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 }  // namespace
 
 SampleInfo FrameFolderSample::find_info(Worker& worker, LoadStats&) const {
-  const JpegDecoder::Size size = worker.jpeg.read_size(frame_path(0));
+  const JpegDecoder::Size size = worker.jpeg.read_size(frame_path(0), worker.cancel);
   SampleInfo info;
   info.num_frames = num_frames_;
   info.width = size.width;
@@ -37,7 +37,7 @@ void FrameFolderSample::load(const std::vector<int64_t>& frames, SampleInfo&, Wo
     const std::string name = frame_path(frame);
     try {
       Clock::time_point start = Clock::now();
-      worker.jpeg.read(name);
+      worker.jpeg.read(name, worker.cancel);
       stats.read_seconds += seconds_since(start);
       start = Clock::now();
       const PictureView picture = worker.jpeg.decode(name);

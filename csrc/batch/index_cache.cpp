@@ -33,56 +33,56 @@ static std::shared_ptr<const PacketIndex> read_stored(const StoredIndex& stored,
 }
 
 // The index carries the stamp of the file that was opened. One that was replaced meanwhile is scanned again.
-static std::shared_ptr<const PacketIndex> scan(const std::string& path, int stream, IndexDepth depth, const Cancel* cancel) {
+static std::shared_ptr<const PacketIndex> scan(const SourceId& id, int stream, IndexDepth depth, const Cancel* cancel) {
   constexpr int kMaxAttempts = 3;
   for (int i = 1;; ++i) {
-    const FileStamp before = file_stamp(path);
+    const FileStamp before = stamp_of(id, cancel);
     std::shared_ptr<const PacketIndex> index;
     try {
-      attempt_file(path, [&] { index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, depth, cancel)); });
+      attempt_file(id.name,
+                   [&] { index = std::make_shared<PacketIndex>(index_video(*open_source(id, cancel, &before), stream, depth, cancel)); });
     } catch (const VideoError&) {
-      if (i == kMaxAttempts || file_stamp(path) == before) throw;
+      if (i == kMaxAttempts || stamp_of(id, cancel) == before) throw;
       continue;
     }
-    if (index->stamp == file_stamp(path)) return index;
+    if (index->stamp == stamp_of(id, cancel)) return index;
     if (i == kMaxAttempts) {
-      throw VideoError(VideoErrorKind::unreadable, path, -1, "the file changes while it is read; load it again when it is complete");
+      throw VideoError(VideoErrorKind::unreadable, id.name, -1, "the file changes while it is read; load it again when it is complete");
     }
   }
 }
 
-std::shared_ptr<const PacketIndex> IndexCache::get(const std::string& path, int stream, const StoredIndex& stored, bool is_whole,
+std::shared_ptr<const PacketIndex> IndexCache::get(const SourceId& id, int stream, const StoredIndex& stored, bool is_whole,
                                                    const Cancel* cancel, IndexOrigin* origin) {
   *origin = {};
-  const Key key{path, stream};
-  const FileStamp stamp = file_stamp(path);
+  const Key key{id, stream};
+  const FileStamp stamp = stamp_of(id, cancel);
   std::shared_ptr<const PacketIndex> index = find(key, stamp);
   if (index && !(is_whole && index->is_provisional)) {
-    check_limits(*index, path);
+    check_limits(*index, id.name);
     return index;
   }
   index.reset();
   if (stored.file && stored.stamp == stamp) {
     index = read_stored(stored, stamp);
     origin->is_stored_refused = !index;
-    if (index) check_limits(*index, path);
+    if (index) check_limits(*index, id.name);
     if (index && stream >= 0 && index->stream.stream_number != stream) index.reset();
   }
   if (!index) {
     origin->is_scanned = true;
-    index = scan(path, stream, is_whole ? IndexDepth::packets : IndexDepth::tables, cancel);
+    index = scan(id, stream, is_whole ? IndexDepth::packets : IndexDepth::tables, cancel);
   }
   keep(key, index->stamp, index);
   return index;
 }
 
-std::shared_ptr<const PacketIndex> IndexCache::get_better(const std::string& path, int stream, const PacketIndex& wrong,
-                                                          const Cancel* cancel) {
-  const Key key{path, stream};
-  const FileStamp stamp = file_stamp(path);
+std::shared_ptr<const PacketIndex> IndexCache::get_better(const SourceId& id, int stream, const PacketIndex& wrong, const Cancel* cancel) {
+  const Key key{id, stream};
+  const FileStamp stamp = stamp_of(id, cancel);
   const auto is_better = [&](const PacketIndex& known) { return !known.is_regular || (wrong.is_provisional && !known.is_provisional); };
   if (auto known = find(key, stamp); known && is_better(*known)) return known;  // another sample met the same contradiction
-  const auto index = scan(path, stream, wrong.is_provisional ? IndexDepth::packets : IndexDepth::decoded, cancel);
+  const auto index = scan(id, stream, wrong.is_provisional ? IndexDepth::packets : IndexDepth::decoded, cancel);
   keep(key, index->stamp, index);  // not `stamp`: the file may have been replaced before it was opened
   return index;
 }

@@ -1,12 +1,11 @@
-// index_cache: the packet indexes of the files used last, shared by all threads of the process and bounded in bytes. A file whose size
-// or modification time changed is scanned again.
+// index_cache: the packet indexes of the videos used last, shared by all threads of the process and bounded in bytes. A file whose stamp
+// changed is scanned again.
 #pragma once
 
 #include <list>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <utility>
 
 #include "index/packet_index.h"
@@ -36,16 +35,16 @@ class IndexCache {
   // From the cache, else from `stored` when the file is still the same, else from the file's tables or by scanning. `stream`: as of
   // index_video; `stored` is believed only for the stream it was made of. With `is_whole` never a provisional one. What it gives is of one
   // state of the file, that of its stamp. Throws as index_video.
-  std::shared_ptr<const PacketIndex> get(const std::string& path, int stream, const StoredIndex& stored, bool is_whole,
-                                         const Cancel* cancel, IndexOrigin* origin);
+  std::shared_ptr<const PacketIndex> get(const SourceId& id, int stream, const StoredIndex& stored, bool is_whole, const Cancel* cancel,
+                                         IndexOrigin* origin);
   // A better one, after `wrong` was seen to contradict its file: of all packets if that was provisional, else of all frames; and keeps it.
-  std::shared_ptr<const PacketIndex> get_better(const std::string& path, int stream, const PacketIndex& wrong, const Cancel* cancel);
+  std::shared_ptr<const PacketIndex> get_better(const SourceId& id, int stream, const PacketIndex& wrong, const Cancel* cancel);
 
   void clear();
   int64_t bytes_held();
 
  private:
-  using Key = std::pair<std::string, int>;  // path, stream
+  using Key = std::pair<SourceId, int>;  // and the stream
   struct Entry {
     Key key;
     FileStamp stamp;

@@ -26,6 +26,7 @@ class Sample {
   explicit Sample(std::string path) : path_(std::move(path)) {}
   virtual ~Sample() = default;
 
+  // What messages call it.
   const std::string& path() const { return path_; }
   virtual SampleInfo find_info(Worker& worker, LoadStats& stats) const = 0;
   // Hands each distinct frame of `frames` to `writer`. `info` is what find_info gave; the index in it is replaced where it proves wrong.

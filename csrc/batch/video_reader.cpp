@@ -40,10 +40,10 @@ VideoReader::VideoReader(std::unique_ptr<ByteSource> source, int stream, bool al
   attempt_file(source_->name(), [&] { index_ = std::make_shared<PacketIndex>(index_video(*source_, stream, IndexDepth::tables, cancel)); });
 }
 
-VideoReader::VideoReader(const std::string& path, int stream, bool allow_damaged, const Cancel* cancel)
-    : source_(open_file(path)), path_(path), stream_(stream), cancel_(cancel), decoders_(open_software(allow_damaged), {1}) {
+VideoReader::VideoReader(const SourceId& id, int stream, bool allow_damaged, const Cancel* cancel)
+    : source_(open_source(id, cancel)), id_(id), stream_(stream), cancel_(cancel), decoders_(open_software(allow_damaged), {1}) {
   IndexOrigin origin;
-  index_ = IndexCache::instance().get(path, stream, {}, false, cancel, &origin);
+  index_ = IndexCache::instance().get(id, stream, {}, false, cancel, &origin);
   check_is_of_source(*index_, *source_);
 }
 
@@ -56,8 +56,8 @@ std::shared_ptr<const PacketIndex> VideoReader::better_index(const PacketIndex& 
   std::shared_ptr<const PacketIndex> index;
   attempt_file(source_->name(), [&] {
     const IndexDepth depth = wrong.is_provisional ? IndexDepth::packets : IndexDepth::decoded;
-    index = path_.empty() ? std::make_shared<PacketIndex>(index_video(*source_, stream_, depth, cancel_))
-                          : IndexCache::instance().get_better(path_, stream_, wrong, cancel_);
+    index = id_ ? IndexCache::instance().get_better(*id_, stream_, wrong, cancel_)
+                : std::make_shared<PacketIndex>(index_video(*source_, stream_, depth, cancel_));
   });
   check_is_of_source(*index, *source_);
   std::lock_guard<std::mutex> lock(index_mutex_);
@@ -106,12 +106,17 @@ void VideoReader::decode(const std::vector<int64_t>& frames, const DecodePolicy&
     if (!reader_ || open_index_ != index) reader_ = std::make_unique<PacketReader>(*source_, *index, cancel_);
     open_index_ = index;
     LoadStats stats;
+    reader_->prefetch(plan);
     try {
       check_plan(plan, *reader_);
       decode_plan_by_choice(policy, decoders_, *index, plan, *reader_, order, sink, cancel_, stats);
       source_->check_unchanged();
-    } catch (...) {
+    } catch (const VideoError& error) {
       reader_.reset();  // what it holds may be of a file that is no more
+      if (error.kind() != VideoErrorKind::cancelled) source_->check_unchanged();
+      throw;
+    } catch (...) {
+      reader_.reset();
       throw;
     }
   });

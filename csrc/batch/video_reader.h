@@ -4,7 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <string>
+#include <optional>
 #include <vector>
 
 #include "batch/choose_decoder.h"
@@ -18,7 +18,7 @@ class VideoReader {
  public:
   // Throws as index_video. `stream` as there; `allow_damaged` as SoftwareDecoder's. `cancel` must outlive the reader.
   VideoReader(std::unique_ptr<ByteSource> source, int stream, bool allow_damaged, const Cancel* cancel);
-  VideoReader(const std::string& path, int stream, bool allow_damaged, const Cancel* cancel);
+  VideoReader(const SourceId& id, int stream, bool allow_damaged, const Cancel* cancel);
 
   // Replaced by a better one when decoding contradicts it.
   std::shared_ptr<const PacketIndex> index() const;
@@ -44,7 +44,7 @@ class VideoReader {
   std::shared_ptr<const PacketIndex> better_index(const PacketIndex& wrong);
 
   std::unique_ptr<ByteSource> source_;
-  const std::string path_;  // empty for memory
+  const std::optional<SourceId> id_;  // none for memory
   const int stream_;
   const Cancel* const cancel_;
   mutable std::mutex index_mutex_;

@@ -11,7 +11,7 @@ namespace vidload {
 SampleInfo VideoSample::find_info(Worker& worker, LoadStats& stats) const {
   IndexOrigin origin;
   SampleInfo info;
-  info.index = IndexCache::instance().get(path(), stream_, stored_, needs_whole_index_, worker.cancel, &origin);
+  info.index = IndexCache::instance().get(id_, stream_, stored_, needs_whole_index_, worker.cancel, &origin);
   stats.num_files_scanned += origin.is_scanned;
   stats.num_entries_refused += origin.is_stored_refused;
   const StreamInfo& stream = info.index->stream;
@@ -34,7 +34,7 @@ void VideoSample::load(const std::vector<int64_t>& frames, SampleInfo& info, Wor
       // lists them; the sample's frames are the same numbers of that list if it has as many, else they must be drawn again, which is the
       // caller's to do.
       stats.num_files_decoded += !index->is_provisional;
-      info.index = IndexCache::instance().get_better(path(), stream_, *index, worker.cancel);
+      info.index = IndexCache::instance().get_better(id_, stream_, *index, worker.cancel);
       if (info.index->num_frames() != index->num_frames()) throw;
     }
   }
@@ -48,11 +48,22 @@ void VideoSample::decode(const PacketIndex& index, const std::vector<int64_t>& f
                      "frame_index " + std::to_string(*bad) + " is out of range [0, " + std::to_string(index.num_frames()) + ")");
   }
   DecodePlan plan = decode_plan(index, frames.data(), int64_t(frames.size()));
-  const std::unique_ptr<ByteSource> source = open_file(path());
+  const std::unique_ptr<ByteSource> source = open_source(id_, worker.cancel, &index.stamp);
   if (!(source->stamp() == index.stamp)) {
     throw VideoError(VideoErrorKind::unreadable, path(), -1, "the file changed after it was indexed; load it again when it is complete");
   }
   PacketReader reader(*source, index, worker.cancel);
+  reader.prefetch(plan);
+  try {
+    decode_from(reader, plan, worker, writer, stats);
+  } catch (const VideoError& error) {
+    if (error.kind() != VideoErrorKind::cancelled) source->check_unchanged();  // else it is another file's bytes that are at fault
+    throw;
+  }
+  source->check_unchanged();
+}
+
+void VideoSample::decode_from(PacketReader& reader, DecodePlan& plan, Worker& worker, const SampleWriter& writer, LoadStats& stats) const {
   check_plan(plan, reader);
   stats.num_packets_decoded += plan.num_decoded;
   stats.num_packets_dropped += plan.num_dropped;
@@ -60,8 +71,7 @@ void VideoSample::decode(const PacketIndex& index, const std::vector<int64_t>& f
   const PlacedSink sink = [&](const WantedFrame& wanted, const DecodedPicture& picture, DeviceTransform* transform) {
     writer.write(wanted.frame, picture.view(), transform, stats);
   };
-  decode_plan_by_choice(worker.policy, worker.decoders, index, plan, reader, writer.order(), sink, worker.cancel, stats);
-  source->check_unchanged();
+  decode_plan_by_choice(worker.policy, worker.decoders, reader.index(), plan, reader, writer.order(), sink, worker.cancel, stats);
 }
 
 }  // namespace vidload

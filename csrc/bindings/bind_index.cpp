@@ -113,32 +113,35 @@ void bind_index(py::module_& module) {
 
   module.def(
       "index_file",
-      [](const FilePath& path, int stream, bool must_decode) {
+      [](const SourceId& source, int stream, bool must_decode) {
         const IndexDepth depth = must_decode ? IndexDepth::decoded : IndexDepth::packets;
         const GilRelease release;
         std::shared_ptr<PacketIndex> index;
-        attempt_file(path, [&] { index = std::make_shared<PacketIndex>(index_video(*open_file(path), stream, depth, &python_signals())); });
+        const auto read = [&] { return index_video(*open_source(source, &python_signals()), stream, depth, &python_signals()); };
+        attempt_file(source.name, [&] { index = std::make_shared<PacketIndex>(read()); });
         return index;
       },
-      py::arg("path"), py::arg("stream") = -1, py::arg("must_decode") = false,
+      py::arg("source"), py::arg("stream") = -1, py::arg("must_decode") = false,
       "Scans all packets of a file, past the cache; with must_decode its frames are listed by decoding it. Raises VideoError, OSError.");
   module.def(
       "streams",
-      [](const FilePath& path) {
+      [](const SourceId& source) {
         const GilRelease release;
-        const FfmpegWords words(path.native());
-        const std::unique_ptr<ByteSource> source = open_file(path);
-        return Container(*source, -1, &python_signals()).streams();
+        const FfmpegWords words(source.name);
+        const std::unique_ptr<ByteSource> bytes = open_source(source, &python_signals());
+        return Container(*bytes, -1, &python_signals()).streams();
       },
-      py::arg("path"), "All streams of a file.");
+      py::arg("source"), "All streams of a file.");
   module.def(
-      "file_stamp",
-      [](const FilePath& path) {
+      "stamp_of",
+      [](const SourceId& source) {
         const GilRelease release;
-        const FileStamp stamp = file_stamp(path);
+        const FileStamp stamp = stamp_of(source, &python_signals());
         return std::make_pair(stamp.size, stamp.mtime_ns);
       },
-      py::arg("path"), "(size, mtime in ns) of a file. Raises VideoError when there is none.");
+      py::arg("source"),
+      "(size, mtime in ns) of a file; of an object, a number made of its ETag in the place of the mtime. Raises VideoError when there is "
+      "none.");
   module.def("clear_index_cache", [] { IndexCache::instance().clear(); });
   module.def("index_cache_bytes", [] { return IndexCache::instance().bytes_held(); });
 }

@@ -27,17 +27,17 @@ struct IndexFile {
 
 using Samples = std::vector<std::unique_ptr<const Sample>>;
 
-// stored, streams: of the dataset's videos, or of `paths` where there are no `rows`. rows: which of them `paths` are.
-Samples video_samples(const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored, const IndexFile* file,
+// stored, streams: of the dataset's videos, or of `sources` where there are no `rows`. rows: which of them `sources` are.
+Samples video_samples(std::vector<SourceId> sources, const std::optional<Array<int64_t>>& stored, const IndexFile* file,
                       const std::optional<Array<int64_t>>& streams, bool needs_whole_indexes,
                       const std::optional<std::vector<int64_t>>& rows) {
-  if (rows && rows->size() != paths.size()) throw Error("one row per path is needed");
+  if (rows && rows->size() != sources.size()) throw Error("one row per source is needed");
   const bool has_stored = stored && file;
   if (has_stored && (stored->ndim() != 2 || stored->shape(1) != 4))
     throw Error("stored must be int64 [N, 4]: offset, size, file size, mtime");
   if (streams && streams->ndim() != 1) throw Error("streams must be int64 [N]");
   Samples samples;
-  for (size_t i = 0; i < paths.size(); ++i) {
+  for (size_t i = 0; i < sources.size(); ++i) {
     const int64_t row = rows ? (*rows)[i] : int64_t(i);
     if (row < 0 || (has_stored && row >= stored->shape(0)) || (streams && row >= streams->shape(0))) {
       throw Error("row " + std::to_string(row) + " is not one of the dataset's videos");
@@ -50,7 +50,7 @@ Samples video_samples(const std::vector<FilePath>& paths, const std::optional<Ar
     const int64_t stream = streams ? *streams->data(row) : -1;
     if (stream > std::numeric_limits<int>::max()) throw Error("stream " + std::to_string(stream) + " is not the number of a stream");
     samples.push_back(
-        std::make_unique<VideoSample>(paths[i].native(), int(std::max<int64_t>(stream, -1)), std::move(entry), needs_whole_indexes));
+        std::make_unique<VideoSample>(std::move(sources[i]), int(std::max<int64_t>(stream, -1)), std::move(entry), needs_whole_indexes));
   }
   return samples;
 }
@@ -277,7 +277,7 @@ void bind_loader(py::module_& module) {
       .def("stats", [](LoaderPool& pool) { return stats_dict(pool.stats()); });
 
   py::class_<IndexFile>(module, "IndexFile", "A dataset's index file, from which entries are read.")
-      .def(py::init([](const FilePath& path) { return IndexFile{open_file(path)}; }), py::arg("path"));
+      .def(py::init([](const FilePath& path) { return IndexFile{open_source(SourceId(path.native()))}; }), py::arg("path"));
 
   module.def(
       "frame_name", [](const std::string& name_format, int64_t number) { return FrameName(name_format).of(number); },
@@ -301,17 +301,17 @@ void bind_loader(py::module_& module) {
            py::kw_only(), py::arg("sample"), py::arg("view"), py::arg("frame"), py::arg("channel"), py::arg("row"), py::arg("column"));
 
   py::class_<OwnedBatch>(module, "Batch", "One batch under way: indexed, then decoded into the caller's memory.")
-      .def(py::init([](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& paths, const std::optional<Array<int64_t>>& stored,
+      .def(py::init([](std::shared_ptr<LoaderPool> pool, std::vector<SourceId> sources, const std::optional<Array<int64_t>>& stored,
                        const IndexFile* index_file, const std::optional<Array<int64_t>>& streams, bool needs_whole_indexes,
                        const std::optional<std::vector<int64_t>>& rows) {
              return std::make_unique<OwnedBatch>(std::move(pool),
-                                                 video_samples(paths, stored, index_file, streams, needs_whole_indexes, rows));
+                                                 video_samples(std::move(sources), stored, index_file, streams, needs_whole_indexes, rows));
            }),
-           py::arg("pool"), py::arg("paths"), py::arg("stored") = py::none(), py::arg("index_file") = py::none(),
+           py::arg("pool"), py::arg("sources"), py::arg("stored") = py::none(), py::arg("index_file") = py::none(),
            py::arg("streams") = py::none(), py::arg("needs_whole_indexes") = false, py::arg("rows") = py::none(),
            "stored: int64 [N, 4], where in index_file the entry of a video is and of which file it was made: offset, size (0: there is "
            "none), the file's size and mtime in ns. streams: int64 [N], the video stream to read, -1 for FFmpeg's choice. Both are of "
-           "`paths`; or, with rows, of all videos of a dataset, and path i is of row rows[i].")
+           "`sources`; or, with rows, of all videos of a dataset, and source i is of row rows[i].")
       .def_static(
           "of_frames",
           [](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& folders, const std::string& name_format,

@@ -121,11 +121,11 @@ void bind_reader(py::module_& module) {
       .def_readonly("bytes_read", &DecodePlan::bytes_read);
 
   py::class_<VideoReader>(module, "VideoReader", "Frames of one file; vidload.VideoReader is the public face.")
-      .def(py::init([](const FilePath& path, int stream, bool allow_damaged) {
+      .def(py::init([](const SourceId& source, int stream, bool allow_damaged) {
              const GilRelease release;
-             return std::make_unique<VideoReader>(path, stream, allow_damaged, &python_signals());
+             return std::make_unique<VideoReader>(source, stream, allow_damaged, &python_signals());
            }),
-           py::arg("path"), py::arg("stream") = -1, py::arg("allow_damaged") = false)
+           py::arg("source"), py::arg("stream") = -1, py::arg("allow_damaged") = false)
       .def_static(
           "of_bytes",
           [](py::buffer buffer, int stream, bool allow_damaged) {

@@ -139,4 +139,5 @@ PYBIND11_MODULE(_core, module) {
   bind_loader(module);
   bind_cuda(module);
   bind_memory(module);
+  bind_source(module);
 }

@@ -32,16 +32,16 @@ static void fit(std::vector<uint8_t>& buffer, size_t size) {
   buffer.resize(size);
 }
 
-void JpegDecoder::read(const std::string& path) {
-  const std::unique_ptr<ByteSource> source = open_file(path);
+void JpegDecoder::read(const std::string& path, const Cancel* cancel) {
+  const std::unique_ptr<ByteSource> source = open_source(SourceId(path), cancel);
   check_limit(source->size(), video_limits().jpeg_bytes, "bytes of a JPEG file", "jpeg_bytes", path);
   constexpr size_t kPadding = 64;
   fit(file_, size_t(source->size()) + kPadding);
   file_size_ = source->read(0, file_.data(), source->size());
 }
 
-JpegDecoder::Size JpegDecoder::read_size(const std::string& path) {
-  read(path);
+JpegDecoder::Size JpegDecoder::read_size(const std::string& path, const Cancel* cancel) {
+  read(path, cancel);
   int width = 0, height = 0, subsampling = 0, color_space = 0;
   if (tjDecompressHeader3(handle_, file_.data(), size_t(file_size_), &width, &height, &subsampling, &color_space) != 0) fail(path);
   check_limit(int64_t{width} * height, video_limits().jpeg_pixels, "pixels of a JPEG file", "jpeg_pixels", path);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/cancel.h"
 #include "picture/picture.h"
 #include "source/byte_source.h"
 
@@ -22,9 +23,9 @@ class JpegDecoder {
     int width, height;
   };
   // Only the header is decoded. Both throw VideoError naming the file.
-  Size read_size(const std::string& path);
+  Size read_size(const std::string& path, const Cancel* cancel = nullptr);
   // Reads the file into memory (kept until the next call)...
-  void read(const std::string& path);
+  void read(const std::string& path, const Cancel* cancel = nullptr);
   // ...and decodes it; the view is valid until the next call.
   PictureView decode(const std::string& path);
 

@@ -18,6 +18,18 @@ PacketReader::PacketReader(const ByteSource& source, const PacketIndex& index, c
     : source_(source), index_(index), cancel_(cancel) {}
 PacketReader::~PacketReader() = default;
 
+void PacketReader::prefetch(const DecodePlan& plan) const {
+  if (!index_.is_byte_addressable) return;
+  std::vector<ByteRange> ranges;
+  for (const Span& span : plan.spans) {
+    for (const int32_t packet : span.packets) {
+      const int64_t offset = index_.offset[size_t(packet)];
+      ranges.push_back({offset, offset + index_.size[size_t(packet)]});
+    }
+  }
+  source_.prefetch(std::move(ranges));
+}
+
 void PacketReader::begin(const std::vector<int32_t>& packets) { packets_ = &packets; }
 
 void PacketReader::read(size_t position, AVPacket* out) {

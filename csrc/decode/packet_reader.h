@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "index/packet_index.h"
+#include "plan/decode_plan.h"
 #include "source/container.h"
 
 namespace vidload {
@@ -16,6 +17,8 @@ class PacketReader {
   PacketReader(const ByteSource& source, const PacketIndex& index, const Cancel* cancel = nullptr);
   ~PacketReader();
 
+  // Has the bytes of all spans of a plan come early, where reading waits for a network.
+  void prefetch(const DecodePlan& plan) const;
   // Announces the packets that will be read next, in rising order.
   void begin(const std::vector<int32_t>& packets);
   // Fills `out` with packets[position]; it borrows the reader's memory until the next call. Throws VideoError when the file no longer

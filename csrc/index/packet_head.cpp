@@ -9,7 +9,6 @@
 namespace vidload {
 namespace {
 
-constexpr int kFirstRead = 64;    // mostly all that is needed
 constexpr int kSliceHeader = 60;  // of a slice: its header, as far as an order count goes
 constexpr int kOtherCodecs = 1024;
 

@@ -20,6 +20,8 @@ bool ends_hevc_sequence(const ByteSource& source, int64_t end, int nal_length_si
 
 class PacketHeadReader {
  public:
+  static constexpr int kFirstRead = 64;  // mostly all that is needed of a packet
+
   // Both must outlive it.
   PacketHeadReader(const ByteSource& source, const StreamInfo& stream);
   // Reads the head of the packet of `size` bytes at `offset`. What it holds then can be given to PacketHeaderReader as a packet: in H.264

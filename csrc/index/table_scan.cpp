@@ -61,6 +61,10 @@ bool are_keyframes(PacketIndex& index, const std::vector<int32_t>& keyframes, co
   const AVCodecID codec = parameters->codec_id;
   PacketHeaderReader headers(*parameters);
   PacketHeadReader head(source, index.stream);
+  std::vector<ByteRange> heads;
+  for (const int32_t key : keyframes)
+    heads.push_back({index.offset[size_t(key)], index.offset[size_t(key)] + PacketHeadReader::kFirstRead});
+  source.prefetch(std::move(heads));
   for (const int32_t key : keyframes) {
     if (cancel && cancel->is_set()) throw VideoError(VideoErrorKind::cancelled, source.name(), -1, "cancelled");
     const auto at = size_t(key);
@@ -87,6 +91,11 @@ bool hold_frames(const PacketIndex& index, const ByteSource& source, const Cance
   const UniqueAVCodecParameters parameters = codec_parameters(index.stream);
   PacketHeaderReader headers(*parameters);
   uint8_t bytes[kSmall + AV_INPUT_BUFFER_PADDING_SIZE] = {};
+  std::vector<ByteRange> small;
+  for (size_t i = 0; i < index.size.size(); ++i) {
+    if (index.size[i] <= kSmall) small.push_back({index.offset[i], index.offset[i] + index.size[i]});
+  }
+  source.prefetch(std::move(small));
   for (size_t i = 0; i < index.size.size(); ++i) {
     if (index.size[i] > kSmall) continue;
     if (cancel && cancel->is_set()) throw VideoError(VideoErrorKind::cancelled, source.name(), -1, "cancelled");

@@ -19,6 +19,7 @@ class RecentBytes final : public ByteSource {
   int64_t size() const override { return source_.size(); }
   const std::string& name() const override { return source_.name(); }
   FileStamp stamp() const override { return source_.stamp(); }
+  void prefetch(std::vector<ByteRange> ranges) const override { source_.prefetch(std::move(ranges)); }
   void check_unchanged() const override { source_.check_unchanged(); }
 
  private:

@@ -26,7 +26,7 @@ struct FloorClip {
 // Seconds for all clips, each decoded once; indexing is left out.
 double time_floor(const std::vector<FloorClip>& clips, const TransformSpec& spec) {
   std::vector<PacketIndex> indexes;
-  for (const FloorClip& clip : clips) indexes.push_back(index_video(*open_file(clip.path)));
+  for (const FloorClip& clip : clips) indexes.push_back(index_video(*open_source(SourceId(clip.path))));
   size_t longest = 1;
   for (const FloorClip& clip : clips) longest = std::max(longest, clip.frames.size());
   const size_t frame_size = size_t{3} * size_t(spec.height) * size_t(spec.width);
@@ -37,7 +37,7 @@ double time_floor(const std::vector<FloorClip>& clips, const TransformSpec& spec
   for (size_t i = 0; i < clips.size(); ++i) {
     const FloorClip& clip = clips[i];
     const DecodePlan plan = decode_plan(indexes[i], clip.frames.data(), int64_t(clip.frames.size()));
-    const std::unique_ptr<ByteSource> source = open_file(clip.path);
+    const std::unique_ptr<ByteSource> source = open_source(SourceId(clip.path));
     PacketReader reader(*source, indexes[i]);
     SoftwareDecoder decoder(indexes[i].stream, clip.path);
     DecodeTimes times;

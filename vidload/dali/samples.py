@@ -25,6 +25,7 @@ from vidload.errors import (
     VideoError,
     VideoNotFoundError,
 )
+from vidload.sources import read_array
 
 CODECS = {"cpu": ("vp8", "vp9", "mjpeg"), "gpu": ("vp8", "vp9", "mjpeg", "av1", "mpeg4", "h264", "hevc")}
 _PIXEL_FORMATS = {
@@ -126,7 +127,7 @@ class Sample:
         is_named = streams is not None and streams[self._index] >= 0
         reason = "a stream that the item names" if is_named else unsupported_reason(index, device)
         if reason is None:
-            self._bytes = readers.submit(np.fromfile, self._path, np.uint8)
+            self._bytes = readers.submit(read_array, self._dataset.annotations.sources([self._index])[0])
         elif is_strict:
             text = f"DALI cannot decode this video ({reason}), and strict=True forbids falling back to libavcodec"
             self._error = UnsupportedVideoError(self._path, None, text)

@@ -48,6 +48,8 @@ class SourceList:
     @classmethod
     def of(cls, annotations: Annotations) -> SourceList:
         """The videos of annotations that are read already."""
+        if annotations.parts is not None:
+            raise ValueError(f"{annotations.path(0)}: is a part of a file; give the videos as files of their own")
         tasks = _tasks(paths := annotations.path_list(), "", "")
         number = {task.source: i for i, task in enumerate(tasks)}
         return cls(annotations, tasks, tuple(number[path] for path in paths))

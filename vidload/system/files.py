@@ -7,6 +7,7 @@ is killed leaves litter: names that begin with PART_PREFIX and end in PART_SUFFI
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ def written_aside(path: Path, *, is_durable: bool = False) -> Iterator[Path]:
 
     is_durable: whether what was written, and the rename, must survive a power cut.
     """
-    part = path.with_name(f"{PART_PREFIX}{os.getpid()}-{path.name}{PART_SUFFIX}")
+    part = path.with_name(f"{PART_PREFIX}{threading.get_native_id()}-{path.name}{PART_SUFFIX}")
     try:
         yield part
         is_folder = part.is_dir()
