@@ -10,6 +10,7 @@ import time
 from vidload.annotations import read_videos
 from vidload.cli import _shared
 from vidload.index import build_index
+from vidload.shards import keep_shards, list_shards, shard_annotations
 
 _DESCRIPTION = """\
 Reads the packet tables of all videos of a dataset and writes them to one index file.
@@ -17,9 +18,15 @@ Training with VideoDataset(..., index=FILE) then starts immediately.
 
 Run it again after files have been added or changed: only those are read.
 A file that cannot be read is listed with its reason and does not stop the run.
+LIST_OR_DIR may also be tar shards in WebDataset's layout: a name that ends in .tar, with braces for several
+("train-{000..099}.tar"). The list of their members is then written beside the index file.
 The exit status is 0 if the index is written, 1 if not a single file could be read.
 """
-_EXAMPLE = "example:\n  vidload index train.txt --root videos -o train.vidx"
+_EXAMPLE = """\
+examples:
+  vidload index train.txt --root videos -o train.vidx
+  vidload index "s3://bucket/train-{000..099}.tar" -o train.vidx
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,9 +46,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    videos = read_videos(args.list_or_dir, args.root)
     start = time.perf_counter()
-    summary = build_index(videos.path_list(), args.output, num_workers=args.num_workers, progress=sys.stderr.isatty())
+    shards = None
+    if args.list_or_dir.lower().endswith(".tar"):
+        shards = list_shards(args.list_or_dir, index=args.output)
+        videos = shard_annotations(shards)
+    else:
+        videos = read_videos(args.list_or_dir, args.root)
+    summary = build_index(videos, args.output, num_workers=args.num_workers, progress=sys.stderr.isatty())
+    if shards is not None:
+        keep_shards(shards, args.output)
     seconds = time.perf_counter() - start
     num_good = summary.num_files - len(summary.failures)
     unchanged = summary.num_files - summary.num_scanned
