@@ -143,8 +143,8 @@ def _status(error: BaseException | None) -> int | None:
     while error is not None:
         response: Any = getattr(error, "response", None)
         candidates = [
-            getattr(error, "status", None),
-            getattr(error, "code", None),
+            getattr(error, "status", None),  # aiohttp's
+            getattr(error, "code", None) if type(error).__module__.startswith("gcsfs") else None,
             getattr(response, "status_code", None),
         ]
         if isinstance(response, dict):  # botocore's

@@ -7,7 +7,6 @@ Out: `Annotations` whose videos are parts of the shards; nothing is unpacked. Ev
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import os
@@ -26,7 +25,7 @@ from vidload import _core
 from vidload.annotations import VIDEO_EXTENSIONS, Annotations, path_array
 from vidload.errors import UnreadableVideoError
 from vidload.labels import column_of
-from vidload.sources import Parts, is_url
+from vidload.sources import Parts, SourceFile, is_url
 from vidload.system.files import written_aside
 
 MEMBERS_SUFFIX = ".members"  # of the list of members that stands beside an index file
@@ -152,7 +151,7 @@ def list_shard(path: str, video: str | None = None) -> Shard:
     source = _core.ByteSource(path)
     found: dict[bytes, dict[str, tuple[bytes, int, int]]] = {}
     try:
-        with tarfile.open(fileobj=_File(source), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+        with tarfile.open(fileobj=SourceFile(source), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
             for member in tar:
                 if member.isdir():
                     continue
@@ -223,32 +222,6 @@ def _video(
 
 def _unreadable(path: str, reason: str) -> UnreadableVideoError:
     return UnreadableVideoError(path, None, reason)
-
-
-class _File(io.RawIOBase):
-    """What tarfile reads."""
-
-    def __init__(self, source: _core.ByteSource) -> None:
-        self._source = source
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._source.size}[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._source.read(self._at, self._source.size - self._at if size < 0 else size)
-        self._at += len(data)
-        return data
 
 
 def shard_annotations(shards: Sequence[Shard], label: str = "label") -> Annotations:

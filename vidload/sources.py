@@ -5,10 +5,12 @@ Only names are handled here. The core opens all of them alike (csrc/source).
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,51 @@ def exists(path: str) -> bool:
     except VideoError:  # there, but refused or empty
         pass
     return True
+
+
+def size_and_mtime(path: str) -> tuple[int, int]:
+    """Of a file, the mtime in ns; of an object its size and a number that changes with its content. Raises OSError."""
+    if is_url(path):
+        return _core.stamp_of(path)
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+class SourceFile(io.RawIOBase):
+    """A file object over bytes of the core's."""
+
+    def __init__(self, source: _core.ByteSource) -> None:
+        self._source = source
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._source.size}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._source.read(self._at, self._source.size - self._at if size < 0 else size)
+        self._at += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def open_binary(path: str | os.PathLike[str]) -> BinaryIO:
+    """open(path, "rb"), of URLs too. Raises OSError, VideoError."""
+    name = os.fspath(path)
+    return cast(BinaryIO, SourceFile(_core.ByteSource(name))) if is_url(name) else open(path, "rb")
 
 
 def read_all(path: str | os.PathLike[str]) -> bytes:

@@ -37,11 +37,15 @@ struct Request {
 
 class RemoteSource final : public ByteSource {
  public:
-  RemoteSource(SourceId id, const FileStamp& stamp, const Cancel* cancel) : id_(std::move(id)), stamp_(stamp), cancel_(cancel) {}
+  RemoteSource(SourceId id, const FileStamp& stamp, const Cancel* cancel)
+      : id_(std::move(id)),
+        stamp_(stamp),
+        end_(id_.is_part() ? std::min(id_.offset + id_.size, stamp.size) : stamp.size),
+        cancel_(cancel) {}
 
   int64_t read(int64_t offset, uint8_t* out, int64_t size) const override {
     std::lock_guard<std::mutex> lock(mutex_);
-    const int64_t end = std::min(stamp_.size, offset + size);
+    const int64_t end = std::min(end_, offset + size);
     int64_t at = offset;
     while (at < end) {
       auto piece = piece_at(at);
@@ -49,10 +53,10 @@ class RemoteSource final : public ByteSource {
         const bool is_next = at >= last_end_ && at <= last_end_ + kMaxGap &&
                              last_end_ > 0;  // read from front to back: ever more at a time, and the next on its way
         ahead_ = is_next ? std::min(2 * ahead_, kMaxRequest) : kLeastRequest;
-        const int64_t until = std::min({std::max(end, at + ahead_), at + kMaxHeld / 2, stamp_.size});
+        const int64_t until = std::min({std::max(end, at + ahead_), at + kMaxHeld / 2, end_});
         start({at, until});
-        if (is_next) start({until, until + ahead_});
-        last_end_ = until;
+        last_end_ = is_next ? std::min(until + ahead_, end_) : until;
+        start({until, last_end_});
         piece = piece_at(at);
       }
       try {
@@ -114,7 +118,7 @@ class RemoteSource final : public ByteSource {
   // Asks for what is missing of a range.
   void start(ByteRange range) const {
     range.begin = std::max<int64_t>(range.begin, 0);
-    range.end = std::min(range.end, stamp_.size);
+    range.end = std::min(range.end, end_);
     for (int64_t at = range.begin; at < range.end;) {
       if (const auto held = piece_at(at); held != pieces_.end()) {
         at = held->second.end;
@@ -140,6 +144,7 @@ class RemoteSource final : public ByteSource {
 
   const SourceId id_;
   const FileStamp stamp_;
+  const int64_t end_;  // of what is wanted: of the part, where it is one
   const Cancel* const cancel_;
   mutable std::mutex mutex_;
   mutable Pieces pieces_;

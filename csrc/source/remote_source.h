@@ -57,7 +57,7 @@ void set_remote_fetcher(RemoteFetcher* fetcher);
 // Whether it is a URL ("s3://bucket/name"), not a path.
 bool is_remote(const std::string& file);
 
-// As stamp_of and open_source, for a URL; the whole of the object.
+// As stamp_of and open_source, for a URL; the whole of the object, up to the end of the part where `id` is one.
 FileStamp remote_stamp(const SourceId& id, const Cancel* cancel);
 std::unique_ptr<ByteSource> open_remote(const SourceId& id, const Cancel* cancel, const FileStamp* known);
 

@@ -20,6 +20,7 @@ from vidload.errors import VideoError
 from vidload.prepare.check_file import uneven_steps
 from vidload.prepare.costs import CLIP_SPECS, clip_plan
 from vidload.reader import VideoReader, streams
+from vidload.sources import size_and_mtime
 from vidload.system.sheet import figure_class
 from vidload.transforms import random_resized_crop
 
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     width = max(min(shutil.get_terminal_size().columns, 120), 40)
     with VideoReader(args.file) as reader:
         reader._open().read_whole_index()
-        print("\n".join(facts(reader, os.path.getsize(args.file))), end="\n\n")
+        print("\n".join(facts(reader, size_and_mtime(args.file)[0])), end="\n\n")
         lines = list(gop_picture(reader, width))
         most = len(lines) if args.all else 24
         print("\n".join(lines[:most]))

@@ -26,6 +26,7 @@ from vidload.errors import IndexMismatchError, UnreadableVideoError, VideoError
 from vidload.prepare.costs import CLIP_SPECS, clip_plan
 from vidload.prepare.declared_size import declared_size
 from vidload.reader import VideoReader
+from vidload.sources import open_binary, size_and_mtime
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _checked(path: str, settings: CheckSettings) -> CheckedFile:
     num_packets, seconds = decoding.num_packets, decoding.seconds
     with VideoReader(path) as reader:  # again: decoding may have shown that the headers were wrong about the frames
         reader._open().read_whole_index()
-        status = os.stat(path)
+        num_bytes, mtime_ns = size_and_mtime(path)
         untrusted = np.flatnonzero(~reader.is_trusted)
         timed = _timed_frames(decoding, damaged, reader)
         if settings.is_fast or num_packets == 0:
@@ -183,8 +184,8 @@ def _checked(path: str, settings: CheckSettings) -> CheckedFile:
             detail = f"{len(untrusted)} frames before the first keyframe"
             problems.append(Problem("no_keyframe_at_start", detail, *_ranges(untrusted, reader)))
         return CheckedFile(
-            source_bytes=status.st_size,
-            source_mtime_ns=status.st_mtime_ns,
+            source_bytes=num_bytes,
+            source_mtime_ns=mtime_ns,
             container=reader.container,
             codec=reader.codec,
             pixel_format=reader.pixel_format,
@@ -324,7 +325,7 @@ def _timed_frames(decoding: _Decoding, damaged: NDArray[np.int64], reader: Video
 
 def _problems(reader: VideoReader, path: str, is_regular: bool) -> Iterator[Problem]:
     index = reader._index
-    num_missing = (declared_size(path) or 0) - os.stat(path).st_size
+    num_missing = (declared_size(path) or 0) - size_and_mtime(path)[0]
     if index.is_cut_short or num_missing > 1:  # a byte of padding may be left out
         why = reader.note if index.is_cut_short else f"it says that it has {num_missing} bytes more"
         detail = f"{reader.num_frames} frames are left; {why}"
@@ -385,7 +386,7 @@ def _ranges(
 
 def _quick_digest(path: str) -> tuple[str, str]:
     digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         size = os.fstat(file.fileno()).st_size
         digest.update(b"%d" % size)
         digest.update(file.read(_BLOCK_BYTES))
@@ -404,7 +405,7 @@ def _digests(path: str, reader: VideoReader) -> tuple[str, str]:
     spans = iter(zip(starts[order].tolist(), stops[order].tolist(), strict=True))
     span = next(spans, None)
     position = 0
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         while block := memoryview(file.read(_BLOCK_BYTES)):
             end = position + len(block)
             whole.update(block)

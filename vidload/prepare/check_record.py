@@ -17,6 +17,7 @@ from typing import Any
 
 from vidload.prepare.check_file import KINDS, CheckedFile, CheckSettings
 from vidload.prepare.sources import Task
+from vidload.sources import size_and_mtime
 
 LOG_NAME = "checked.jsonl"
 _VERSION = 1  # of its lines; those of another are passed over
@@ -54,13 +55,10 @@ class CheckRecord:
     def is_done(self, task: Task) -> bool:
         facts = self.get(task)
         try:
-            status = os.stat(task.source)
+            stamp = size_and_mtime(task.source)
         except OSError:
             return False
-        return facts is not None and (facts["source_bytes"], facts["source_mtime_ns"]) == (
-            status.st_size,
-            status.st_mtime_ns,
-        )
+        return facts is not None and (facts["source_bytes"], facts["source_mtime_ns"]) == stamp
 
     def add(self, task: Task, outcome: dict[str, Any]) -> dict[str, Any]:
         return {"version": _VERSION, "source": task.source, "settings": self._settings, **outcome}

@@ -28,6 +28,7 @@ from vidload.prepare.sources import SourceList, Task
 from vidload.prepare.tasks import locked, resume
 from vidload.reader import VideoReader
 from vidload.sampler_options import segment_frames
+from vidload.sources import exists
 from vidload.system.files import written_aside
 
 SCHEMA_VERSION = 1  # of --json; docs/checking.md describes it
@@ -294,7 +295,7 @@ class _Finder:
             lines = tuple(self._line(row) for row in self._rows[number]) if self._videos.lines else ()
             if facts is None:
                 reason = self._failures.get(task.source, "")
-                problems = [Problem("unreadable" if os.path.exists(task.source) else "missing", reason)]
+                problems = [Problem("unreadable" if exists(task.source) else "missing", reason)]
             else:
                 problems = [
                     Problem(

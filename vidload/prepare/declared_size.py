@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
+from vidload.sources import open_binary
+
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 _MAX_BOXES = 1_000_000
 
@@ -18,7 +20,7 @@ def declared_size(path: str) -> int | None:
     Raises:
         OSError: the file cannot be read.
     """
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         head = file.read(12)
         if head[:4] == b"RIFF":
             return _riff_size(file)

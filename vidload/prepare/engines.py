@@ -20,6 +20,7 @@ from typing import Any
 
 from vidload.errors import VideoError
 from vidload.prepare.sources import Task
+from vidload.sources import is_url
 from vidload.system.cores import available_cores
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -131,7 +132,7 @@ def _run_ray(
         while waiting or running:
             while waiting and len(running) < limit:
                 task = waiting.pop()
-                there = Task(os.path.abspath(task.source), task.name)
+                there = Task(task.source if is_url(task.source) else os.path.abspath(task.source), task.name)
                 running[attempt.remote(work, there, os.path.abspath(folder), settings)] = task
             (reference,), _ = ray.wait(list(running))
             task = running.pop(reference)

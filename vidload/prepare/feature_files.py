@@ -24,6 +24,7 @@ from vidload.feature_dataset import FACTS_FILE, read_facts
 from vidload.prepare.features import FeatureExtractor
 from vidload.prepare.sources import Task
 from vidload.prepare.tasks import resume
+from vidload.sources import size_and_mtime
 from vidload.system.files import PART_SUFFIX, written_aside
 
 
@@ -184,10 +185,9 @@ def _sha256(path: str) -> str:
 def _stamp(path: str) -> list[int]:
     """Size and mtime, by which a changed video is noticed; empty for a missing one."""
     try:
-        status = os.stat(path)
+        return list(size_and_mtime(path))
     except OSError:
         return []
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _write(path: Path, features: NDArray[np.float32]) -> None:

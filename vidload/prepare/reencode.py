@@ -23,6 +23,7 @@ from vidload.prepare.encode import EncodedVideo, encode_video
 from vidload.prepare.settings import PROFILES, EncodeSettings
 from vidload.prepare.sources import SourceList, Task
 from vidload.prepare.tasks import Results, run_tasks
+from vidload.sources import exists
 
 INDEX_NAME = "index.vidx"
 LOG_NAME = "prepared.jsonl"
@@ -119,8 +120,8 @@ def _costs(tasks: Sequence[Task], results: Results, destination: Path) -> Iterab
     num_bytes, source_bytes, jpeg_bytes = (
         sum(entry[key] for entry in entries) for key in ("num_bytes", "source_bytes", "jpeg_bytes")
     )
-    sample = _spread([task for task in tasks if os.path.exists(task.source)] or tasks, _SAMPLE_VIDEOS)
-    if os.path.exists(sample[0].source):
+    sample = _spread([task for task in tasks if exists(task.source)] or tasks, _SAMPLE_VIDEOS)
+    if exists(sample[0].source):
         measured = clip_costs([task.source for task in sample])
         yield Cost("source", source_bytes, 1.0, source_bytes / jpeg_bytes, math.nan, *measured)
     yield Cost(

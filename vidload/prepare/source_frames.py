@@ -22,6 +22,7 @@ from vidload import _core
 from vidload.errors import DamagedVideoError, UnreadableVideoError, VideoNotFoundError
 from vidload.prepare.settings import EncodeSettings
 from vidload.reader import COLOR_MATRICES, VideoReader
+from vidload.sources import is_url, open_binary, size_and_mtime
 
 LIMITED_RANGE, FULL_RANGE = _core.COLOR_RANGE_LIMITED, _core.COLOR_RANGE_FULL
 RGB, BT709, UNSTATED = _core.COLOR_SPACE_RGB, _core.COLOR_SPACE_BT709, _core.COLOR_SPACE_UNSTATED
@@ -84,10 +85,9 @@ class SourceFrames:
             scale = min(1.0, settings.short_side / min(reader.width, reader.height))
             self.width, self.height = (max(round(side * scale / 2) * 2, 2) for side in (reader.width, reader.height))
         try:
-            status = os.stat(path)
+            self.num_bytes, self.mtime_ns = size_and_mtime(path)
         except OSError:
             raise VideoNotFoundError(path, None, "the file is gone; put it back and run again") from None
-        self.num_bytes, self.mtime_ns = status.st_size, status.st_mtime_ns
         self._is_cut = max_frames is not None and max_frames < self._num_source_frames
         if max_frames is not None and self._is_cut:
             self.num_bytes = self.num_bytes * max_frames // self._num_source_frames
@@ -172,7 +172,7 @@ class SourceFrames:
         resize = _Resizer(self)
         number = -1
         try:
-            with av.open(self.path) as container:
+            with av.open(open_binary(self.path) if is_url(self.path) else self.path) as container:
                 stream = container.streams.best("video")
                 stream.codec_context.thread_count = 1  # one process a core: threads would only wait for each other
                 for number, frame in enumerate(container.decode(stream)):

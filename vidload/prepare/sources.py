@@ -5,13 +5,16 @@ In: a folder, an annotation list, a Kinetics CSV or one video. Out: tasks, and t
 
 from __future__ import annotations
 
+import io
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vidload.annotations import VIDEO_EXTENSIONS, Annotations, read_videos
+from vidload.sources import URL_PATTERN, is_url, read_all
 from vidload.system.files import write_whole, written_aside
 
 
@@ -64,7 +67,7 @@ class SourceList:
         """
         source = os.fspath(source)
         annotations = read_videos(source, root)
-        is_list = os.path.isfile(source) and not source.lower().endswith(VIDEO_EXTENSIONS)
+        is_list = (is_url(source) or os.path.isfile(source)) and not source.lower().endswith(VIDEO_EXTENSIONS)
         if not is_list:
             root = source if os.path.isdir(source) else os.path.dirname(source)
         paths = annotations.path_list()
@@ -73,7 +76,7 @@ class SourceList:
         rows = tuple(number[path] for path in paths)
         if not is_list:
             return cls(annotations, tasks, rows)
-        with open(source, encoding="utf-8-sig") as file:
+        with io.StringIO(read_all(source).decode("utf-8-sig"), newline=None) as file:
             numbered = [(number, line.strip()) for number, line in enumerate(file, 1) if line.strip()]
         header = None
         if "youtube_id" in numbered[0][1]:
@@ -124,6 +127,9 @@ def _tasks(paths: Sequence[str], root: str, suffix: str) -> tuple[Task, ...]:
 
 
 def _relative(path: str, root: str) -> str:
+    if is_url(path):
+        name = path.removeprefix(os.path.join(root, "")) if root else path
+        return os.path.normpath(os.sep + re.sub(URL_PATTERN, "", name)).lstrip(os.sep)
     name = os.path.relpath(path, root or os.curdir)
     if name.startswith(os.pardir + os.sep):  # not below root: the whole path below the destination
         name = os.path.abspath(path).lstrip(os.sep)

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from vidload.errors import VideoError
 from vidload.prepare.engines import ENGINES, Work
 from vidload.prepare.sources import Task
+from vidload.sources import size_and_mtime
 from vidload.system.files import PART_PREFIX, PART_SUFFIX, remove, written_aside
 
 FAILED_NAME = "failed.jsonl"
@@ -200,10 +201,10 @@ class _Entries:
         if not output.exists() or (output.is_file() and output.stat().st_size != entry["num_bytes"]):
             return False
         try:
-            source = os.stat(task.source)
+            stamp = size_and_mtime(task.source)
         except OSError:
             return True  # the source is gone, but was there when the output was made
-        return (entry["source_bytes"], entry["source_mtime_ns"]) == (source.st_size, source.st_mtime_ns)
+        return (entry["source_bytes"], entry["source_mtime_ns"]) == stamp
 
     def add(self, task: Task, outcome: dict[str, Any]) -> dict[str, Any]:
         entry = {"name": task.name, "source": task.source, "settings": self._settings, **outcome}
