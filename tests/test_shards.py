@@ -290,3 +290,43 @@ def test_webdataset_writes_what_is_read_here(data, tmp_path: Path) -> None:
         writer.write({"__key__": "x/2", "mp4": data["h264_rotated_180"], "json": {"label": 9}})
     dataset = vidload.VideoDataset.from_shards(tmp_path / "w.tar", **OPTIONS)
     assert [dataset[i][1] for i in range(2)] == [2, 9]
+
+
+# --- shards that are written here
+
+
+def test_prepared_shards_hold_the_prepared_videos_with_their_labels(video, tmp_path: Path) -> None:
+    lines = []
+    for name, number in (("v.1", 4), ("v.2", 5), ("deep/x", 6)):
+        path = tmp_path / "videos" / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(Path(video("h264")).read_bytes())
+        lines.append(f"{name}.mp4 {number}\n")
+    (tmp_path / "train.txt").write_text("".join(lines))
+    command = [
+        "prepare",
+        str(tmp_path / "train.txt"),
+        str(tmp_path / "out"),
+        "--root",
+        str(tmp_path / "videos"),
+        "--crf",
+        "30",
+    ]
+    assert cli.main([*command, "--jobs", "1", "--shards", "90KB"]) == 0
+    made = sorted((tmp_path / "out").glob("*.tar"))
+    assert len(made) > 1
+    assert all(path.stat().st_size <= 90_000 for path in made)
+    pattern = str(tmp_path / "out" / f"train-{{000000..{len(made) - 1:06d}}}.tar")
+    sharded = vidload.VideoDataset.from_shards(pattern, index=tmp_path / "out" / "train-shards.vidx", **OPTIONS)
+    listed = vidload.VideoDataset.from_list(tmp_path / "out" / "train.txt", root=tmp_path / "out", **OPTIONS)
+    assert [sharded[i][1] for i in range(3)] == [4, 5, 6]
+    assert all(torch.equal(sharded[i][0], listed[i][0]) for i in range(3))
+    # By tarfile alone: the names as WebDataset parts them.
+    names = []
+    for path in made:
+        with tarfile.open(path) as tar:
+            names += tar.getnames()
+    assert names == ["v_1.mp4", "v_1.cls", "v_2.mp4", "v_2.cls", "deep/x.mp4", "deep/x.cls"]
+    webdataset = pytest.importorskip("webdataset")
+    samples = list(webdataset.WebDataset([str(path) for path in made], shardshuffle=False).decode())
+    assert [(sample["__key__"], sample["cls"]) for sample in samples] == [("v_1", 4), ("v_2", 5), ("deep/x", 6)]

@@ -24,9 +24,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
-from vidload import _core
 from vidload.labels import Column, column_of, label_at
-from vidload.sources import URL_PATTERN, Parts, Source, exists, is_url, parts_of, read_all
+from vidload.sources import URL_PATTERN, Parts, Source, exists, is_url, open_binary, parts_of, read_all
 
 Path = str | os.PathLike[str]
 
@@ -113,7 +112,8 @@ def read_list(path: Path, root: Path = "", delimiter: str | None = None, multi_l
 
     The label follows the last delimiter, so paths may contain spaces. If `delimiter` is None, it is whichever
     of tab, comma and space is followed by an integer. `multi_label`: "path label label ...", labels are
-    lists. A path may be a URL, and so may `path` itself. Quotes are part of a path. A byte-order mark, CRLF and blank lines do no harm. Raises ValueError,
+    lists. A path may be a URL, and so may `path` itself. Quotes are part of a path. A byte-order mark, CRLF
+    and blank lines do no harm. Raises ValueError,
     naming file and line, for lines it cannot read, and OSError if the file itself cannot be read.
     """
     if not multi_label and (annotations := _list_by_arrow(path, root, delimiter)) is not None:
@@ -336,7 +336,8 @@ def read_videos(source: str, root: Path = "") -> Annotations:
         raise FileNotFoundError(f"{source}: no such file or folder")
     if source.lower().endswith(VIDEO_EXTENSIONS):
         return from_items([(source, -1)])
-    is_kinetics = "youtube_id" in _core.ByteSource(source).read(0, 1000).decode(errors="replace").partition("\n")[0]
+    with open_binary(source) as file:
+        is_kinetics = b"youtube_id" in file.readline(1000)
     return read_kinetics_csv(source, root) if is_kinetics else read_list(source, root)
 
 

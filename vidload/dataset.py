@@ -66,7 +66,8 @@ class VideoDataset(IndexedDataset):
         items: a sequence of (path, label[, start_seconds, end_seconds[, stream]]), or Annotations; labels are of any kind that
             vidload.labels tells; see also `from_list`, `from_csv`,
             `from_folder` and `from_shards`. A path may be a URL that fsspec knows ("s3://bucket/name.mp4"), or (path, offset, size): a video
-            that is a part of a file, in bytes. Seconds count from the video's first frame; stream is the number of a video stream within its container, for
+            that is a part of a file, in bytes. Seconds count from the video's first frame; stream is the number of a video stream within its
+            container, for
             files that hold several (`vidload.streams`); None = from the start, to the end, FFmpeg's choice.
         clip: "clip_len x frame_interval x num_clips", such as "32x2x1"; or a VaryingClip of vidload.sampling, such as FramesByTime(fps=2),
             whose length depends on the video: then batches are what VideoLoader's `batch_as` says, and `sampling`, `out_of_bound` and
@@ -137,7 +138,7 @@ class VideoDataset(IndexedDataset):
         cls,
         shards: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
-        index: str | os.PathLike[str] | None = None,
+        index: str | os.PathLike[str] | DatasetIndex | None = None,
         video: str | None = None,
         label: str = "label",
         **options: Any,
@@ -145,7 +146,8 @@ class VideoDataset(IndexedDataset):
         """From tar shards in WebDataset's layout, local or at URLs, which are read at random and never unpacked: "train-{000..099}.tar", or
         several such names; see vidload.shards.read_shards. With the index file that `vidload index` wrote of the shards, none of them is
         listed or scanned again."""
-        return cls(read_shards(shards, index=index, video=video, label=label), index=index, **options)
+        where = index.path if isinstance(index, DatasetIndex) else index
+        return cls(read_shards(shards, index=where, video=video, label=label), index=index, **options)
 
 
 class FrameFolderDataset(ClipDataset):

@@ -153,13 +153,13 @@ def _absolute_array(paths: pa.Array | pa.ChunkedArray, folder: Path) -> pa.Chunk
     names = (paths if isinstance(paths, pa.ChunkedArray) else pa.chunked_array([paths])).cast(pa.large_binary())
     base = os.path.join(os.path.abspath(os.fsencode(folder)), b"")
     is_whole = pc.starts_with(names, "/")
-    is_url = pc.match_substring_regex(names, URL_PATTERN)
+    is_remote = pc.match_substring_regex(names, URL_PATTERN)
     joined = pc.if_else(
-        pc.or_(is_whole, is_url),
+        pc.or_(is_whole, is_remote),
         names,
         pc.binary_join_element_wise(pa.scalar(base, names.type), names, pa.scalar(b"", names.type)),
     )
-    is_untidy = pc.and_not(pc.match_substring_regex(joined, r"/\.{0,2}(/|$)"), is_url)
+    is_untidy = pc.and_not(pc.match_substring_regex(joined, r"/\.{0,2}(/|$)"), is_remote)
     if not pc.any(is_untidy).as_py():
         return joined
     tidied = [os.path.normpath(path) for path in joined.filter(is_untidy).to_pylist()]

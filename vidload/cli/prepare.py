@@ -10,6 +10,7 @@ from fractions import Fraction
 from vidload.cli import _shared
 from vidload.prepare import PROFILES, cost_table, describe, dry_run, prepare
 from vidload.prepare.settings import ENCODERS
+from vidload.range_cache import parsed_bytes
 
 _DESCRIPTION = """\
 Re-encodes the videos of a dataset for loading: short side 256, a few frames from one keyframe to the next, cheap to
@@ -62,6 +63,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--short-side", type=int, metavar="PX", help="shorter side of the pictures; smaller videos keep their size"
     )
     parser.add_argument("--fps", type=_fps, metavar="RATE", help="new frame rate, such as 15 or 30000/1001")
+    parser.add_argument(
+        "--shards",
+        type=_size,
+        metavar="SIZE",
+        help="also write the videos into tar shards of at most this size, such as 1GB, in WebDataset's layout",
+    )
     _shared.add_jobs(parser)
     parser.add_argument(
         "--dry-run",
@@ -78,6 +85,13 @@ def _fps(text: str) -> Fraction:
         raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate such as 15 or 30000/1001") from None
 
 
+def _size(text: str) -> int:
+    try:
+        return parsed_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def run(args: argparse.Namespace) -> int:
     names = ("codec", "gop", "b_frames", "psnr", "crf", "short_side", "fps")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -90,7 +104,14 @@ def run(args: argparse.Namespace) -> int:
         print(cost_table(dry_run(args.list_or_dir, settings, root=args.root, progress=is_terminal)))
         return 0
     summary = prepare(
-        args.list_or_dir, args.dst, settings, root=args.root, jobs=args.jobs, engine=args.engine, progress=is_terminal
+        args.list_or_dir,
+        args.dst,
+        settings,
+        root=args.root,
+        jobs=args.jobs,
+        engine=args.engine,
+        progress=is_terminal,
+        shard_bytes=args.shards,
     )
     print(f"{args.dst}: {summary.num_encoded} videos encoded, {summary.num_kept} were there already")
     if summary.costs:
@@ -99,4 +120,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"list:  {summary.list_path}")
     if summary.index_path:
         print(f"index: {summary.index_path}")
+    if summary.shard_paths:
+        print(f"shards: {len(summary.shard_paths)}, {summary.shard_paths[0]} to {summary.shard_paths[-1].name}")
+        print(f"index of the shards: {summary.shard_index_path}")
     return _shared.print_failures(summary.failures, summary.num_videos, args.dst)

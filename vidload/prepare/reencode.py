@@ -21,6 +21,7 @@ from vidload.index import build_index
 from vidload.prepare.costs import Cost, clip_costs
 from vidload.prepare.encode import EncodedVideo, encode_video
 from vidload.prepare.settings import PROFILES, EncodeSettings
+from vidload.prepare.shard_files import write_shards
 from vidload.prepare.sources import SourceList, Task
 from vidload.prepare.tasks import Results, run_tasks
 from vidload.sources import exists
@@ -42,6 +43,7 @@ class PrepareSummary:
         list_path: the new annotation list; None when the source was a folder.
         index_path: the index file; None when no video is there.
         costs: rows for `cost_table`: the source, and what was made of it.
+        shard_paths, shard_index_path: the tar shards and their index file; empty and None where none were asked for.
     """
 
     num_videos: int
@@ -51,6 +53,8 @@ class PrepareSummary:
     list_path: Path | None
     index_path: Path | None
     costs: tuple[Cost, ...]
+    shard_paths: tuple[Path, ...] = ()
+    shard_index_path: Path | None = None
 
 
 def prepare(
@@ -62,6 +66,7 @@ def prepare(
     jobs: int | None = None,
     engine: str = "local",
     progress: bool = False,
+    shard_bytes: int | None = None,
 ) -> PrepareSummary:
     """Re-encodes the videos of a folder or an annotation list into `destination`.
 
@@ -76,6 +81,8 @@ def prepare(
         jobs: processes; None = the cores this process may use.
         engine: "local", or "ray" for a Ray cluster.
         progress: whether to show progress bars on stderr.
+        shard_bytes: the videos are also written into tar shards of at most this size, in WebDataset's layout, each row of the list a sample
+            with its label; None = no shards.
 
     Raises:
         FileNotFoundError, ValueError: `source` holds no videos, or `destination` would overwrite them.
@@ -104,6 +111,16 @@ def prepare(
         # All that is there: a second list prepared into the same folder shares the index.
         paths = [os.fspath(destination / name) for name in sorted(results.entries) if (destination / name).exists()]
         build_index(paths, index_path, num_workers=jobs, progress=progress)
+    shard_paths: list[Path] = []
+    shard_index_path = None
+    if good and shard_bytes is not None:
+        rows = (
+            (destination / videos.tasks[number].name, videos.tasks[number].name, videos.annotations.label(row))
+            for row, number in enumerate(videos.rows)
+            if videos.tasks[number].source not in failed
+        )
+        name = "videos" if videos.list_name is None else os.path.splitext(videos.list_name)[0]
+        shard_paths, shard_index_path = write_shards(rows, destination, name, shard_bytes, num_workers=jobs)
     return PrepareSummary(
         num_videos=len(videos.tasks),
         num_encoded=results.num_done,
@@ -112,6 +129,8 @@ def prepare(
         list_path=list_path,
         index_path=index_path,
         costs=tuple(_costs(good, results, destination)) if good else (),
+        shard_paths=tuple(shard_paths),
+        shard_index_path=shard_index_path,
     )
 
 
