@@ -343,3 +343,12 @@ def test_a_forked_child_reads_too(url: str) -> None:
     if child == 0:
         os._exit(0 if vidload.VideoReader(url)[3].sum() == expected else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_names_of_objects_need_not_be_utf_8(memory, video) -> None:
+    with pytest.raises(
+        vidload.VideoNotFoundError, match=r"there is no such object \(FileNotFoundError: /caf.udce9.mp4\)"
+    ):
+        vidload.VideoReader("memory://caf\udce9.mp4")
+    memory.pipe("/caf\udce9.mp4", Path(video("h264")).read_bytes())
+    assert vidload.VideoReader("memory://caf\udce9.mp4").num_frames == vidload.VideoReader(video("h264")).num_frames

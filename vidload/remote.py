@@ -79,9 +79,9 @@ def _start(url: str, action: str, answer: Callable[[float], None], reply: _core.
         try:
             _persist(answer, deadline, reply)
         except _Failure as failure:
-            reply.fail(url, failure.kind, f"{action}: {failure}")
+            reply.fail(url, failure.kind, _printable(f"{action}: {failure}"))
         except BaseException as error:  # whoever waits must hear of it
-            reply.fail(url, "setup", f"{action}: {type(error).__name__}: {error}")
+            reply.fail(url, "setup", _printable(f"{action}: {type(error).__name__}: {error}"))
 
     _threads.run(run)
     return allowed + _GRACE_SECONDS
@@ -131,6 +131,11 @@ def _failure_of(error: BaseException) -> _Failure:
     if isinstance(error, NotImplementedError | ValueError | TypeError | IsADirectoryError):
         return _Failure("setup", words)
     return _Failure("network", words, may_pass=True)
+
+
+def _printable(text: str) -> str:
+    """Without what is no Unicode: names need not be UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _words(error: BaseException) -> str:
