@@ -67,7 +67,7 @@ class PythonFile final : public ByteSource {
     size_ = file_.attr("tell")().cast<int64_t>();
     if (size_ <= 0) throw VideoError(VideoErrorKind::unreadable, name_, -1, "the file is empty");
   }
-  ~PythonFile() override {
+  ~PythonFile() override {  // NOLINT(bugprone-exception-escape): without memory for the GIL's state there is no going on
     py::gil_scoped_acquire acquire;
     file_ = py::object();
   }
@@ -82,7 +82,8 @@ class PythonFile final : public ByteSource {
     while (done < size) {
       const py::object piece = file_.attr("read")(size - done);
       if (!py::isinstance<py::bytes>(piece)) throw py::type_error(name_ + ": read() must return bytes; open the file in binary mode");
-      const std::string_view bytes = py::reinterpret_borrow<py::bytes>(piece);
+      const py::bytes held = py::reinterpret_borrow<py::bytes>(piece);
+      const std::string_view bytes = held;
       if (int64_t(bytes.size()) > size - done) throw Error(name_ + ": read() returned more bytes than it was asked for");
       if (bytes.empty() && offset + done < size_) {
         throw VideoError(VideoErrorKind::unreadable, name_, -1, "the file ended before the size it had when it was opened");
@@ -111,6 +112,7 @@ void bind_reader(py::module_& module) {
           "spans",
           [](const DecodePlan& plan) {
             std::vector<std::pair<int32_t, int32_t>> spans;
+            spans.reserve(plan.spans.size());
             for (const Span& span : plan.spans) spans.emplace_back(span.packets.front(), span.packets.back() + 1);
             return spans;
           },
@@ -128,7 +130,7 @@ void bind_reader(py::module_& module) {
            py::arg("source"), py::arg("stream") = -1, py::arg("allow_damaged") = false)
       .def_static(
           "of_bytes",
-          [](py::buffer buffer, int stream, bool allow_damaged) {
+          [](const py::buffer& buffer, int stream, bool allow_damaged) {
             // The buffer view keeps the caller's bytes alive and unchanged in size; it is released with the GIL held.
             auto* info = new py::buffer_info(buffer.request());
             std::shared_ptr<void> owner(info, [](py::buffer_info* view) {

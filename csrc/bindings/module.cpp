@@ -33,7 +33,7 @@ py::object python_error(const VideoError& error) {
 static void raise(const py::object& exception) { PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr()); }
 
 // What is not here is pybind11's business: std::runtime_error, and so CudaError, is RuntimeError.
-static void translate_errors(std::exception_ptr pointer) {
+static void translate_errors(std::exception_ptr pointer) {  // NOLINT(performance-unnecessary-value-param): as pybind11 calls it
   try {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const VideoError& error) {

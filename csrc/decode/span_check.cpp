@@ -119,8 +119,9 @@ int64_t check_headers(Span& span, PacketReader& reader) {
     fail(reader, "one of the packets " + std::to_string(start) + " to " + std::to_string(end - 1) + " " + contradiction.what);
   }
   for (size_t i = 1; i < order.size(); ++i) {
-    if (index.pts[size_t(start + order[i - 1])] >= index.pts[size_t(start + order[i])]) {
-      fail(reader, "packet " + std::to_string(start + order[i - 1]) + " is shown before packet " + std::to_string(start + order[i]));
+    const int32_t earlier = start + order[i - 1], later = start + order[i];
+    if (index.pts[size_t(earlier)] >= index.pts[size_t(later)]) {
+      fail(reader, "packet " + std::to_string(earlier) + " is shown before packet " + std::to_string(later));
     }
   }
 

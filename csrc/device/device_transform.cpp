@@ -175,7 +175,7 @@ int64_t DeviceTransform::run(const TransformSpec& spec, const PictureView& pictu
 }
 
 void DeviceTransform::launch(const PictureDescriptor* descriptors, size_t count, const TransformSpec& spec) {
-  void* parameters[] = {&descriptors};
+  void* parameters[] = {static_cast<void*>(&descriptors)};
   check_cuda(cuda_driver().launch_kernel(device_.kernel(spec.dtype), unsigned((spec.width + kBlockWidth - 1) / kBlockWidth),
                                          unsigned((spec.height + kBlockHeight - 1) / kBlockHeight), unsigned(count), kBlockWidth,
                                          kBlockHeight, 1, 0, stream_.get(), parameters, nullptr),

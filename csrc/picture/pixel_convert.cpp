@@ -47,7 +47,7 @@ PixelConverter::~PixelConverter() { sws_freeContext(context_); }
 
 const AVFrame& PixelConverter::converted(const AVFrame& frame, const std::string& path) {
   const AVPixelFormat format = AVPixelFormat(frame.format);
-  if (is_read_directly(format)) return frame;
+  if (is_read_directly(format)) return frame;  // NOLINT(bugprone-return-const-ref-from-parameter): callers keep theirs
   const AVPixelFormat target = readable_twin(format);
   if (target == AV_PIX_FMT_NONE || !sws_isSupportedInput(format)) {
     const char* name = av_get_pix_fmt_name(format);

@@ -115,6 +115,7 @@ struct Size {
 
 Size resized(int64_t height, int64_t width, int64_t short_side) {
   const double scale = double(short_side) / double(std::min(height, width));
+  // As vidload/crops.py rounds. NOLINTNEXTLINE(bugprone-incorrect-roundings)
   return {int64_t(double(height) * scale + 0.5), int64_t(double(width) * scale + 0.5)};
 }
 
@@ -145,7 +146,8 @@ void boxes(const DrawRules& rules, int64_t height, int64_t width, Philox& rng, s
       return;
     }
     const int64_t side = std::min(height, width);
-    found.push_back({double((height - side) / 2), double((width - side) / 2), double(side), double(side), flip});
+    const int64_t top = (height - side) / 2, left = (width - side) / 2;
+    found.push_back({double(top), double(left), double(side), double(side), flip});
     return;
   }
   Size size, crop = {rules.height, rules.width};

@@ -178,7 +178,7 @@ Container::~Container() { close(); }
 
 void Container::close() {
   avformat_close_input(&format_);
-  if (io_) av_freep(&io_->buffer);
+  if (io_) av_freep(static_cast<void*>(&io_->buffer));
   avio_context_free(&io_);
 }
 

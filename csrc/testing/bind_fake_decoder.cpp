@@ -94,6 +94,7 @@ py::tuple load(const std::vector<FilePath>& paths, const std::vector<int64_t>& f
     policy.hardware = &hardware;
     const auto pool = std::make_shared<LoaderPool>(num_threads, nullptr, policy);
     std::vector<std::unique_ptr<const Sample>> samples;
+    samples.reserve(paths.size());
     for (const FilePath& path : paths) samples.push_back(std::make_unique<VideoSample>(SourceId(path.native()), -1, StoredIndex{}, false));
     Batch batch(pool, std::move(samples));
     const auto wait = [&] {
