@@ -14,7 +14,7 @@ from stub import build
 
 CUDA_ERROR_ILLEGAL_ADDRESS = 700
 
-# An epoch in which the device is lost at a launch; prints the errors of going on, then comes to its end like any program.
+# An epoch in which the device is lost at a launch (of which most are still to come when the first batch is there); prints the errors of going on, then comes to its end like any program.
 PROGRAM = f"""
 import sys
 sys.path.insert(0, {str(STUB_DRIVER)!r})
@@ -24,7 +24,9 @@ import vidload
 path, decoder = sys.argv[1:]
 Stub.load(build())
 Stub.add_videos([path])
-loader = vidload.VideoLoader(dataset([path] * 40), 2, num_workers=3, device="cuda", decoder=decoder, on_error="skip")
+loader = vidload.VideoLoader(
+    dataset([path] * 40), 2, num_workers=3, device="cuda", decoder=decoder, on_error="skip", prefetch_factor=2
+)
 iterator = iter(loader)
 kept = next(iterator)
 Stub.fail("cuLaunchKernel", 9, {CUDA_ERROR_ILLEGAL_ADDRESS})

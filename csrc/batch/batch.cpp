@@ -144,6 +144,8 @@ void Batch::Shared::load(size_t sample, Worker& worker, LoadStats& stats) {
 void Batch::Shared::draw_and_load(size_t sample, Worker& worker, LoadStats& stats) {
   try {
     request[sample].drawn = draw_sample(sample, infos[sample]);
+  } catch (const std::bad_alloc&) {
+    throw;  // attempt_file knows what to do
   } catch (...) {
     return give_up(std::current_exception());  // the rules do not fit the picture: that is the caller's to mend
   }
