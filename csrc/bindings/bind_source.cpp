@@ -51,7 +51,7 @@ void bind_source(py::module_& module) {
       .def(
           "read",
           [](const ByteSource& source, int64_t offset, int64_t size) {
-            const int64_t count = std::clamp<int64_t>(source.size() - offset, 0, size);
+            const int64_t count = std::clamp<int64_t>(source.size() - offset, 0, std::max<int64_t>(size, 0));
             py::bytes data(nullptr, size_t(count));
             auto* const out = reinterpret_cast<uint8_t*>(PyBytes_AS_STRING(data.ptr()));
             int64_t done = 0;

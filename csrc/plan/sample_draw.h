@@ -1,4 +1,4 @@
-// sample_draw: which frames and boxes a sample has, for a whole batch in one call from Python.
+// sample_draw: which frames and boxes a sample has, drawn by the pool's threads.
 // In: the dataset's rules, the sample's random stream, what is known of its video. Out: frames, clip by clip, and views. Pure. The rules
 // are defined by vidload/sampling.py, vidload/crops.py and ClipDataset.request; this is their twin for what these name themselves,
 // number by number and draw by draw, since a call of theirs costs the loading thread 100 us per clip. A user's own functions stay in

@@ -60,6 +60,20 @@ class ByteSource {
   virtual void check_unchanged() const {}
 };
 
+// One that reads another in a way of its own, and is the same file in all else. `source` must outlive it.
+class SourceOver : public ByteSource {
+ public:
+  int64_t size() const override { return source_.size(); }
+  const std::string& name() const override { return source_.name(); }
+  FileStamp stamp() const override { return source_.stamp(); }
+  void prefetch(std::vector<ByteRange> ranges) const override { source_.prefetch(std::move(ranges)); }
+  void check_unchanged() const override { source_.check_unchanged(); }
+
+ protected:
+  explicit SourceOver(const ByteSource& source) : source_(source) {}
+  const ByteSource& source_;
+};
+
 // Of the file as it is now. Throws VideoError when there is no such regular file, or it changed since its parts were listed; MachineError
 // when the machine cannot tell. `cancel`: what ends a wait for a network.
 FileStamp stamp_of(const SourceId& id, const Cancel* cancel = nullptr);

@@ -29,20 +29,14 @@ struct Mp4Tables {
 std::optional<Mp4Tables> read_mp4_tables(const ByteSource& source);
 
 // A source of which one range is in memory.
-class PartlyHeld final : public ByteSource {
+class PartlyHeld final : public SourceOver {
  public:
   // Both must outlive it.
   PartlyHeld(const ByteSource& source, ByteRange range, const std::vector<uint8_t>& bytes)
-      : source_(source), range_(range), bytes_(bytes) {}
+      : SourceOver(source), range_(range), bytes_(bytes) {}
   int64_t read(int64_t offset, uint8_t* out, int64_t size) const override;
-  int64_t size() const override { return source_.size(); }
-  const std::string& name() const override { return source_.name(); }
-  FileStamp stamp() const override { return source_.stamp(); }
-  void prefetch(std::vector<ByteRange> ranges) const override { source_.prefetch(std::move(ranges)); }
-  void check_unchanged() const override { source_.check_unchanged(); }
 
  private:
-  const ByteSource& source_;
   const ByteRange range_;
   const std::vector<uint8_t>& bytes_;
 };

@@ -9,21 +9,15 @@
 
 namespace vidload {
 
-class RecentBytes final : public ByteSource {
+class RecentBytes final : public SourceOver {
  public:
   // `source` must outlive it. `pass`, if any, is called with all that is read of it, as it comes.
   using Pass = std::function<void(int64_t offset, const uint8_t* data, int64_t size)>;
-  explicit RecentBytes(const ByteSource& source, Pass pass = nullptr) : source_(source), pass_(std::move(pass)) {}
+  explicit RecentBytes(const ByteSource& source, Pass pass = nullptr) : SourceOver(source), pass_(std::move(pass)) {}
 
   int64_t read(int64_t offset, uint8_t* out, int64_t size) const override;
-  int64_t size() const override { return source_.size(); }
-  const std::string& name() const override { return source_.name(); }
-  FileStamp stamp() const override { return source_.stamp(); }
-  void prefetch(std::vector<ByteRange> ranges) const override { source_.prefetch(std::move(ranges)); }
-  void check_unchanged() const override { source_.check_unchanged(); }
 
  private:
-  const ByteSource& source_;
   const Pass pass_;
   mutable std::vector<uint8_t> window_;  // the bytes from begin_ on
   mutable int64_t begin_ = 0;

@@ -1,6 +1,6 @@
 """Memory: the buffers that batches are written into, reused once nobody holds them any more.
 
-In: shapes. Out: tensors, on the CPU or on a GPU, that own their part of a pool (csrc/batch): it goes back with the last tensor, view or
+In: shapes. Out: tensors, on the CPU or on a GPU, that own their part of a pool (csrc/base): it goes back with the last tensor, view or
 array in it.
 """
 
