@@ -136,10 +136,9 @@ def test_encoding_study_reports_candidates_beside_jpeg_frames(clips, tmp_path):
     assert (tmp_path / "result.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_threads_have_work_whatever_the_batch_size(tmp_path):
-    """Two batches were on their way in all, so with batch 1 two threads worked. Reads that sleep stand in for cores."""
-    out = run(
-        "threads_busy.py", "--threads", 16, "--seconds", 1, "--batch-sizes", 1, 8, "--output", tmp_path / "busy.json"
-    )
+def test_threads_busy_reports_shares_of_what_as_many_single_threads_would_load(tmp_path):
+    options = ("--threads", 2, "--seconds", 0.1, "--batch-sizes", 1, 8, "--output", tmp_path / "busy.json")
+    assert "of linear" in run("threads_busy.py", *options)
     shares = json.loads((tmp_path / "busy.json").read_text())["of_linear"]
-    assert all(shares[f"even reads, batch {size}"] > 0.75 for size in (1, 8)), out
+    assert [name.rpartition(", ")[2] for name in shares] == ["batch 1", "batch 8"] * 2
+    assert all(share > 0 for share in shares.values())

@@ -182,6 +182,31 @@ def test_ranges_far_apart_are_asked_for_at_the_same_time(server: Server) -> None
     assert server.most_at_once == 3
 
 
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_every_thread_reads_whatever_the_batch_size(batch_size: int, server: Server, url: str, tmp_path: Path) -> None:
+    """Two batches used to be under way in all, so with batch size 1 only two threads had work."""
+    build_index([url], tmp_path / "index.arrow")
+    _core.clear_index_cache()
+    num_threads = 16
+    together = threading.Barrier(num_threads, timeout=20)
+
+    def fault(number: int, byte_range: tuple[int, int]) -> int | None:
+        if number >= first + num_threads:
+            return None
+        try:
+            together.wait()
+        except threading.BrokenBarrierError:
+            return 404
+        return None
+
+    dataset = vidload.VideoDataset([(url, 0)] * 64, index=tmp_path / "index.arrow", **OPTIONS)
+    first = server.num_gets
+    server.fault = fault
+    clips, _ = next(iter(vidload.VideoLoader(dataset, batch_size, num_workers=num_threads)))
+    assert len(clips) == batch_size
+    assert server.most_at_once >= num_threads
+
+
 def test_a_file_read_from_front_to_back_is_asked_for_in_ever_larger_pieces(server: Server) -> None:
     server.files["/a"] = os.urandom(20 << 20)
     source = _core.ByteSource(f"{server.url}/a")
