@@ -237,6 +237,21 @@ class SampleInfo:
 class Strides:
     def __init__(self, *, sample: int, view: int, frame: int, channel: int, row: int, column: int) -> None: ...
 
+class VideoList:
+    def __init__(
+        self,
+        *,
+        name_ends: npt.NDArray[np.int32],
+        name_bytes: npt.NDArray[np.uint8],
+        streams: _Int64s | None = None,
+        stored: _Int64s | None = None,
+        index_file: IndexFile | None = None,
+        files: tuple[Sequence[str | bytes], Sequence[tuple[int, int]]] = ...,
+        part_files: npt.NDArray[np.int32] | None = None,
+        part_offsets: _Int64s | None = None,
+        part_sizes: _Int64s | None = None,
+    ) -> None: ...
+
 class Batch:
     def __init__(
         self,
@@ -244,10 +259,16 @@ class Batch:
         sources: Sequence[_Source],
         stored: _Int64s | None = None,
         index_file: IndexFile | None = None,
-        streams: _Int64s | None = None,
         needs_whole_indexes: bool = False,
-        rows: Sequence[int] | None = None,
     ) -> None: ...
+    @staticmethod
+    def of_videos(
+        pool: LoaderPool,
+        videos: VideoList,
+        rows: Sequence[int],
+        needs_whole_indexes: bool = False,
+        waits_for_draw: bool = False,
+    ) -> Batch: ...
     @staticmethod
     def of_frames(
         pool: LoaderPool,
@@ -255,6 +276,7 @@ class Batch:
         name_format: str,
         first_numbers: Sequence[int],
         num_frames: Sequence[int],
+        waits_for_draw: bool = False,
     ) -> Batch: ...
     def wait(self, timeout_seconds: float = -1.0) -> bool: ...
     def cancel(self) -> None: ...
@@ -306,6 +328,8 @@ class MemoryPool:
     def take_tensor(self, shape: Sequence[int], type_code: int, bits: int) -> object: ...
     @property
     def num_bytes(self) -> int: ...
+
+def rows_of(column: npt.NDArray[np.int64] | npt.NDArray[np.float64], rows: Sequence[int]) -> object: ...
 
 class ByteSource:
     def __init__(self, source: _Source) -> None: ...

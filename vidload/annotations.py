@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
+from vidload import _core
 from vidload.labels import Column, column_of, label_at
 from vidload.sources import URL_PATTERN, Parts, Source, exists, is_url, open_binary, parts_of, read_all
 
@@ -81,17 +82,33 @@ class Annotations:
         offsets, data = self._name_buffers
         return [bytes(data[offsets[row] : offsets[row + 1]]) for row in rows]
 
-    def sources(self, rows: Sequence[int]) -> Sequence[Source]:
-        """Where the videos of some rows are, as the core takes them."""
-        names = self.names(rows)
-        if self.parts is None:
-            return names
-        return [self.parts.source(int(row), name) for row, name in zip(rows, names, strict=True)]
+    def source(self, row: int) -> Source:
+        """Where the video of row `row` is, as the core takes it."""
+        (name,) = self.names([row])
+        return name if self.parts is None else self.parts.source(row, name)
+
+    def video_list(self, stored: NDArray[np.int64] | None, index_file: _core.IndexFile | None) -> _core.VideoList:
+        """All videos, as the core takes them; stored: of DatasetIndex.lookup, each video's entry in the file."""
+        name_ends, name_bytes = self._name_buffers
+        parts = self.parts
+        return _core.VideoList(
+            name_ends=np.frombuffer(name_ends, np.int32, len(self) + 1),
+            name_bytes=np.frombuffer(name_bytes, np.uint8),
+            streams=self.streams,
+            stored=stored,
+            index_file=index_file,
+            files=((), ()) if parts is None else (parts.files, list(map(tuple, parts.stamps.tolist()))),
+            part_files=None if parts is None else parts.file,
+            part_offsets=None if parts is None else parts.offsets,
+            part_sizes=None if parts is None else parts.sizes,
+        )
 
     @cached_property
     def _name_buffers(self) -> tuple[memoryview, memoryview]:
         """Where each name begins, and the bytes of all names, in the array's own memory."""
         _, offsets, data = self.paths.buffers()
+        if offsets is None:  # of no paths
+            offsets = bytes(4)
         starts = memoryview(offsets).cast("b").cast("i")[self.paths.offset :]
         return starts, memoryview(data if data is not None else b"")
 

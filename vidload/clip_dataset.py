@@ -397,9 +397,16 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         return np.repeat(clips, self.transform.num_crops, 1).reshape(self.num_views, self.clip.clip_len)
 
     def start_indexing(
-        self, pool: _core.LoaderPool, indices: Sequence[int], needs_whole_indexes: bool = False
+        self,
+        pool: _core.LoaderPool,
+        indices: Sequence[int],
+        needs_whole_indexes: bool = False,
+        waits_for_draw: bool = False,
     ) -> _core.Batch:
-        """Starts finding the packet indexes of the samples' videos; returns the batch that `start_decoding` takes once they are found."""
+        """Starts finding the packet indexes of the samples' videos; returns the batch that `start_decoding` takes once they are found.
+
+        waits_for_draw: nothing starts yet, where `draws_in_core`: `start_decoding` starts it all, and threads take a sample in one go.
+        """
         raise NotImplementedError
 
     def start_decoding(

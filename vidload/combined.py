@@ -98,8 +98,10 @@ class CombinedClips:
 
     # --- batches
 
-    def start_indexing(self, pool: _core.LoaderPool, indices: Sequence[int]) -> CombinedBatch:
-        """Starts finding the videos' packet indexes."""
+    def start_indexing(
+        self, pool: _core.LoaderPool, indices: Sequence[int], waits_for_draw: bool = False
+    ) -> CombinedBatch:
+        """As ClipDataset.start_indexing."""
         runs: list[Run] = []
         for place, index in enumerate(indices):
             part, own = self._locate(index)
@@ -107,7 +109,7 @@ class CombinedClips:
                 runs.append(Run(part, place))
             runs[-1].indices.append(own)
         for run in runs:
-            run.batch = run.part.start_indexing(pool, run.indices)
+            run.batch = run.part.start_indexing(pool, run.indices, waits_for_draw=waits_for_draw)
         return CombinedBatch(runs)
 
     def start_decoding(

@@ -42,21 +42,29 @@ class IndexedDataset(ClipDataset):
             self.index = index
         else:
             self.index = DatasetIndex(index)
-        self._stored = None if self.index is None else self.index.lookup(self.annotations.paths)
+        self._videos = self._video_list()
+
+    def _video_list(self) -> _core.VideoList:
+        """The videos as the core takes them, each with its entry in the index file."""
+        rows, index = self.annotations, self.index
+        stored = None if index is None else index.lookup(rows.paths)
+        return rows.video_list(stored, None if index is None else index.file)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_stored": None}  # looked up again in the copy
+        return {name: value for name, value in super().__getstate__().items() if name != "_videos"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._stored = None if self.index is None else self.index.lookup(self.annotations.paths)
+        self._videos = self._video_list()
 
-    def start_indexing(self, pool: _core.LoaderPool, indices: Sequence[int], needs_whole_indexes: bool = False) -> Any:
-        rows = self.annotations
-        index_file = None if self.index is None else self.index.file
-        return _core.Batch(
-            pool, rows.sources(indices), self._stored, index_file, rows.streams, needs_whole_indexes, indices
-        )
+    def start_indexing(
+        self,
+        pool: _core.LoaderPool,
+        indices: Sequence[int],
+        needs_whole_indexes: bool = False,
+        waits_for_draw: bool = False,
+    ) -> Any:
+        return _core.Batch.of_videos(pool, self._videos, indices, needs_whole_indexes, waits_for_draw)
 
 
 class VideoDataset(IndexedDataset):
@@ -202,7 +210,11 @@ class FrameFolderDataset(ClipDataset):
         return cls(read_frame_list(path, root, delimiter, with_offset), **options)
 
     def start_indexing(
-        self, pool: _core.LoaderPool, indices: Sequence[int], needs_whole_indexes: bool = False
+        self,
+        pool: _core.LoaderPool,
+        indices: Sequence[int],
+        needs_whole_indexes: bool = False,
+        waits_for_draw: bool = False,
     ) -> _core.Batch:
         rows = self.annotations
         assert rows.num_frames is not None
@@ -214,6 +226,7 @@ class FrameFolderDataset(ClipDataset):
             self.name_format,
             [self.first_number + offset for offset in offsets],
             [int(rows.num_frames[index]) for index in indices],
+            waits_for_draw,
         )
 
     def _known(self, info: _core.SampleInfo) -> _core.SampleInfo:

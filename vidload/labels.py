@@ -26,6 +26,9 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch.utils.data._utils.collate import default_collate_fn_map
+from torch.utils.dlpack import from_dlpack
+
+from vidload import _core
 
 # NDArray [N, ...], ListArray of int64 [N], StringArray [N], or a dict of columns.
 Column = Any
@@ -97,6 +100,8 @@ def label_at(column: Column, i: int, num_classes: int | None = None) -> Any:
 def labels_at(column: Column, rows: Sequence[int], num_classes: int | None = None) -> Any:
     """What default_collate gives of a tuple of the labels of these rows."""
     if isinstance(column, np.ndarray):
+        if column.ndim == 1 and column.dtype in (np.int64, np.float64) and column.flags.c_contiguous:
+            return from_dlpack(_core.rows_of(column, rows))
         values = column[rows]
         if values.ndim == 1 and values.dtype not in (np.int64, np.bool_):
             values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)  # as of Python's own numbers

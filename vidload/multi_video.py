@@ -167,7 +167,13 @@ class MultiVideoDataset(IndexedDataset):
         """No: moments are found here."""
         return False
 
-    def start_indexing(self, pool: _core.LoaderPool, indices: Sequence[int], needs_whole_indexes: bool = False) -> Any:
+    def start_indexing(
+        self,
+        pool: _core.LoaderPool,
+        indices: Sequence[int],
+        needs_whole_indexes: bool = False,
+        waits_for_draw: bool = False,
+    ) -> Any:
         """As ClipDataset.start_indexing; returns a GroupedBatch."""
         rows = [row for index in indices for row in self._file_rows(index)]
         return GroupedBatch(super().start_indexing(pool, rows, needs_whole_indexes), len(self.cameras))

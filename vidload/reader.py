@@ -144,7 +144,7 @@ class VideoReader:
         elif isinstance(source, tuple):
             rows = from_items([(source, -1)])
             self.name = rows.path(0)
-            self._reader = _core.VideoReader(rows.sources([0])[0], number, allow_damaged)
+            self._reader = _core.VideoReader(rows.source(0), number, allow_damaged)
         elif hasattr(source, "read"):
             if not (hasattr(source, "seek") and hasattr(source, "tell")):
                 raise TypeError(f"{source!r} cannot seek; read it into memory and pass its bytes")

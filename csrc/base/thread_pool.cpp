@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <exception>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -32,17 +34,18 @@ void ThreadPool::stop() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void ThreadPool::submit(Task task, bool is_urgent) {
+void ThreadPool::submit(std::vector<Task> tasks, bool is_urgent) {
   if (num_threads_ == 0) {
     std::lock_guard<std::mutex> lock(inline_mutex_);
-    task(0);
+    for (const Task& task : tasks) task(0);
     return;
   }
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    (is_urgent ? urgent_ : normal_).push_back(std::move(task));
+    std::deque<Task>& queue = is_urgent ? urgent_ : normal_;
+    std::move(tasks.begin(), tasks.end(), std::back_inserter(queue));
   }
-  wake_.notify_one();
+  for (size_t i = 0; i < std::min(tasks.size(), size_t(num_threads_)); ++i) wake_.notify_one();
 }
 
 void ThreadPool::work(int thread) {

@@ -24,7 +24,7 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  void submit(Task task, bool is_urgent = false);
+  void submit(std::vector<Task> tasks, bool is_urgent = false);
   int num_threads() const { return num_threads_; }
   // False in a child that was forked after the threads started.
   bool is_usable() const;

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <numeric>
 
 #include "base/error.h"
 #include "batch/file_attempt.h"
@@ -23,6 +24,7 @@ struct Batch::Shared {
   std::condition_variable done;
   size_t num_pending = 0;         // tasks submitted and not ended
   std::exception_ptr failure;     // the first that is not about a file; ends the batch
+  bool has_begun = false;         // to find what is known of samples
   bool is_drawn = false;          // by draw_sample, as soon as a sample is known
   std::vector<uint8_t> is_known;  // per sample, where find_info has ended well
 
@@ -42,30 +44,39 @@ struct Batch::Shared {
   void run(size_t sample, int thread, Step step);
   void give_up(std::exception_ptr reason);
 
+  std::vector<size_t> all() const;
   static void submit(const std::shared_ptr<Shared>& shared, const std::vector<size_t>& samples, Task task, bool is_urgent);
 };
 
+std::vector<size_t> Batch::Shared::all() const {
+  std::vector<size_t> result(samples.size());
+  std::iota(result.begin(), result.end(), size_t{0});
+  return result;
+}
+
 void Batch::Shared::submit(const std::shared_ptr<Shared>& shared, const std::vector<size_t>& samples, Task task, bool is_urgent) {
+  // A task dropped from the queue of a pool that goes away must count as ended too, hence the guard in place of a call at the end.
+  struct Ended {
+    explicit Ended(std::shared_ptr<Shared> owner) : shared(std::move(owner)) {
+      std::lock_guard<std::mutex> lock(shared->mutex);
+      ++shared->num_pending;
+    }
+    Ended(const Ended&) = delete;
+    Ended& operator=(const Ended&) = delete;
+    std::shared_ptr<Shared> shared;
+    ~Ended() {
+      // Notified under the lock: the waiter may free `shared` as soon as it can see the count.
+      std::lock_guard<std::mutex> lock(shared->mutex);
+      if (--shared->num_pending == 0) shared->done.notify_all();
+    }
+  };
+  std::vector<ThreadPool::Task> tasks;
+  tasks.reserve(samples.size());
   for (const size_t sample : samples) {
-    // A task dropped from the queue of a pool that goes away must count as ended too, hence the guard in place of a call at the end.
-    struct Ended {
-      explicit Ended(std::shared_ptr<Shared> owner) : shared(std::move(owner)) {
-        std::lock_guard<std::mutex> lock(shared->mutex);
-        ++shared->num_pending;
-      }
-      Ended(const Ended&) = delete;
-      Ended& operator=(const Ended&) = delete;
-      std::shared_ptr<Shared> shared;
-      ~Ended() {
-        // Notified under the lock: the waiter may free `shared` as soon as it can see the count.
-        std::lock_guard<std::mutex> lock(shared->mutex);
-        if (--shared->num_pending == 0) shared->done.notify_all();
-      }
-    };
     auto ended = std::make_shared<Ended>(shared);
-    shared->pool->threads().submit([ended = std::move(ended), sample, task](int thread) { (ended->shared.get()->*task)(sample, thread); },
-                                   is_urgent);
+    tasks.emplace_back([ended = std::move(ended), sample, task](int thread) { (ended->shared.get()->*task)(sample, thread); });
   }
+  shared->pool->threads().submit(std::move(tasks), is_urgent);
 }
 
 void Batch::Shared::run(size_t sample, int thread, Step step) {
@@ -152,17 +163,17 @@ void Batch::Shared::draw_and_load(size_t sample, Worker& worker, LoadStats& stat
   load(sample, worker, stats);
 }
 
-Batch::Batch(std::shared_ptr<LoaderPool> pool, std::vector<std::unique_ptr<const Sample>> samples)
+Batch::Batch(std::shared_ptr<LoaderPool> pool, std::vector<std::unique_ptr<const Sample>> samples, bool waits_for_draw)
     : pool_(std::move(pool)), shared_(std::make_shared<Shared>()) {
   shared_->pool = pool_.get();
   shared_->infos.resize(samples.size());
   shared_->errors.resize(samples.size());
   shared_->is_known.resize(samples.size());
   shared_->samples = std::move(samples);
-  std::vector<size_t> all(shared_->samples.size());
-  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+  if (waits_for_draw) return;
+  shared_->has_begun = true;
   try {
-    Shared::submit(shared_, all, &Shared::find, true);
+    Shared::submit(shared_, shared_->all(), &Shared::find, true);
   } catch (...) {  // no memory; those submitted use the pool
     cancel();
     wait_for_tasks(-1);
@@ -221,11 +232,19 @@ void Batch::hand_over() {
   shared_->order->finish(pool_->consumer());
 }
 
-const std::vector<SampleInfo>& Batch::infos() const { return shared_->infos; }
+void Batch::check_begun() const {
+  if (!shared_->has_begun) throw Error("this batch waits for draw(): nothing is known of its samples yet");
+}
+
+const std::vector<SampleInfo>& Batch::infos() const {
+  check_begun();
+  return shared_->infos;
+}
 
 const std::vector<std::exception_ptr>& Batch::errors() const { return shared_->errors; }
 
 void Batch::decode(DecodeRequest request) {
+  check_begun();
   if (request.size() != shared_->samples.size()) throw Error("decode: one request per sample is needed");
   std::vector<size_t> wanted;
   const TransformSpec* checked = nullptr;
@@ -254,6 +273,10 @@ void Batch::draw(DecodeRequest request, Draw draw) {
   if (!request.empty()) Resampler check(request[0].spec);  // as in decode(); they all have the same
   shared_->draw_sample = std::move(draw);
   begin(std::move(request));
+  if (!shared_->has_begun) {
+    shared_->has_begun = shared_->is_drawn = true;
+    return Shared::submit(shared_, shared_->all(), &Shared::find, false);
+  }
   std::vector<size_t> known;
   known.reserve(shared_->samples.size());
   {

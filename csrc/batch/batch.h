@@ -1,8 +1,8 @@
 // batch: whole batches of samples in, pixels in their final places out.
 // A Batch is created with its samples and at once finds what is known of each (in the pool's threads); the caller then chooses frames and
 // boxes from that and hands them to decode(), which loads each sample as one task, straight into the caller's memory. Where frames and
-// boxes are chosen by rules, draw() has the threads do it: each goes on with a sample as soon as it is known. A file that cannot be decoded
-// fails its own sample alone; what the machine fails to do fails the batch.
+// boxes are chosen by rules, draw() has the threads do it, and a batch that waits for it is one task per sample in all: found, drawn and
+// loaded. A file that cannot be decoded fails its own sample alone; what the machine fails to do fails the batch.
 #pragma once
 
 #include <exception>
@@ -18,7 +18,8 @@ namespace vidload {
 
 class Batch {
  public:
-  Batch(std::shared_ptr<LoaderPool> pool, std::vector<std::unique_ptr<const Sample>> samples);
+  // waits_for_draw: nothing starts before draw().
+  Batch(std::shared_ptr<LoaderPool> pool, std::vector<std::unique_ptr<const Sample>> samples, bool waits_for_draw = false);
   // Cancels what has not started, and waits for what has.
   ~Batch();
   Batch(const Batch&) = delete;
@@ -31,7 +32,8 @@ class Batch {
   void cancel();
   // Cancels, and waits for what has started, but no longer than that: false where threads are still at work. Throws nothing.
   bool end(double timeout_seconds);
-  // Valid after wait() gave true. A sample that failed has an error, a VideoError, and must not be asked for in decode().
+  // Valid after wait() gave true. A sample that failed has an error, a VideoError, and must not be asked for in decode(). infos() throws
+  // Error where the batch still waits for draw().
   const std::vector<SampleInfo>& infos() const;
   const std::vector<std::exception_ptr>& errors() const;
   // Samples without frames in the request are left out. After wait(). Throws Error for a malformed request.
@@ -47,6 +49,7 @@ class Batch {
   void begin(DecodeRequest request);
   bool wait_for_tasks(double timeout_seconds);
   void hand_over();
+  void check_begun() const;
   struct Shared;  // lives until the last task ended
   std::shared_ptr<LoaderPool> pool_;
   std::shared_ptr<Shared> shared_;

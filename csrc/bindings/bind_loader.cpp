@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <tuple>
 
 #include "batch/batch.h"
 #include "batch/frame_folder_sample.h"
+#include "batch/video_list.h"
 #include "batch/video_sample.h"
 #include "bindings/bindings.h"
 #include "plan/sample_draw.h"
@@ -27,31 +27,28 @@ struct IndexFile {
 
 using Samples = std::vector<std::unique_ptr<const Sample>>;
 
-// stored, streams: of the dataset's videos, or of `sources` where there are no `rows`. rows: which of them `sources` are.
+// stored: of the sources.
 Samples video_samples(std::vector<SourceId> sources, const std::optional<Array<int64_t>>& stored, const IndexFile* file,
-                      const std::optional<Array<int64_t>>& streams, bool needs_whole_indexes,
-                      const std::optional<std::vector<int64_t>>& rows) {
-  if (rows && rows->size() != sources.size()) throw Error("one row per source is needed");
+                      bool needs_whole_indexes) {
   const bool has_stored = stored && file;
-  if (has_stored && (stored->ndim() != 2 || stored->shape(1) != 4))
-    throw Error("stored must be int64 [N, 4]: offset, size, file size, mtime");
-  if (streams && streams->ndim() != 1) throw Error("streams must be int64 [N]");
+  if (has_stored && (stored->ndim() != 2 || stored->shape(0) != py::ssize_t(sources.size()) || stored->shape(1) != 4))
+    throw Error("stored must be int64 [N, 4], a row per source: offset, size, file size, mtime");
   Samples samples;
   for (size_t i = 0; i < sources.size(); ++i) {
-    const int64_t row = rows ? (*rows)[i] : int64_t(i);
-    if (row < 0 || (has_stored && row >= stored->shape(0)) || (streams && row >= streams->shape(0))) {
-      throw Error("row " + std::to_string(row) + " is not one of the dataset's videos");
-    }
     StoredIndex entry;
     if (has_stored) {
-      const int64_t* facts = stored->data(row, 0);
+      const int64_t* facts = stored->data(py::ssize_t(i), 0);
       if (facts[1] > 0) entry = {file->source, facts[0], facts[1], {facts[2], facts[3]}};
     }
-    const int64_t stream = streams ? *streams->data(row) : -1;
-    if (stream > std::numeric_limits<int>::max()) throw Error("stream " + std::to_string(stream) + " is not the number of a stream");
-    samples.push_back(
-        std::make_unique<VideoSample>(std::move(sources[i]), int(std::max<int64_t>(stream, -1)), std::move(entry), needs_whole_indexes));
+    samples.push_back(std::make_unique<VideoSample>(std::move(sources[i]), -1, std::move(entry), needs_whole_indexes));
   }
+  return samples;
+}
+
+Samples listed_samples(const VideoList& videos, const std::vector<int64_t>& rows, bool needs_whole_indexes) {
+  Samples samples;
+  samples.reserve(rows.size());
+  for (const int64_t row : rows) samples.push_back(videos.sample(row, needs_whole_indexes));
   return samples;
 }
 
@@ -78,9 +75,9 @@ DType dtype_of(const std::string& name) {
 
 // A batch and the memory it writes to. The memory may go only after the batch has ended.
 struct OwnedBatch {
-  OwnedBatch(std::shared_ptr<LoaderPool> pool, Samples samples) {
+  OwnedBatch(std::shared_ptr<LoaderPool> pool, Samples samples, bool waits_for_draw = false) {
     const GilRelease release;  // without threads the files are indexed here
-    batch = std::make_unique<Batch>(std::move(pool), std::move(samples));
+    batch = std::make_unique<Batch>(std::move(pool), std::move(samples), waits_for_draw);
   }
   ~OwnedBatch() {
     bool has_ended = false;
@@ -118,12 +115,12 @@ struct OwnedBatch {
   }
 };
 
-// Waits without the GIL, but lets Ctrl-C through ten times a second.
+// Waits without the GIL, but lets Ctrl-C through twice a second: in a thread whose code has left the caches, each time costs about 100 us.
 bool wait_for(OwnedBatch& owned, double timeout_seconds) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   while (true) {
-    double left = 0.1;
+    double left = 0.5;
     if (timeout_seconds >= 0) {
       left = std::min(left, timeout_seconds - std::chrono::duration<double>(Clock::now() - start).count());
       if (left < 0) left = 0;
@@ -243,6 +240,50 @@ py::dict stats_dict(const LoadStats& stats) {
   return result;
 }
 
+// Arrays are taken as they are, never converted: the list lies in their memory.
+template <typename T>
+using Rows = py::array_t<T, py::array::c_style>;
+
+template <typename T, typename As = T>
+Column<As> column(const std::optional<Rows<T>>& rows) {
+  if (!rows) return {};
+  return {reinterpret_cast<const As*>(rows->data()), int64_t(rows->size() * sizeof(T) / sizeof(As))};
+}
+
+void bind_video_list(py::module_& module) {
+  static_assert(sizeof(VideoList::StoredEntry) == 4 * sizeof(int64_t));
+  using Parts = std::tuple<std::vector<FilePath>, std::vector<std::pair<int64_t, int64_t>>>;
+  py::class_<VideoList>(module, "VideoList", "The videos of a dataset, in arrays that it keeps.")
+      .def(py::init([](const Rows<int32_t>& name_ends, const Rows<uint8_t>& name_bytes, const std::optional<Rows<int64_t>>& streams,
+                       const std::optional<Rows<int64_t>>& stored, const IndexFile* index_file, const Parts& files,
+                       const std::optional<Rows<int32_t>>& part_files, const std::optional<Rows<int64_t>>& part_offsets,
+                       const std::optional<Rows<int64_t>>& part_sizes) {
+             VideoList videos;
+             videos.name_ends = column<int32_t>(name_ends);
+             videos.name_bytes = column<uint8_t, char>(name_bytes);
+             videos.streams = column<int64_t>(streams);
+             if (stored && stored->size() % 4 != 0) throw Error("stored must be int64 [N, 4]: offset, size, file size, mtime");
+             videos.entries = column<int64_t, VideoList::StoredEntry>(stored);
+             if (index_file) videos.index_file = index_file->source;
+             for (const FilePath& file : std::get<0>(files)) videos.files.push_back(file.native());
+             for (const auto& [size, mtime_ns] : std::get<1>(files)) videos.files_listed.push_back({size, mtime_ns});
+             videos.part_files = column<int32_t>(part_files);
+             videos.part_offsets = column<int64_t>(part_offsets);
+             videos.part_sizes = column<int64_t>(part_sizes);
+             videos.check();
+             return videos;
+           }),
+           py::kw_only(), py::arg("name_ends").noconvert(), py::arg("name_bytes").noconvert(), py::arg("streams").noconvert() = py::none(),
+           py::arg("stored").noconvert() = py::none(), py::arg("index_file") = py::none(), py::arg("files") = Parts(),
+           py::arg("part_files").noconvert() = py::none(), py::arg("part_offsets").noconvert() = py::none(),
+           py::arg("part_sizes").noconvert() = py::none(), py::keep_alive<1, 2>(), py::keep_alive<1, 3>(), py::keep_alive<1, 4>(),
+           py::keep_alive<1, 5>(), py::keep_alive<1, 8>(), py::keep_alive<1, 9>(), py::keep_alive<1, 10>(),
+           "Of N videos: name_ends int32 [N + 1] in name_bytes; streams int64 [N], the video stream to read, -1 for FFmpeg's choice; "
+           "stored: as "
+           "of Batch. Of those that are parts: files are (names, sizes and mtimes when their parts were listed), and part_files int32 [N], "
+           "part_offsets and part_sizes int64 [N] say which part of which file, with a size of -1 for a whole file.");
+}
+
 }  // namespace
 
 void bind_loader(py::module_& module) {
@@ -279,6 +320,8 @@ void bind_loader(py::module_& module) {
   py::class_<IndexFile>(module, "IndexFile", "A dataset's index file, from which entries are read.")
       .def(py::init([](const FilePath& path) { return IndexFile{open_source(SourceId(path.native()))}; }), py::arg("path"));
 
+  bind_video_list(module);
+
   module.def(
       "frame_name", [](const std::string& name_format, int64_t number) { return FrameName(name_format).of(number); },
       py::arg("name_format"), py::arg("number"), "The file name of a folder's frame. Raises ValueError for a format that makes no sense.");
@@ -302,23 +345,31 @@ void bind_loader(py::module_& module) {
 
   py::class_<OwnedBatch>(module, "Batch", "One batch under way: indexed, then decoded into the caller's memory.")
       .def(py::init([](std::shared_ptr<LoaderPool> pool, std::vector<SourceId> sources, const std::optional<Array<int64_t>>& stored,
-                       const IndexFile* index_file, const std::optional<Array<int64_t>>& streams, bool needs_whole_indexes,
-                       const std::optional<std::vector<int64_t>>& rows) {
+                       const IndexFile* index_file, bool needs_whole_indexes) {
              return std::make_unique<OwnedBatch>(std::move(pool),
-                                                 video_samples(std::move(sources), stored, index_file, streams, needs_whole_indexes, rows));
+                                                 video_samples(std::move(sources), stored, index_file, needs_whole_indexes));
            }),
            py::arg("pool"), py::arg("sources"), py::arg("stored") = py::none(), py::arg("index_file") = py::none(),
-           py::arg("streams") = py::none(), py::arg("needs_whole_indexes") = false, py::arg("rows") = py::none(),
-           "stored: int64 [N, 4], where in index_file the entry of a video is and of which file it was made: offset, size (0: there is "
-           "none), the file's size and mtime in ns. streams: int64 [N], the video stream to read, -1 for FFmpeg's choice. Both are of "
-           "`sources`; or, with rows, of all videos of a dataset, and source i is of row rows[i].")
+           py::arg("needs_whole_indexes") = false,
+           "stored: int64 [N, 4], where in index_file the entry of a source is and of which file it was made: offset, size (0: there is "
+           "none), the file's size and mtime in ns.")
+      .def_static(
+          "of_videos",
+          [](std::shared_ptr<LoaderPool> pool, const VideoList& videos, const std::vector<int64_t>& rows, bool needs_whole_indexes,
+             bool waits_for_draw) {
+            return std::make_unique<OwnedBatch>(std::move(pool), listed_samples(videos, rows, needs_whole_indexes), waits_for_draw);
+          },
+          py::arg("pool"), py::arg("videos"), py::arg("rows"), py::arg("needs_whole_indexes") = false, py::arg("waits_for_draw") = false,
+          "waits_for_draw: nothing starts before draw(), and then each sample is one task.")
       .def_static(
           "of_frames",
           [](std::shared_ptr<LoaderPool> pool, const std::vector<FilePath>& folders, const std::string& name_format,
-             const std::vector<int64_t>& first_numbers, const std::vector<int64_t>& num_frames) {
-            return std::make_unique<OwnedBatch>(std::move(pool), frame_folder_samples(folders, name_format, first_numbers, num_frames));
+             const std::vector<int64_t>& first_numbers, const std::vector<int64_t>& num_frames, bool waits_for_draw) {
+            return std::make_unique<OwnedBatch>(std::move(pool), frame_folder_samples(folders, name_format, first_numbers, num_frames),
+                                                waits_for_draw);
           },
-          py::arg("pool"), py::arg("folders"), py::arg("name_format"), py::arg("first_numbers"), py::arg("num_frames"))
+          py::arg("pool"), py::arg("folders"), py::arg("name_format"), py::arg("first_numbers"), py::arg("num_frames"),
+          py::arg("waits_for_draw") = false)
       .def("wait", &wait_for, py::arg("timeout_seconds") = -1.0,
            "False if the time is up first. Negative: no limit. Raises what is no video's fault: MemoryError, OSError, RuntimeError.")
       .def("cancel", [](OwnedBatch& owned) { owned.batch->cancel(); })

@@ -82,9 +82,9 @@ def dali_pipeline(
         counter = DrawCounter(dataset, sampler)
         started: deque[list[Sample]] = deque()
         for indices in BatchSampler(sampler, batch_size, drop_last=False):
-            drawn = [counter.draw(index) for index in indices]
-            started.append([Sample(base, pool, index) for index, _ in drawn])
-            for (index, draw), sample in zip(drawn, started[-1], strict=True):
+            places, draws = counter.draws(indices)
+            started.append([Sample(base, pool, place) for place in places])
+            for index, draw, sample in zip(places, draws, started[-1], strict=True):
                 sample.wait()
                 if sample.info is not None:
                     sample.start(base.request(index, epoch, sample.info, draw), device, readers)

@@ -127,7 +127,7 @@ class Sample:
         is_named = streams is not None and streams[self._index] >= 0
         reason = "a stream that the item names" if is_named else unsupported_reason(index, device)
         if reason is None:
-            self._bytes = readers.submit(read_array, self._dataset.annotations.sources([self._index])[0])
+            self._bytes = readers.submit(read_array, self._dataset.annotations.source(self._index))
         elif is_strict:
             text = f"DALI cannot decode this video ({reason}), and strict=True forbids falling back to libavcodec"
             self._error = UnsupportedVideoError(self._path, None, text)

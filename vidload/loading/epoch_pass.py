@@ -54,7 +54,7 @@ class PassParts:
 
     dataset: the clips behind order.dataset.
     start_indexing: starts a batch of the samples with these indices; see ClipDataset.start_indexing.
-    needs_indexes: whether batches can start to be decoded only when their indexes have been found; they are then found ahead.
+    needs_indexes: whether batches can be drawn only when their indexes have been found; they are then found ahead.
     wake: what runs the dataset's clip_transform; None: the pass itself.
     accelerate: where the pass reports its end; None if Accelerate is not in use.
     num_batches: len() of the loader; a batch sampler may not know it.
@@ -291,7 +291,7 @@ class EpochPass:
         drawn = next(self._index_batches, None)
         if drawn is None:
             return None
-        indices, draws = [index for index, _ in drawn], [draw for _, draw in drawn]
+        indices, draws = drawn
         self._next_sample += len(indices)
         self._next_batch += 1
         return _Pending(indices, draws, self._parts.start_indexing(indices), self._next_sample, self._next_batch)

@@ -162,7 +162,7 @@ class EpochBatchSampler(BatchSampler):
         counter = DrawCounter(self.epochs._dataset, self.sampler)
         for indices in super().__iter__():
             batch = IndexBatch(indices)
-            batch.epoch, batch.draws = epoch, [counter.draw(index)[1] for index in indices]
+            batch.epoch, (_, batch.draws) = epoch, counter.draws(indices)
             yield batch
 
 
@@ -178,15 +178,19 @@ class DrawCounter:
         self._counts = array("i", bytes(4 * len(base)))
         self._rank, self._num_ranks = _rank_of_draws(sampler)
 
-    def draw(self, index: int) -> tuple[int, int]:
-        """(place among the clips of vidload.combined, number of the draw)."""
-        index = self._base_index(index)
-        try:
-            count = self._counts[index]
-        except IndexError:
-            raise IndexError(f"the sampler drew {index}, which is out of range [0, {len(self._counts)})") from None
-        self._counts[index] = count + 1
-        return index, count * self._num_ranks + self._rank
+    def draws(self, indices: Iterable[int]) -> tuple[list[int], list[int]]:
+        """Places among the clips of vidload.combined, and the numbers of the draws."""
+        places = list(map(self._base_index, indices))
+        numbers: list[int] = []
+        counts = self._counts
+        for place in places:
+            try:
+                count = counts[place]
+            except IndexError:
+                raise IndexError(f"the sampler drew {place}, which is out of range [0, {len(counts)})") from None
+            counts[place] = count + 1
+            numbers.append(count * self._num_ranks + self._rank)
+        return places, numbers
 
 
 def _rank_of_draws(sampler: Any) -> tuple[int, int]:

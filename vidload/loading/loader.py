@@ -238,7 +238,7 @@ class VideoLoader(DataLoader[Any]):
             epochs=self._epochs,
             place=self._place,
             pool=self._pool,
-            start_indexing=partial(base.start_indexing, self._pool)
+            start_indexing=partial(base.start_indexing, self._pool, waits_for_draw=base.draws_in_core)
             if self._dali is None
             else self._dali.start_indexing,
             needs_indexes=self._dali is not None or not base.draws_in_core,

@@ -53,19 +53,20 @@ class Order:
     def samplers(self) -> list[Any]:
         return samplers_of(self.sampler, self.batch_sampler)
 
-    def batches(self, first_sample: int, first_batch: int) -> Iterator[list[tuple[int, int]]]:
-        """The batches from there on, each a list of (index, number of the draw); earlier ones are drawn too, and counted."""
-        counter = DrawCounter(self.dataset, self.sampler if self.batch_size is not None else self.batch_sampler)
-        if self.batch_sampler is None:
-            yield from ([sample] for sample in islice(map(counter.draw, self.sampler), first_sample, None))
-        elif isinstance(self.batch_sampler, EpochBatchSampler) and self.batch_size is not None:
-            drawn = islice(map(counter.draw, self.sampler), first_sample, None)
-            while batch := list(islice(drawn, self.batch_size)):
-                if len(batch) == self.batch_size or not self.drop_last:
-                    yield batch
-        else:
-            batches = ([counter.draw(index) for index in indices] for indices in self.batch_sampler)
-            yield from islice(batches, first_batch, None)
+    def batches(self, first_sample: int, first_batch: int) -> Iterator[tuple[list[int], list[int]]]:
+        """The batches from there on, as indices and the numbers of their draws; earlier ones are drawn too, and counted."""
+        of_sampler = self.batch_sampler is None or (
+            isinstance(self.batch_sampler, EpochBatchSampler) and self.batch_size is not None
+        )
+        counter = DrawCounter(self.dataset, self.sampler if of_sampler else self.batch_sampler)
+        if not of_sampler:
+            yield from islice(map(counter.draws, self.batch_sampler), first_batch, None)
+            return
+        order, size = iter(self.sampler), 1 if self.batch_sampler is None else self.batch_size
+        counter.draws(islice(order, first_sample))
+        while indices := list(islice(order, size)):
+            if len(indices) == size or not self.drop_last:
+                yield counter.draws(indices)
 
     def state(self) -> dict[str, Any]:
         """What `restore` takes, as plain numbers if the samplers' own states are; to be taken at the start of a pass."""
