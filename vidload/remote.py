@@ -20,7 +20,7 @@ from vidload import _core, range_cache
 
 _ATTEMPT_SECONDS = 20.0
 _MAX_ATTEMPTS = 6
-_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.1, 5.0
+_FIRST_PAUSE_SECONDS = 0.1  # each of the later ones is twice as long
 _GRACE_SECONDS = 2.0  # for an answer that says what went wrong, once the deadline has passed
 _MAX_THREADS = 256
 _IDLE_SECONDS = 30.0
@@ -100,7 +100,8 @@ def _persist(answer: Callable[[float], None], deadline: float, reply: _core.Remo
             return answer(min(_ATTEMPT_SECONDS, left))
         except Exception as error:
             failure = error if isinstance(error, _Failure) else _failure_of(error)
-            pause = min(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), _MAX_PAUSE_SECONDS) * random.uniform(0.5, 1)
+            pause = _FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1)
+
             if not failure.may_pass:
                 raise failure from error
             if attempt == _MAX_ATTEMPTS or time.monotonic() + pause >= deadline:
