@@ -46,7 +46,7 @@ def test_there_is_no_advice_where_nothing_could_be_better():
     [
         ("build", {"compiler": "GNU 12.2.0, Debug"}, "this is a build of the type Debug"),
         ("ffmpeg", {"configuration": "--prefix=/usr --disable-x86asm"}, "FFmpeg was built without assembly"),
-        ("ffmpeg", {"decoders": {"h264": None, "av1": "libdav1d"}}, "this FFmpeg decodes no h264"),
+        ("ffmpeg", {"decoders": {"h264": None, "av1": "libdav1d"}}, "this FFmpeg cannot decode h264"),
         ("ffmpeg", {"decoders": {"h264": "h264", "av1": "libaom-av1"}}, "AV1 is decoded by libaom-av1"),
         ("ffmpeg", {"nvdec": []}, "FFmpeg was built without NVDEC"),
         ("simd", {"level": "avx2"}, "as VIDLOAD_CPU asks; this processor can run avx512"),

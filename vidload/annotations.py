@@ -120,7 +120,7 @@ class Annotations:
         return list(map(os.fsdecode, self.paths.to_pylist()))
 
     def label(self, i: int) -> Any:
-        """The label of row `i`: an int, or of another kind of vidload.labels."""
+        """The label of row `i`: an int, or another kind of vidload.labels."""
         return label_at(self.labels, i)
 
 
@@ -130,8 +130,8 @@ def read_list(path: Path, root: Path = "", delimiter: str | None = None, multi_l
     The label follows the last delimiter, so paths may contain spaces. If `delimiter` is None, it is whichever
     of tab, comma and space is followed by an integer. `multi_label`: "path label label ...", labels are
     lists. A path may be a URL, and so may `path` itself. Quotes are part of a path. A byte-order mark, CRLF
-    and blank lines do no harm. Raises ValueError,
-    naming file and line, for lines it cannot read, and OSError if the file itself cannot be read.
+    and blank lines are accepted. Raises ValueError, naming file and line, for lines it cannot read, and OSError
+    if the file itself cannot be read.
     """
     if not multi_label and (annotations := _list_by_arrow(path, root, delimiter)) is not None:
         return annotations
@@ -381,9 +381,9 @@ def find_videos(root: Path, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> lis
 
 def from_items(items: Iterable[Sequence[Any]], root: Path = "") -> Annotations:
     """Takes (path, label[, start_seconds, end_seconds[, stream]]); None = from the start, to the end, FFmpeg's choice. A path may be a URL,
-    or (path, offset, size): a video that is a part of a file, in bytes.
+    or (path, offset, size), in bytes, for a video that is a part of a file.
 
-    A label is an int, or in every item of another kind of vidload.labels. Raises ValueError, naming the item, for anything else.
+    Labels are integers, or all of one other kind of vidload.labels. Raises ValueError, naming the item, for anything else.
     """
     paths: list[str] = []
     labels: list[Any] = []

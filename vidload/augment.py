@@ -1,9 +1,9 @@
-"""Augmentations of whole clips and batches, as the recipes of MViT, VideoMAE and their kin use them.
+"""Augmentations of whole clips and batches, as in the recipes of MViT, VideoMAE and similar models.
 
-In: a clip (a dataset's clip_transform) or a batch (a loader's batch_transform), and a NumPy Generator. Out: the same, changed. A clip is
-changed as one: all its frames, and all views of a sample, alike. Every random number comes from that Generator, so that samples are the
-same for any number of threads and on any device. RandAugment, ColorJitter, Grayscale and GaussianBlur are drawn here and done by torchvision
-(an extra; the others need torch alone); where a crop or a flip is all that is wanted, vidload.transforms does it while it decodes.
+In: a clip (a dataset's clip_transform) or a batch (a loader's batch_transform), and a NumPy Generator. Out: the same, changed. All frames
+of a clip, and all views of a sample, are changed alike. Every random number comes from that Generator, so that samples are the
+same for any number of threads and on any device. RandAugment, ColorJitter, Grayscale and GaussianBlur need torchvision, which does their
+arithmetic; the others need only torch. If all you want is a crop or a flip, vidload.transforms does that while decoding.
 
 Clips are planar, [..., 3, T, H, W]: of a dataset with layout NCTHW or NVCTHW, dtype=torch.uint8 up to Normalize.
 """
@@ -25,7 +25,7 @@ ClipFunction = Callable[..., torch.Tensor]
 
 
 class Compose:
-    """Does these one after the other, each with the same Generator."""
+    """Applies these transforms in turn, all with the same Generator."""
 
     def __init__(self, *steps: ClipFunction) -> None:
         self.steps = steps
@@ -44,10 +44,11 @@ class Compose:
 
 @dataclass(frozen=True)
 class RandAugment:
-    """RandAugment for clips, with timm's operations of increasing strength ("rand-m7-n4-mstd0.5-inc1" is the default).
+    """RandAugment for uint8 clips, with timm's operations of increasing strength (the default is "rand-m7-n4-mstd0.5-inc1").
 
-    num_ops: how many operations follow each other, each drawn anew from the 15 and done with `probability`. magnitude: of 10; each
-    operation's own is normal around it with `magnitude_std`, clamped to [0, 10]. fill: of what comes into the picture from outside.
+    num_ops: how many operations are applied in turn, each drawn from the 15 and applied with `probability`. magnitude: 0 to 10; each
+    operation's own is drawn from a normal distribution around it with `magnitude_std`, clamped to [0, 10]. fill: value of pixels that come
+    from outside the picture.
     """
 
     num_ops: int = 4
@@ -124,7 +125,7 @@ _FACTORS = {
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """torchvision's ColorJitter for clips: factors from [1 - x, 1 + x], a hue from [-hue, hue], in a random order, with `probability`."""
+    """torchvision's ColorJitter for uint8 clips: factors from [1 - x, 1 + x], a hue from [-hue, hue], in a random order, with `probability`."""
 
     brightness: float = 0.4
     contrast: float = 0.4
@@ -167,7 +168,7 @@ class Grayscale:
 
 @dataclass(frozen=True)
 class GaussianBlur:
-    """A blur of a sigma from `sigma`, in pixels, with `probability`."""
+    """A Gaussian blur, with `probability`; its sigma, in pixels, is uniform in the range `sigma`."""
 
     sigma: tuple[float, float] = (0.1, 2.0)
     probability: float = 0.5
@@ -202,10 +203,10 @@ class Normalize:
 
 @dataclass(frozen=True)
 class RandomErasing:
-    """A box of normal noise in place of the picture, the same box in all frames, with `probability`; after Normalize.
+    """Fills a box with normal noise, the same box in all frames, with `probability`; for clips after Normalize.
 
-    area: of the box, as a share of the picture. ratio: its height / width, uniform in the logarithm. After 10 tries that do not fit the
-    clip stays as it is.
+    area: range of the box's area, as a share of the picture. ratio: range of its height / width, uniform in the logarithm. After 10 tries
+    that do not fit, the clip stays as it is.
     """
 
     probability: float = 0.25
@@ -238,18 +239,19 @@ class RandomErasing:
 
 
 def soft_labels(labels: torch.Tensor, num_classes: int, smoothing: float = 0.0) -> torch.Tensor:
-    """float32 [N, num_classes]: 1 - smoothing at each label, and `smoothing` spread over all classes. Soft labels are smoothed alike."""
+    """float32 [N, num_classes]: 1 - smoothing at each label, and `smoothing` spread over all classes. Soft labels are smoothed likewise."""
     hot = F.one_hot(labels, num_classes).to(torch.float32) if labels.ndim == 1 else labels.to(torch.float32)
     return hot * (1 - smoothing) + smoothing / num_classes
 
 
 @dataclass(frozen=True)
 class MixUpCutMix:
-    """A batch_transform: mixes each clip of a batch with another, and their labels, smoothed, to soft labels [N, num_classes].
+    """A batch_transform: mixes each clip of a batch with another one, and their smoothed labels into soft labels, float32 [N, num_classes].
 
-    The clip at place i is mixed with that at N - 1 - i. mixup_alpha, cutmix_alpha: of the Beta distribution that the share comes from; 0 =
-    never. switch_probability: of CutMix where both may be. probability: that the batch is mixed at all. Clips that are not of a float
-    dtype become float32 under MixUp.
+    Clip i is mixed with clip N - 1 - i. mixup_alpha, cutmix_alpha: parameters of the Beta distribution that the share is drawn from; 0 =
+    never. switch_probability: of CutMix, if both are possible. probability: that the batch is mixed at all. MixUp turns clips that are not
+    of a float dtype into float32.
+
     """
 
     num_classes: int

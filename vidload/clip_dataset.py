@@ -83,7 +83,7 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         clip, transform, sampling, training, out_of_bound, num_repeats, dtype, layout, seed, fields, num_classes, clip_transform: as given
             to the constructor.
         is_varying: whether samples differ in shape, by a `clip` or a `transform` that depends on the video.
-        num_views: V = num_repeats x num_crops x clips; a view is one clip with one crop, ordered by repeat, then crop, then clip.
+        num_views: V = num_repeats x num_crops x clips; a view is one clip with one crop; views are ordered by repeat, then crop, then clip.
         sample_shape, sample_bytes: of one clip, in `layout` without N, before `clip_transform`; None and 0 for what varies.
     """
 
@@ -235,7 +235,7 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the random numbers of all samples; call it before each epoch of an ordinary DataLoader.
+        """Chooses the random numbers of all samples; call it before each epoch of a plain DataLoader.
 
         A VideoLoader counts epochs itself, and continues from this one once it is set.
         """
@@ -247,7 +247,7 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         self._epoch.fill_(epoch)
 
     def label(self, index: int) -> Any:
-        """The label of sample `index`, of a kind that vidload.labels tells. Override it for another: whatever default_collate takes."""
+        """The label of sample `index`, of a kind that vidload.labels describes. An override may return anything that default_collate takes."""
         return label_at(self.annotations.labels, index, self.num_classes)
 
     def labels_of(self, indices: Sequence[int]) -> Any:

@@ -1,6 +1,6 @@
 """VideoDataset and FrameFolderDataset: where the clips come from, video files or folders of extracted frames.
 
-In: a list of videos with labels. Out: the dataset, and for the loader a batch of the core's for any of its samples. What they share is in
+In: a list of videos with labels. Out: the dataset, and for the loader one of the core's batches for any of its samples. What they share is in
 vidload.clip_dataset.
 """
 
@@ -31,7 +31,7 @@ class IndexedDataset(ClipDataset):
     """What datasets of video files share: an index file, if there is one, and where the packet indexes of some rows come from.
 
     items: a row for each file.
-    index: as of VideoDataset.
+    index: as for VideoDataset.
     """
 
     def __init__(
@@ -71,29 +71,28 @@ class VideoDataset(IndexedDataset):
     """Clips from video files.
 
     Args:
-        items: a sequence of (path, label[, start_seconds, end_seconds[, stream]]), or Annotations; labels are of any kind that
-            vidload.labels tells; see also `from_list`, `from_csv`,
-            `from_folder` and `from_shards`. A path may be a URL that fsspec knows ("s3://bucket/name.mp4"), or (path, offset, size): a video
-            that is a part of a file, in bytes. Seconds count from the video's first frame; stream is the number of a video stream within its
-            container, for
-            files that hold several (`vidload.streams`); None = from the start, to the end, FFmpeg's choice.
+        items: a sequence of (path, label[, start_seconds, end_seconds[, stream]]), or Annotations; see also `from_list`, `from_csv`,
+            `from_folder` and `from_shards`. A path may be a URL that fsspec knows ("s3://bucket/name.mp4"), or (path, offset, size) for a
+            video that is a part of a file, in bytes. Labels may be of any kind that vidload.labels describes. Seconds count from the
+            video's first frame; None means from the start, or to the end. `stream` is the number of a video stream within its container,
+            for files that hold several (`vidload.streams`); None = FFmpeg's choice.
         clip: "clip_len x frame_interval x num_clips", such as "32x2x1"; or a VaryingClip of vidload.sampling, such as FramesByTime(fps=2),
-            whose length depends on the video: then batches are what VideoLoader's `batch_as` says, and `sampling`, `out_of_bound` and
-            `num_repeats` have no meaning.
+            whose length depends on the video: then VideoLoader's `batch_as` decides what batches are, and `sampling`, `out_of_bound` and
+            `num_repeats` are not used.
         transform: a policy of vidload.transforms.
         sampling: "segments", "dense", "uniform", "slowfast", or a function (num_frames, fps, spec, rng) -> int64 [num_clips, clip_len], such
-            as those of vidload.published_samplers; it may ask for more by name (vidload.sampler_options).
-        training: random clips, or evaluation's fixed ones; None = random if the transform is.
+            as those of vidload.published_samplers; it may take further arguments (vidload.sampler_options).
+        training: True for random clips, False for the fixed ones of evaluation; None = random if the transform is.
         out_of_bound: "loop" or "repeat_last", for videos shorter than a clip.
-        num_repeats: how often a video is sampled and cropped anew from one decode (repeated augmentation); repeats are views.
+        num_repeats: how many times a video is sampled and cropped from one decode (repeated augmentation); repeats are views.
         dtype: of the clips: float32, float16 or bfloat16 (normalized), or uint8 (RGB 0-255, not normalized).
         layout: "NCTHW", "NTCHW" or "NTHWC" for one view per video, "NVCTHW", "NVTCHW" or "NVTHWC" for several; None = NCTHW or NVCTHW,
             whichever fits, and NTCHW for a VaryingClip.
-        seed: with the epoch and the index, decides everything random.
-        fields: names of what a sample tells beside clip and label, in a dict that comes third (vidload.fields).
-        num_classes: labels that are lists of classes become multi-hot vectors of this length; each class is checked to be below it.
-        clip_transform: your own function of each decoded clip, a tensor of `dtype` and `sample_shape`; what it returns takes the clip's
-            place. If it has an argument `rng`, it gets a NumPy Generator that depends on seed, epoch, index and draw alone. A loader runs
+        seed: decides, together with the epoch and the index, everything random.
+        fields: names of what samples contain besides clip and label, in a dict that comes third (vidload.fields).
+        num_classes: labels that are lists of classes become multi-hot vectors of this length; a class that is not below it is an error.
+        clip_transform: your own function of each decoded clip, a tensor of `dtype` and `sample_shape`; what it returns replaces the clip.
+            If it has an argument `rng`, it gets a NumPy Generator that depends only on seed, epoch, index and draw. A loader runs
             it in threads that follow the decoding ones. See vidload.augment and docs/training.md.
         index: an index file (`vidload index`), so that no video is scanned; videos not in it, or changed since, are scanned as usual.
 
@@ -151,15 +150,15 @@ class VideoDataset(IndexedDataset):
         label: str = "label",
         **options: Any,
     ) -> VideoDataset:
-        """From tar shards in WebDataset's layout, local or at URLs, which are read at random and never unpacked: "train-{000..099}.tar", or
-        several such names; see vidload.shards.read_shards. With the index file that `vidload index` wrote of the shards, none of them is
-        listed or scanned again."""
+        """From tar shards in WebDataset's layout, local or at URLs, which are read with random access and never unpacked:
+        "train-{000..099}.tar", or several such names; see vidload.shards.read_shards. With the index file that `vidload index` wrote for
+        the shards, none of them is listed or scanned again."""
         where = index.path if isinstance(index, DatasetIndex) else index
         return cls(read_shards(shards, index=where, video=video, label=label), index=index, **options)
 
 
 class FrameFolderDataset(ClipDataset):
-    """Clips from extracted frames: one folder of JPEG files per video, the raw-frame twin of VideoDataset.
+    """Clips from extracted frames: one folder of JPEG files per video, the counterpart of VideoDataset.
 
     JPEGs are decoded to their YUV planes by libjpeg-turbo and go through the same transform. EXIF orientation is ignored.
 
@@ -168,7 +167,7 @@ class FrameFolderDataset(ClipDataset):
         name_format: file names, printf-style with one integer: "img_%05d.jpg", "%d.jpg"; "%%" is a percent sign.
         first_number: the number of a folder's first frame (added to an annotation's own offset).
         average_fps: frames per second, for samplers that need it.
-        others: as for VideoDataset.
+        options: clip, transform, sampling, ... as for VideoDataset; there is no index file.
 
     Raises:
         ValueError, TypeError: an argument or an item makes no sense; the message names it.

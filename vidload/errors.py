@@ -79,8 +79,8 @@ class VideoLimitError(VideoError, ValueError):
 
 
 class Failure(NamedTuple):
-    """A sample that failed, as VideoLoader.stats() lists them: `sample`, its index in the dataset (of several that are combined, its place
-    among all their samples), and the attributes of its VideoError."""
+    """A sample that failed, as VideoLoader.stats() lists them: `sample`, its index in the dataset (if several are combined, counted through
+    all of them), and the attributes of its VideoError."""
 
     sample: int
     path: str
@@ -90,7 +90,7 @@ class Failure(NamedTuple):
 
 
 class ClipTransformError(RuntimeError):
-    """A clip_transform of the user's own raised; `__cause__` is what. It is raised whatever on_error says: no video is to blame.
+    """The dataset's clip_transform raised; `__cause__` is its exception. It is raised whatever on_error says: no video is to blame.
 
     Attributes:
         path: the sample's file.
@@ -108,11 +108,11 @@ class ClipTransformError(RuntimeError):
 
 
 class TooManyFailuresError(RuntimeError):
-    """More samples of an epoch failed than bad files explain: a folder is not mounted, or a list has another root."""
+    """More samples of an epoch failed than `max_failures` allows: perhaps a folder is not mounted, or a list's root is wrong."""
 
 
 class IndexMismatchError(VideoError):
-    """The decoder gives other frames than the file's headers and times promised; the file is then indexed again, by decoding it."""
+    """The decoder returned other frames than the file's headers and times suggested; the file is then indexed again, by decoding it."""
 
     kind = "index_mismatch"
 

@@ -80,8 +80,9 @@ class FeatureDataset(Dataset[FeatureSample]):
 
     Feature files are `NAME.npy` (float [snippets, feat_dim]) or `NAME.csv` (a header line, then one line per
     snippet with feat_dim columns); `v_NAME` is tried too. They are rescaled in time to `temporal_dim`
-    positions: snippet k of n stands for the k-th n-th of the covered part, values are linear between the
-    middles of these parts, and shrinking averages (triangle filter, as torch's antialiased interpolation).
+    positions: of n snippets, snippet k represents the k-th of n equal parts of what the features cover; values are
+    interpolated linearly between the middles of these parts, and averaged when shrinking (triangle filter, as torch's
+    antialiased interpolation).
 
     Annotations are a JSON file (or what it holds): MMAction2's `{NAME: {"duration_second", "duration_frame",
     "feature_frame", "annotations": [{"segment": [start, end], "label"}]}}`, or ActivityNet's `{"database":
@@ -89,17 +90,16 @@ class FeatureDataset(Dataset[FeatureSample]):
     features.jsonl that `vidload features` writes into the feature folder; without frame counts, the features
     are taken to cover the whole video. Segments are divided by the covered seconds and clipped to 0..1. A
     segment that is empty after that is not used in training; one that is empty or reversed as annotated is
-    not evaluated either. Both are listed in `dropped_segments`. A video without segments is a sample without
-    any.
+    not evaluated either. Both are listed in `dropped_segments`. Videos without segments are kept as samples.
 
     Args:
         annotations: path or mapping; None = every video of the folder's features.jsonl, without segments.
         features: the folder.
         subset: keep only videos of this "subset", such as "training"; None = all.
         temporal_dim, feat_dim: T and C of a sample.
-        on_error: for feature files that are missing, unreadable, of another width, or not finite. "raise": a
-            missing one raises here, any other when its sample is asked for. "skip": every file is read once
-            here, and those that fail are left out and listed in `failures`. "substitute": the next good video
+        on_error: what to do about feature files that are missing, unreadable, not feat_dim wide, or not finite.
+            "raise": a missing file raises here, any other when its sample is requested. "skip": every file is read
+            once here, and those that fail are left out and listed in `failures`. "substitute": the next good video
             takes its place, with one warning per file.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Fields: what a sample tells of itself beside its clip and its label.
+"""Fields: what a sample contains besides its clip and its label.
 
-In: what was drawn of a video and what is known of it. Out: a dict of the fields that the dataset was asked for, for one sample or for a
+In: what was drawn from a video and what is known about it. Out: a dict of the fields that the dataset was asked for, for one sample or for a
 batch; a batch's are what default_collate makes of its samples'.
 
 | field | a sample's | a batch's |
@@ -8,12 +8,12 @@ batch; a batch's are what default_collate makes of its samples'.
 | index | int, in its own VideoDataset | int64 [N] |
 | path | str | list of N strings |
 | frame_indices | int64 [T], with views [V, T] | int64 [N, T] or [N, V, T] |
-| pts_seconds | float64, as frame_indices: when they are shown, as VideoReader.pts_seconds has it | float64, as frame_indices |
-| clip_start_seconds | float, with views float64 [V]: of a clip's first frame, from the video's first | float64 [N] or [N, V] |
+| pts_seconds | float64, shaped as frame_indices: when they are shown, as in VideoReader.pts_seconds | float64, shaped as frame_indices |
+| clip_start_seconds | float, with views float64 [V]: when a clip's first frame is shown, from the video's first | float64 [N] or [N, V] |
 | fps | float, the video's average | float64 [N] |
 
-Where clips differ in length, frame_indices and pts_seconds of a batch are lists, padded or packed as the clips (vidload.joining). Those of
-several videos per sample are told by vidload.multi_video.
+Where clips differ in length, frame_indices and pts_seconds of a batch are lists, padded or packed like the clips (vidload.joining). For
+several videos per sample, see vidload.multi_video.
 """
 
 from __future__ import annotations

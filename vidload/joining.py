@@ -2,7 +2,7 @@
 
 In: shapes, or clips. Out: memory with a slot for each clip, so that it can be decoded into its place; or the same by copying.
 
-| batch_as | clips, of samples of T_i frames | what tells them apart, in the batch's fields |
+| batch_as | clips, of samples of T_i frames | where each clip is, in the batch's fields |
 | --- | --- | --- |
 | "list" | list of N tensors [T_i, ...], one after the other in one block of memory | |
 | "padded" | [N, max T_i, ...], zeros after the end of each | mask: bool [N, max T_i], True where there is a frame |
@@ -81,7 +81,7 @@ def joined(clips: Sequence[Any], batch_as: str, time_axis: int) -> Any:
 
 
 def length_fields(clips: Sequence[Any], batch_as: str, time_axis: int) -> dict[str, torch.Tensor]:
-    """What tells the clips of a batch apart."""
+    """The field of a batch that says where each clip is: mask or offsets; none for "list"."""
     if batch_as == "list":
         return {}
     lengths = torch.tensor([clip.shape[time_axis] for clip in clips])
@@ -91,7 +91,7 @@ def length_fields(clips: Sequence[Any], batch_as: str, time_axis: int) -> dict[s
 
 
 def joined_fields(fields: Sequence[dict[str, Any]], batch_as: str) -> dict[str, Any]:
-    """The fields of samples (vidload.fields) as a batch has them: those of frames as the clips, others as default_collate makes them."""
+    """The fields of samples (vidload.fields) as a batch: those of frames are joined like the clips, others by default_collate."""
     columns = {name: [row[name] for row in fields] for name in (fields[0] if fields else ())}
     return {
         name: joined(column, batch_as, 0)

@@ -1,7 +1,7 @@
 """Labels: one per video, of the kinds that training uses, kept as flat arrays.
 
-In: the labels of all videos. Out: a column of them, the label of one video, and what a batch makes of the labels of several, which is what
-torch's default_collate makes of them one by one.
+In: the labels of all videos. Out: a column of them, the label of one video, and a batch of the labels of several, which equals what
+torch's default_collate makes of them.
 
 | a video's label | a sample's | a batch's |
 | --- | --- | --- |
@@ -35,8 +35,8 @@ Column = Any
 
 
 class ClassList(list[int]):
-    """The classes of one video. A list, but default_collate leaves those of a batch apart: a list of N lists, not one tensor for each
-    place in them."""
+    """The classes of one video. A list, but default_collate keeps those of a batch separate: a list of N lists, not one tensor for each
+    position in them."""
 
 
 default_collate_fn_map[ClassList] = lambda batch, *, collate_fn_map=None: list(batch)
@@ -56,7 +56,7 @@ def column_of(labels: Sequence[Any], where: str = "label") -> Column:
     """A column of labels that are all of one kind; integers and other numbers may mix, as may lists of them.
 
     Raises:
-        ValueError: it names the first item that is of no kind, or of another kind than those before it.
+        ValueError: a label is of no known kind, or of another kind than those before it; the message names the first such item.
     """
     kinds = [_kind(label) for label in labels]
     if None in kinds:

@@ -10,18 +10,18 @@ from vidload import _core
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """How much one file may ask for. A file that asks for more fails with VideoLimitError before the memory or the time is spent.
+    """How much one file may ask for. A file that asks for more raises VideoLimitError before the memory or the time is spent.
 
-    The defaults are far above what training videos have. `set_limits` sets other limits for the whole process; worker processes that are
+    The defaults are far above what training videos need. `set_limits` changes them for the whole process; worker processes that are
     spawned start with the defaults.
 
     Attributes:
-        pixels: of a picture.
-        packet_bytes: of one packet, which holds one picture or a few.
-        packets, frames: of the video stream.
-        edits: entries of an mp4's edit lists, in all.
-        streams: of the container.
-        jpeg_bytes, jpeg_pixels: of an extracted frame.
+        pixels: width x height of a picture.
+        packet_bytes: bytes of one packet, which holds one picture or a few.
+        packets, frames: how many the video stream has.
+        edits: entries in an mp4's edit lists, in total.
+        streams: how many the container has.
+        jpeg_bytes, jpeg_pixels: bytes of the file, and width x height, of an extracted frame.
         cpu_seconds: processor time that a loader's sample may take to index its file, and again to decode it.
 
     Raises:

@@ -1,8 +1,8 @@
-"""MultiVideoDataset: several videos per sample, in step: the cameras of a robot, at moments around a moment of an episode.
+"""MultiVideoDataset: several synchronized videos per sample: the cameras of a robot, at times around a moment of an episode.
 
 In: for each sample a video per camera, or a range of one, a label and a moment. Out: ``dataset[i]`` = (clip, label, fields), with a view for
-each camera. A sample is one task of the core's per file, which decodes the packets that several moments share once; for the loader the tasks
-of a sample are one.
+each camera. A sample is one task of the core per file, which decodes the packets that several moments share once; to the loader they are
+one sample.
 """
 
 from __future__ import annotations
@@ -53,24 +53,24 @@ class Moments:
 class MultiVideoDataset(IndexedDataset):
     """Frames of several videos around a moment, such as those of a robot's cameras (LeRobot's delta_timestamps).
 
-    A sample has T = len(delta_seconds) frames of each of V cameras; camera k is view k of the clip. Frame t of a camera is the one of the
+    A sample has T = len(delta_seconds) frames of each of V cameras; camera k is view k of the clip. Frame t of a camera is the frame at the
     moment start_seconds + seconds + delta_seconds[t], among the frames of its episode: those whose pts lies within [start_seconds,
-    end_seconds), counted from the video's first frame. A moment outside that range has the episode's first or last frame, and False in the
+    end_seconds), counted from the video's first frame. A moment outside that range gets the episode's first or last frame, and False in the
     field "mask".
 
     Args:
-        items: a sequence of (videos, label, seconds). videos: a dict from the name of a camera to its video, a path or (path, start_seconds,
-            end_seconds[, stream]) where the episode is a range of a longer file; None = from the start, to the end, FFmpeg's choice. All
-            items have the same cameras; their order is the first item's. label: of any kind that vidload.labels tells. seconds: the moment,
-            from the episode's start. See also `from_episodes`.
-        delta_seconds: the moments of the frames, from the sample's.
+        items: a sequence of (videos, label, seconds). videos: a dict from the name of a camera to its video: a path, or (path, start_seconds,
+            end_seconds[, stream]) if the episode is a range of a longer file; None = from the start, to the end, FFmpeg's choice. All
+            items must have the same cameras; their order is the first item's. label: of any kind that vidload.labels describes. seconds: the
+            moment, from the episode's start. See also `from_episodes`.
+        delta_seconds: the moments of the frames, relative to the sample's.
         frame: "nearest" or "played", see vidload.sampling.FramesByTime.
-        tolerance_seconds: a frame whose pts is further than this from its moment is an error, a FrameIndexError; None = any distance.
+        tolerance_seconds: a frame whose pts is further than this from its moment raises FrameIndexError; None = any distance.
         transform: a policy of vidload.transforms with one crop. A random one draws the same numbers for each camera of a sample.
-        fields: as of VideoDataset, and "mask": bool [V, T], True where a frame is its moment's own. Those that a clip has are [V, T] or [V]
-            here, "fps" is float64 [V], and "path" is a dict by camera.
+        fields: as for VideoDataset, and "mask": bool [V, T], False where a moment lies outside the episode. Fields of frames are [V, T] here
+            and fields of clips [V], "fps" is float64 [V], and "path" is a dict by camera.
         layout: "NVCTHW", "NVTCHW" or "NVTHWC".
-        dtype, seed, clip_transform, index: as of VideoDataset.
+        dtype, seed, clip_transform, index: as for VideoDataset.
 
     Attributes:
         cameras: their names, in the order of the views.
@@ -149,7 +149,7 @@ class MultiVideoDataset(IndexedDataset):
         return len(self._episode_rows)
 
     def label(self, index: int) -> Any:
-        """The label of sample `index`, of a kind that vidload.labels tells. Override it for another: whatever default_collate takes."""
+        """The label of sample `index`, of a kind that vidload.labels describes. An override may return anything that default_collate takes."""
         return label_at(self.labels, int(self._label_rows[index]))
 
     def _path(self, index: int) -> str:
@@ -254,7 +254,7 @@ class MultiVideoDataset(IndexedDataset):
                 self.annotations.path(row),
                 None,
                 f"the frame for {moments[place]:.6f} seconds is shown at {shown[place]:.6f}, further away than "
-                f"tolerance_seconds={self.tolerance_seconds:g}",
+                f"tolerance_seconds={self.tolerance_seconds:g}; check the item's seconds, or raise tolerance_seconds",
             )
 
     def field_rows(

@@ -1,8 +1,8 @@
 """The samplers of other loaders, by their published rules: TorchCodec's, PyTorchVideo's, PySlowFast's PyAV path, and MMAction2's for
 untrimmed videos and for AVA.
 
-In and out as vidload.sampling has it, in float64; a dataset hands over what else a sampler names (vidload.sampler_options). Their own
-options are set with functools.partial: `sampling=partial(vidload.sampling.constant_clips_per_video, clip_seconds=2)`.
+In and out as in vidload.sampling, in float64; a dataset also passes the further arguments that a sampler names (vidload.sampler_options).
+Set a sampler's options with functools.partial: `sampling=partial(vidload.sampling.constant_clips_per_video, clip_seconds=2)`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def clips_at_regular_indices(
     sampling_range_end: int | None = None,
     policy: str = "repeat_last",
 ) -> FrameIndices:
-    """TorchCodec's: clips whose starts are spread evenly from sampling_range_start to sampling_range_end - 1; else as
+    """TorchCodec's: clips whose starts are spread evenly from sampling_range_start to sampling_range_end - 1; otherwise as
     `clips_at_random_indices`. The starts are those of torch.linspace with an integer dtype: truncated, from either end to the middle."""
     start, stop = _range_of_indices(num_frames, spec, sampling_range_start, sampling_range_end)
     last, num_clips = stop - 1, spec.num_clips
@@ -82,7 +82,7 @@ def clips_at_random_timestamps(
     """TorchCodec's: the frames shown at start + i * seconds_between_frames (None: 1 / fps), the start anywhere in
     [sampling_range_start, sampling_range_end), by default wherever the clip fits.
 
-    Times count from the first frame of what is sampled; `frame_interval` has no meaning here and must be 1. Draws: one uniform per clip.
+    Times count from the first frame of what is sampled; `frame_interval` is not used and must be 1. Draws: one uniform per clip.
     ValueError in evaluation (no rng), or if the range is empty: the video is shorter than a clip.
     """
     if rng is None:
@@ -107,8 +107,8 @@ def clips_at_regular_timestamps(
     policy: str = "repeat_last",
     shown_seconds: Seconds | None = None,
 ) -> FrameIndices:
-    """TorchCodec's: a clip every seconds_between_clip_starts; else as `clips_at_random_timestamps`. A long video gives more clips than a
-    short one, whatever spec.num_clips: for VideoReader, or for a dataset of videos of one length."""
+    """TorchCodec's: a clip every seconds_between_clip_starts; otherwise as `clips_at_random_timestamps`. A long video gives more clips than a
+    short one, whatever spec.num_clips is: use it with VideoReader, or for videos that are all equally long."""
     if not seconds_between_clip_starts > 0:
         raise ValueError(f"sampling: seconds_between_clip_starts is {seconds_between_clip_starts}, must be above 0")
     shown, between, start, stop = _range_of_times(
@@ -152,7 +152,7 @@ def constant_clips_per_video(
     shown_seconds: Seconds | None = None,
 ) -> FrameIndices:
     """PyTorchVideo's ConstantClipsPerVideoSampler(clip_seconds, num_clips) with UniformTemporalSubsample(clip_len): clip i starts at
-    max(duration - clip_seconds, 0) * i / num_clips; else as `random_clip`. Nothing is random."""
+    max(duration - clip_seconds, 0) * i / num_clips; otherwise as `random_clip`. Nothing is random."""
     shares = [i / spec.num_clips for i in range(spec.num_clips)]
     return _in_seconds(shares, num_frames, fps, spec, clip_seconds, shown_seconds)
 
@@ -208,8 +208,8 @@ def slowfast_pyav(
 
 def untrimmed(num_frames: int, fps: float | None, spec: ClipSpec, rng: Generator | None = None) -> FrameIndices:
     """MMAction2's UntrimmedSampleFrames: clips of clip_len neighboring frames around every frame_interval-th one, from frame_interval // 2
-    on (of a shorter video the last frame), clamped to the video. A long video gives more clips than a short one, whatever spec.num_clips:
-    for VideoReader, or for a dataset of videos of one length. Nothing is random."""
+    on (of a shorter video the last frame), clamped to the video. A long video gives more clips than a short one, whatever spec.num_clips
+    is: use it with VideoReader, or for videos that are all equally long. Nothing is random."""
     check(num_frames, "loop")
     centers = np.arange(min(spec.frame_interval // 2, num_frames - 1), num_frames, spec.frame_interval)
     around = np.arange(spec.clip_len) - spec.clip_len // 2
@@ -226,8 +226,8 @@ def centered(
     shown_seconds: Seconds | None = None,
     segment_seconds: tuple[float, float] | None = None,
 ) -> FrameIndices:
-    """A clip around a moment (AVA; MMAction2's SampleAVAFrames): the middle of the item's [start_seconds, end_seconds), beyond which it may
-    reach, or that of the video. An AVA label at second t: (path, label, t - 0.5, t + 0.5).
+    """A clip around a moment (AVA; MMAction2's SampleAVAFrames): the middle of the item's [start_seconds, end_seconds), beyond which the
+    clip may reach, or the middle of the video. The item of an AVA label at second t is (path, label, t - 0.5, t + 0.5).
 
     c = the frame shown then; frames c + (i - clip_len // 2) * frame_interval, clamped to the video. Training adds to each frame an offset
     from [-ceil(frame_interval / 2), ceil(frame_interval / 2)), one uniform each. All num_clips clips have the same center.

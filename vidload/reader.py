@@ -1,7 +1,7 @@
 """VideoReader: one video file; its facts, and its frames by index or by time.
 
-Frame ``i`` is the i-th frame in presentation order, the very one that a decode of the whole file gives. Only the packets a frame needs
-are read and decoded. Batches for training are vidload.VideoLoader's work.
+Frame ``i`` is the i-th frame in presentation order, exactly as decoding the whole file returns it. Only the packets that a frame needs
+are read and decoded. For training batches use vidload.VideoLoader.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _COLOR_RANGES = {_core.COLOR_RANGE_LIMITED: "limited", _core.COLOR_RANGE_FULL: "
 
 
 class StreamSummary(NamedTuple):
-    """One stream of a container, as the container describes it. Width and height are in pixels as coded, 0 where they mean nothing."""
+    """One stream of a container, as the container describes it. Width and height are in pixels as coded, 0 if it is not a video."""
 
     number: int
     kind: str
@@ -48,7 +48,7 @@ class StreamSummary(NamedTuple):
     width: int
     height: int
     is_default: bool
-    """Whether VideoReader reads it if no stream is asked for."""
+    """Whether VideoReader reads it if no stream is named."""
 
 
 def streams(path: str | os.PathLike[str]) -> list[StreamSummary]:
@@ -71,8 +71,8 @@ class ReadPlan:
     Attributes:
         spans: ``(first packet, last packet + 1)`` of each run of packets decoded from a keyframe on, in decode order.
         num_packets_decoded: packets that are read and decoded.
-        num_packets_dropped: packets within the spans that are left out because nobody wants them and no other picture depends on them.
-        num_packets_skipped: packets of the file outside every span.
+        num_packets_dropped: packets within the spans that are left out, because no wanted frame depends on them.
+        num_packets_skipped: packets of the file outside all spans.
         bytes_read: total size of the decoded packets.
     """
 
@@ -89,22 +89,23 @@ class VideoReader:
     Args:
         source: a path; a URL that fsspec knows ("s3://bucket/name.mp4"); (path or URL, offset, size) for a video that is a part of a file,
             in bytes; the bytes of a video file (``bytes``, ``bytearray``, ``memoryview``, a uint8 array), which are kept, not copied; or a
-            file object, open for binary reading and seekable, from which nobody else may read meanwhile.
+            file object, open for binary reading and seekable, which nothing else may use until the reader is closed.
         stream: which video stream of the file, by its number within the container (`streams` lists them); None = FFmpeg's choice.
-        square_pixels: frames whose pixels are not square (`sample_aspect_ratio`) are stretched in width to the shape they are shown in.
-        allow_damaged: frames that depend on damage, or on pictures before the first keyframe, are returned as the decoder conceals them
-            instead of raising DamagedVideoError; `is_trusted` shows which are never whole.
-        device: where frames go: "cpu" (or None), or a GPU such as "cuda" or "cuda:1", where get_frames_at then returns torch tensors.
-        decoder: for a GPU: "nvdec", "cpu", or "auto" (NVDEC from 720p on). What NVDEC cannot decode falls back to the CPU.
-        strict: what NVDEC cannot decode raises UnsupportedVideoError instead of falling back.
+        square_pixels: whether frames with non-square pixels (`sample_aspect_ratio`) are stretched horizontally to their display shape.
+        allow_damaged: whether frames that depend on damage, or on pictures before the first keyframe, are returned as the decoder conceals
+            them, instead of raising DamagedVideoError; `is_trusted` says which frames lack their reference pictures.
+        device: where frames go: "cpu" (or None), or a GPU such as "cuda" or "cuda:1". On a GPU, get_frames_at returns torch tensors.
+        decoder: for a GPU: "nvdec", "cpu", or "auto" (NVDEC for pictures of 1280x720 pixels or more). What NVDEC cannot decode falls back
+            to the CPU.
+        strict: whether what NVDEC cannot decode raises UnsupportedVideoError instead of falling back.
 
     Raises:
         VideoError: (a subclass that says why) the file is missing, is not a video, or its codec is not supported.
-        OSError: the file cannot be read; MemoryError: there is no memory for it. Neither says anything about the video.
+        OSError, MemoryError: the file cannot be read, or memory is short; the video may be fine.
         ValueError, TypeError: an argument makes no sense.
         RuntimeError: `device` is a GPU that cannot be used.
 
-    Safe to share between threads; calls take turns.
+    Safe to share between threads; their calls run one at a time.
     """
 
     def __init__(
@@ -175,7 +176,7 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Closes the file and the decoder. Facts stay readable; frames do not."""
+        """Closes the file and the decoder. Properties can still be read, frames cannot."""
         self._reader = None
 
     def _open(self) -> _core.VideoReader:
@@ -193,7 +194,7 @@ class VideoReader:
 
     @property
     def num_frames(self) -> int:
-        """Frames that a decode of the whole stream gives."""
+        """How many frames decoding the whole stream returns."""
         return self._index.num_frames
 
     def __len__(self) -> int:
@@ -213,8 +214,8 @@ class VideoReader:
 
     @property
     def sample_aspect_ratio(self) -> Fraction:
-        """Width to height of one pixel as shown (after rotation); 1 where nothing states it. Frames are returned as coded, with pixels of
-        that shape, unless `square_pixels`."""
+        """Width divided by height of one pixel as displayed (after rotation); 1 if the file does not state it. Frames are returned as coded,
+        with pixels of that shape, unless `square_pixels` is set."""
         return Fraction(*self._index.sample_aspect_ratio)
 
     @property
@@ -224,12 +225,12 @@ class VideoReader:
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise (0, 90, 180, 270) by which decoded pictures are turned to be upright. Frames are returned turned."""
+        """Degrees clockwise (0, 90, 180, 270) by which decoded pictures are turned to be upright. Returned frames are already upright."""
         return self._index.rotation
 
     @property
     def is_flipped(self) -> bool:
-        """Whether pictures are then also flipped left to right. Frames are returned flipped."""
+        """Whether pictures are also flipped left to right after that. Returned frames are already flipped."""
         return self._index.is_mirrored
 
     @property
@@ -264,7 +265,7 @@ class VideoReader:
 
     @property
     def duration_seconds(self) -> float:
-        """From the first frame's start to the last one's end."""
+        """From the start of the first frame to the end of the last one."""
         return self._index.duration_seconds
 
     @property
@@ -280,14 +281,14 @@ class VideoReader:
 
     @property
     def keyframe_indices(self) -> npt.NDArray[np.int64]:
-        """Which frames can be decoded alone, rising: int64 [num_keyframes]."""
+        """Which frames can be decoded alone, in increasing order: int64 [num_keyframes]."""
         is_keyframe = (self._index.packet_flags & _core.PACKET_KEYFRAME)[self._index.frame_packet] != 0
         return np.flatnonzero(is_keyframe)
 
     @property
     def is_trusted(self) -> npt.NDArray[np.bool_]:
-        """Which frames have everything they were predicted from in the file: bool [num_frames]. Those before the first keyframe of a cut
-        recording do not, and raise DamagedVideoError unless `allow_damaged`. Damage within the file is only found by decoding."""
+        """Which frames have all their reference pictures in the file: bool [num_frames]. Those before the first keyframe of a cut
+        recording do not, and raise DamagedVideoError unless `allow_damaged` is set. Damage within the file shows only when it is decoded."""
         untrusted = self._index.packet_flags & _core.PACKET_UNTRUSTED
         is_trusted: npt.NDArray[np.bool_] = untrusted[self._index.frame_packet] == 0
         return is_trusted
@@ -308,13 +309,14 @@ class VideoReader:
     def get_frames_at(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Any:
         """Frames by index (any order, repeats allowed, negative ones count from the end): uint8 RGB [len(indices), height, width, 3].
 
-        An array; with a GPU as `device` a torch.Tensor there, in order with the caller's current stream. Other libraries take the tensor
-        without a copy by its `__dlpack__` or `__cuda_array_interface__`.
+        Returns a NumPy array; with a GPU as `device`, a torch.Tensor there, in order with the caller's current stream. Other libraries can
+        use the tensor without a copy through its `__dlpack__` or `__cuda_array_interface__`.
 
         Raises:
-            FrameIndexError: an index that the video does not have.
-            DamagedVideoError: a frame, or one it depends on, is damaged (unless `allow_damaged`).
+            FrameIndexError: the video does not have a frame of that index.
+            DamagedVideoError: a frame, or one it depends on, is damaged (unless `allow_damaged` is set).
             OSError: the file cannot be read.
+            ValueError: the reader is closed; TypeError: the indices are not integers.
         """
         reader = self._open()
         if self.device.type == "cpu":
@@ -344,8 +346,8 @@ class VideoReader:
     def frame_indices_played_at(
         self, seconds: Sequence[float] | npt.NDArray[np.floating[Any]]
     ) -> npt.NDArray[np.int64]:
-        """The index of the frame on screen at each time, int64 [len(seconds)]: the last one whose pts is not later. Times are on the scale
-        of `pts_seconds`.
+        """The index of the frame on screen at each time, int64 [len(seconds)]: the last one whose pts is not later. `seconds` are on the
+        scale of `pts_seconds`, whose first value need not be 0.
 
         Raises:
             FrameIndexError: a time before the first frame, or after the last one has ended.
@@ -370,7 +372,7 @@ class VideoReader:
     def get_planes_at(
         self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]
     ) -> list[tuple[npt.NDArray[Any], ...]]:
-        """The decoder's own planes, not turned upright: for each index a tuple of [rows, samples] arrays, uint8, or uint16 above 8 bits.
+        """The decoder's planes, not turned upright: for each index a tuple of [rows, samples] arrays, uint8, or uint16 above 8 bits.
 
         Raises what `get_frames_at` raises.
         """

@@ -101,7 +101,6 @@ def _persist(answer: Callable[[float], None], deadline: float, reply: _core.Remo
         except Exception as error:
             failure = error if isinstance(error, _Failure) else _failure_of(error)
             pause = _FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1)
-
             if not failure.may_pass:
                 raise failure from error
             if attempt == _MAX_ATTEMPTS or time.monotonic() + pause >= deadline:

@@ -1,4 +1,4 @@
-"""What a sampler may ask for, by the names of its arguments, beside (num_frames, fps, spec, rng).
+"""What a sampler may ask for, by the names of its arguments, besides (num_frames, fps, spec, rng).
 
 out_of_bound: the dataset's.
 shown_seconds: float64 [num_frames + 1]: frame i is shown within [shown_seconds[i], shown_seconds[i + 1]), from the video's first frame.

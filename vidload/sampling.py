@@ -3,9 +3,10 @@
 In: number of frames, frame rate, a ClipSpec, a Generator (None = evaluation, deterministic). Out: int64 frame
 indices [num_clips, clip_len], each in [0, num_frames); ValueError for a video without frames or an argument
 that makes no sense. Pure functions; nothing here opens a file. The rules are those of MMAction2 1.2
-(segments, dense, uniform) and PySlowFast (slowfast), so that published recipes carry over; those of other
-loaders stand in vidload.published_samplers, and are found here too; clips whose length depends on the video in vidload.varying_clips. Every random number is one float64
-uniform u in [0, 1); randint(k) below means floor(u * k). The order of draws is part of the contract.
+(segments, dense, uniform) and PySlowFast (slowfast), so that published recipes carry over. The samplers of other
+loaders (vidload.published_samplers) and clips whose length depends on the video (vidload.varying_clips) can be
+imported from here too. Every random number is one float64 uniform u in [0, 1); randint(k) below means
+floor(u * k). The order of draws is part of the contract.
 """
 
 from __future__ import annotations
@@ -88,10 +89,10 @@ def segments(
     Evaluation: single frames at floor((i + 0.5) * n / num_clips); longer clips, m = max(n - clip_span, 0):
     one clip at m // 2, several at round(i * m / (num_clips - 1)). Rounding is half to even, as NumPy's.
 
-    keep_tail_frames: training's parts are of equal length to a fraction, so that frames left over by the division are drawn too: with
-    a = k / num_clips, clip i starts at floor(i * a + u * a) if k > 0, else at 0.
-    twice_sample: evaluation takes twice as many clips (TSM): of single frames also those at floor(i * n / num_clips), after the others; of
-    longer clips 2 * num_clips in place of num_clips.
+    keep_tail_frames: in training the parts are of equal, fractional length, so that frames left over by the division can be drawn too:
+    with a = k / num_clips, clip i starts at floor(i * a + u * a) if k > 0, else at 0.
+    twice_sample: evaluation takes twice as many clips (TSM): for single frames also those at floor(i * n / num_clips), after the others;
+    for longer clips 2 * num_clips instead of num_clips.
     """
     check(num_frames, out_of_bound)
     num_clips = spec.num_clips
@@ -176,8 +177,8 @@ def uniform(
     VideoMAE).
 
     s = (n - 1) / clip_len. Training: frame i is drawn from [round(s * i), round(s * (i + 1))], both included.
-    Evaluation: clip k takes round(s * i) + floor(s / (num_clips + 1) * (k + 1)). `frame_interval` has no
-    meaning here and must be 1. Draws: one uniform per frame, clip by clip. No index leaves the video, so
+    Evaluation: clip k takes round(s * i) + floor(s / (num_clips + 1) * (k + 1)). `frame_interval` is not used
+    and must be 1. Draws: one uniform per frame, clip by clip. No index is outside the video, so
     `out_of_bound` changes nothing.
     """
     check(num_frames, out_of_bound)
@@ -212,14 +213,14 @@ def slowfast(
     use_offset: bool = False,
     out_of_bound: str = "loop",
 ) -> FrameIndices:
-    """PySlowFast's sampling: clips of equal duration whatever the frame rate.
+    """PySlowFast's sampling: clips of equal duration, whatever the frame rate.
 
-    c = frame_interval * clip_len * fps / target_fps frames (fps unknown: target_fps), but 1 at least; d = max(n - c, 0).
+    c = frame_interval * clip_len * fps / target_fps frames (unknown fps: target_fps), but at least 1; d = max(n - c, 0).
     Training: each clip starts at u * d, a real number; one uniform per clip.
     Evaluation: clip i starts at d * i / num_clips, or with `use_offset` at i * floor(d / (num_clips - 1))
     (one clip: floor(d / 2)).
     The frames are linspace(start, start + c - 1, clip_len), clamped to the video, then truncated, in float64.
-    Nothing leaves the video, so `out_of_bound` changes nothing.
+    No index is outside the video, so `out_of_bound` changes nothing.
     """
     check(num_frames, out_of_bound)
     num_clips = spec.num_clips
@@ -247,7 +248,7 @@ SAMPLERS: dict[str, Sampler] = {
 
 def clips_per_video(sampler: Sampler, spec: ClipSpec, is_training: bool, takes: Collection[str] = ()) -> int:
     """Number of rows that `sampler` returns: spec.num_clips, but more for `dense` in evaluation. Calls it once to
-    find out, with `takes` (of vidload.sampler_options) as of a video of 10000 frames at 30 fps.
+    find out, as for a video of 10000 frames at 30 fps, with the arguments that `takes` names (vidload.sampler_options).
 
     Raises ValueError if the result is not of shape [any, clip_len].
     """

@@ -1,8 +1,8 @@
-"""Tar shards in WebDataset's layout, read at random: which videos are in them, where, and their labels.
+"""Tar shards in WebDataset's layout, read with random access: which videos are in them, where, and their labels.
 
 In: shards, local or at URLs: tar files in which the files of a sample share a name up to the first dot ("000.mp4", "000.cls", "000.json").
 Out: `Annotations` whose videos are parts of the shards; nothing is unpacked. Every header of a shard is read to list it; an index file
-(`vidload index`) keeps the list beside it, and what it has of shards that did not change is not read again.
+(`vidload index`) keeps that list beside it, so that shards that did not change are not read again.
 """
 
 from __future__ import annotations
@@ -109,19 +109,19 @@ def read_shards(
 ) -> Annotations:
     """Lists the videos of tar shards in WebDataset's layout, in the order of the shards and of their members.
 
-    A sample's label is the integer in its .cls file, else what its .json file says under `label` (a .json that is no object is the label
-    itself), else -1.
+    A sample's label is the integer in its .cls file, else the field `label` of its .json file (if that does not hold an object, its value is
+    the label), else -1.
 
     Args:
         shards: a path or URL with braces ("train-{000..099}.tar"), or several.
-        index: an index file: what the list of members beside it says of unchanged shards is believed.
+        index: an index file; shards that have not changed since are taken from the list of members beside it.
         video: which file of a sample is the video, by what follows the first dot of its name ("left.mp4"); None = the one with a video's
             extension.
         label: the name of the label in .json files.
 
     Raises:
         FileNotFoundError: a shard does not exist.
-        ValueError: a shard is no tar file or cut short, its members cannot be read at random, or a label makes no sense.
+        ValueError: a shard is not a tar file or is cut short, has no random access (compressed, sparse), or a label makes no sense.
         OSError: a shard cannot be read.
     """
     return shard_annotations(list_shards(shards, index=index, video=video), label)
@@ -133,7 +133,7 @@ def list_shards(
     index: str | os.PathLike[str] | None = None,
     video: str | None = None,
 ) -> list[Shard]:
-    """The shards with their videos; arguments and exceptions as of read_shards."""
+    """The shards with their videos; arguments and exceptions as for read_shards."""
     paths = shard_paths(shards)
     known = {} if index is None or video is not None else _kept_shards(Path(f"{os.fspath(index)}{MEMBERS_SUFFIX}"))
     with ThreadPoolExecutor(_SHARDS_AT_ONCE if any(map(is_url, paths)) else 1) as threads:
@@ -147,7 +147,7 @@ def _listed(path: str, known: Shard | None, video: str | None) -> Shard:
 
 
 def list_shard(path: str, video: str | None = None) -> Shard:
-    """The videos of one shard; `video`, and what it raises, as of read_shards."""
+    """The videos of one shard; `video` and exceptions as for read_shards."""
     source = _core.ByteSource(path)
     found: dict[bytes, dict[str, tuple[bytes, int, int]]] = {}
     try:
@@ -170,20 +170,22 @@ def list_shard(path: str, video: str | None = None) -> Shard:
                 extension = match[2].lower()
                 if extension in files:
                     raise _unreadable(
-                        path, f"{member.name!r} is there twice, or its name differs from another one only in case"
+                        path, f"{member.name!r} is there twice, or differs from another name only in case; rename it"
                     )
                 files[extension] = (os.fsencode(name), member.offset_data, member.size)
                 tar.members = []  # type: ignore[attr-defined]  # it keeps them all
             end = tar.offset
     except tarfile.TarError as error:
         why = (
-            "a compressed archive cannot be read at random; unpack it to a plain .tar"
+            "a compressed archive has no random access; decompress it to a plain .tar"
             if source.read(0, 2) == b"\x1f\x8b"
             else error
         )
         raise _unreadable(path, f"not a whole tar file ({why})") from error
     if source.read(end, _BLOCK).strip(b"\0") or source.size < end + _BLOCK:
-        raise _unreadable(path, f"damaged or cut short: neither a member nor the archive's end is at byte {end}")
+        raise _unreadable(
+            path, f"damaged or cut short: neither a member nor the archive's end is at byte {end}; get it again"
+        )
     videos = [_video(path, source, key, files, video) for key, files in found.items()]
     source.check_unchanged()
     return Shard(path, source.stamp, [found_video for found_video in videos if found_video is not None])
@@ -201,8 +203,8 @@ def _video(
     if len(names) > 1:
         raise _unreadable(
             path,
-            f"sample {os.fsdecode(key)!r} has {len(names)} videos ({', '.join(names)}): what follows the first dot of a name tells the files of "
-            f"a sample apart; choose one, video={names[0]!r}, or write names without further dots",
+            f"sample {os.fsdecode(key)!r} has {len(names)} videos ({', '.join(names)}), since a sample's name ends at the first dot; "
+            f"choose one with video={names[0]!r}, or write names without further dots",
         )
     name, offset, size = files[names[0]]
     if size == 0:
@@ -214,7 +216,8 @@ def _video(
             _, label_offset, label_size = files[extension]
             if label_size > _LABEL_BYTES:
                 raise _unreadable(
-                    path, f"the .{extension} of {os.fsdecode(key)!r} has {label_size} bytes, more than {_LABEL_BYTES}"
+                    path,
+                    f"the .{extension} of {os.fsdecode(key)!r} has {label_size} bytes, more than a label's {_LABEL_BYTES}",
                 )
             labels[extension] = source.read(label_offset, label_size)
     return ShardVideo(name, offset, size, labels["cls"], labels["json"])

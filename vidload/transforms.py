@@ -7,7 +7,7 @@ short side to 256, then crop 224" composes into one such box, so the picture is 
 draws the boxes; the core reads pixels and normalizes. The rules are MMAction2's, so that published recipes
 carry over.
 
-All policies but fit_pixels take: size, the output's side in pixels or (height, width). All take: flip, the probability that a sample
+All policies except fit_pixels take: size, the output's side in pixels or (height, width). All take: flip, the probability that a sample
 is flipped left to right; mean and std of R, G, B on the 0-255 scale, None for both = values stay 0-255;
 antialias and square_pixels, see vidload.crops.SpatialTransform. They raise ValueError for arguments that make
 no sense.
@@ -155,7 +155,7 @@ def center_crop(
     antialias: bool = True,
     square_pixels: bool = False,
 ) -> SpatialTransform:
-    """The middle `size` of the picture resized to `short_side`. Draws: flip, if it is neither 0 nor 1."""
+    """The central crop of `size` of the picture resized to `short_side`. Draws: flip, if it is neither 0 nor 1."""
     common = _common("center_crop", size, flip, mean, std, antialias, square_pixels)
     return CenterCrop(*common, short_side=_checked_short_side("center_crop", short_side, min(common[0])))
 

@@ -23,16 +23,16 @@ _TOLERANCE_SECONDS = 5e-7  # times that went through a float once must still fin
 
 
 class VaryingClip:
-    """A clip whose number of frames depends on the video. Subclass it for a rule of your own."""
+    """A clip whose number of frames depends on the video. Subclass it, and override `frames`, for a rule of your own."""
 
     def frames(
         self, shown_seconds: Seconds, start_seconds: float, end_seconds: float, rng: Generator | None = None
     ) -> FrameIndices:
         """The frames of the clip, int64 [T], T at least 1, each in [0, n).
 
-        shown_seconds: float64 [n + 1] of a part of n frames: frame i is shown within [shown_seconds[i], shown_seconds[i + 1]), counted
-        from the video's first frame. The part is the frames whose pts lies within [start_seconds, end_seconds): the item's segment, cut to
-        the video. rng: None = evaluation.
+        shown_seconds: float64 [n + 1], for the n frames whose pts lies within [start_seconds, end_seconds), the item's segment cut to the
+        video: frame i of these is shown within [shown_seconds[i], shown_seconds[i + 1]), in seconds from the video's first frame.
+        rng: None = evaluation.
         """
         raise NotImplementedError
 
@@ -41,17 +41,17 @@ class VaryingClip:
 class FramesByTime(VaryingClip):
     """`fps` frames per second of the video, whatever its own rate.
 
-    The moments are start + k * step for k = 0, 1, ..., T - 1. With a stretch of s seconds from start, T = round(s * fps), at least 1, and
-    step = 1 / fps. If that is more than `max_frames`, T = max_frames and step = s / max_frames: the clip still covers the whole stretch, at
-    a lower rate. Rounding is half to even. The last moment is before the stretch's end. Frames repeat where the video has fewer.
+    The moments are start + k * step for k = 0, 1, ..., T - 1. For a stretch of s seconds from start, T = round(s * fps), at least 1, and
+    step = 1 / fps. If that T is more than `max_frames`, T = max_frames and step = s / max_frames: the clip still covers the whole stretch,
+    at a lower rate. Rounding is half to even. The last moment is before the stretch's end. Frames repeat if the video's rate is lower.
 
     fps: frames per second, above 0.
     max_frames: the largest T; None = no limit.
     duration_seconds: None: the stretch is the whole segment. Else a part of it this long, placed at random in training
         (start = segment start + u * room, one uniform u) and in the middle in evaluation; the whole segment if it is shorter.
-    frame: "nearest": the frame whose pts is nearest to the moment, of two equally near the earlier one. "played": the frame on screen then,
-        the last one whose pts is not later (as VideoReader.get_frames_played_at). Both among the frames of the segment, and to half a
-        microsecond.
+    frame: "nearest": the frame whose pts is nearest to the moment; of two equally near, the earlier one. "played": the frame on screen
+        then, the last one whose pts is not later (as in VideoReader.get_frames_played_at). Only frames of the segment are taken; times are
+        compared to half a microsecond.
 
     Raises ValueError for arguments that make no sense.
     """
@@ -85,9 +85,9 @@ class FramesByTime(VaryingClip):
 
 @dataclass(frozen=True)
 class SpreadFrames(VaryingClip):
-    """`num_frames` frames spread evenly from the segment's first to its last; all of them where it has no more.
+    """`num_frames` frames spread evenly from the segment's first to its last; all of them if it has fewer.
 
-    Frame k of N is round(k * (n - 1) / (N - 1)) of n, half to even: `np.linspace(0, n - 1, N).round()`. One frame is the first.
+    Frame k of N is round(k * (n - 1) / (N - 1)) of n, half to even: `np.linspace(0, n - 1, N).round()`. If N = 1, it is the first.
     Raises ValueError if `num_frames` is below 1.
     """
 
@@ -106,7 +106,7 @@ class SpreadFrames(VaryingClip):
 
 @dataclass(frozen=True)
 class AllFrames(VaryingClip):
-    """Every frame of the segment, or of the video. A minute of 30 fps is 1800 frames: mind the memory."""
+    """Every frame of the segment, or of the video. A minute at 30 fps is 1800 frames: mind the memory."""
 
     def frames(
         self, shown_seconds: Seconds, start_seconds: float, end_seconds: float, rng: Generator | None = None

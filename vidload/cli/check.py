@@ -1,4 +1,4 @@
-"""`vidload check`: what is wrong with a video dataset, before anything is trained on it."""
+"""`vidload check`: finds what is wrong with a video dataset, before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from vidload.prepare.check_words import amount, duration, printable, ranges, wou
 from vidload.prepare.checking import CheckReport, Tally
 
 _DESCRIPTION = """\
-Decodes every frame of every video of a dataset and says what is wrong with it: files that are missing, unreadable, cut
+Decodes every frame of every video of a dataset and reports what is wrong: files that are missing, unreadable, cut
 short or damaged, and where; odd or variable frame rates, rotation, changing sizes, wrong extensions, duplicates, files
-that are listed twice, files that need a decode to index. Says what clips will cost, and whether 'vidload prepare' pays.
+that are listed twice, files that must be decoded to be indexed. Also predicts what clips will cost, and whether
+'vidload prepare' would pay.
 
-Stop it when you like, kill it: the same command goes on where it stopped. Run again later, it looks at what has changed.
-The exit status is 0 when no file is bad, 1 when some are, 2 when nothing could be checked.
+Stop it or kill it when you like: the same command resumes where it stopped. Later runs look only at files that changed.
+The exit status is 0 if no file is bad, 1 if some are, 2 if nothing could be checked.
 """
 _EXAMPLE = """\
 examples:
@@ -37,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = _shared.add_command(
         subparsers,
         "check",
-        help="decode every frame of a dataset and say what is wrong with it",
+        help="decode every frame of a dataset and report what is wrong with it",
         description=_DESCRIPTION,
         example=_EXAMPLE,
     )
@@ -45,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--fast",
         action="store_true",
-        help="keyframes alone, and files are compared by their size and their first and last MiB",
+        help="decode only keyframes, and compare files by their size and their first and last MiB",
     )
     parser.add_argument("--json", metavar="FILE", help="write the facts and problems of every file")
     parser.add_argument("--html", metavar="FILE", help="write a page with tables, charts and thumbnails")
@@ -54,7 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--record",
         metavar="DIR",
-        help="folder of the record that a run is resumed from (default: one below ~/.cache/vidload/check)",
+        help="folder of the record from which runs resume (default: one below ~/.cache/vidload/check)",
     )
     parser.add_argument(
         "--num-workers", type=int, metavar="N", help="processes (default: the cores this process may use)"

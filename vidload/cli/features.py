@@ -15,9 +15,9 @@ Slides a window of frames over each video and writes a recognizer's output for e
 NAME.npy (float32 [snippets, channels]) or NAME.csv, and features.jsonl with the lengths of all videos.
 vidload.FeatureDataset reads the folder; the localizers expect the recognizers' 400 class scores.
 
-A video is decoded once, however much its windows overlap. Each file is written aside and renamed once it is
-whole. Stopped and started again with the same options, the command does what is missing; a video that has
-changed is done again. A video that cannot be read is listed in failed.jsonl and does not stop the run.
+A video is decoded once, however much its windows overlap. Each file appears only once it is complete. If you
+stop the command and start it again with the same options, it does what is missing; videos that have changed
+are done again. A video that cannot be read is listed in failed.jsonl and does not stop the run.
 The exit status is 0 if all videos are done, 1 if any failed.
 """
 _EXAMPLE = """\

@@ -1,4 +1,4 @@
-"""`vidload frames`: extracts JPEG frames, for FrameFolderDataset and to compare with training from video."""
+"""`vidload frames`: extracts JPEG frames, for FrameFolderDataset and for comparison with training from video."""
 
 from __future__ import annotations
 

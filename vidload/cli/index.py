@@ -1,4 +1,4 @@
-"""`vidload index`: scans the videos of a dataset once, so that training opens none of them twice."""
+"""`vidload index`: scans the videos of a dataset once, so that training need not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DESCRIPTION = """\
 Reads the packet tables of all videos of a dataset and writes them to one index file.
 Training with VideoDataset(..., index=FILE) then starts immediately.
 
-Run it again after files have been added or changed: only those are read.
+Run it again after files have been added or changed: it reads only those.
 A file that cannot be read is listed with its reason and does not stop the run.
 LIST_OR_DIR may also be tar shards in WebDataset's layout: a name that ends in .tar, with braces for several
 ("train-{000..099}.tar"). The list of their members is then written beside the index file.

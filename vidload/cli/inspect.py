@@ -171,7 +171,7 @@ def cost_table(reader: VideoReader) -> list[str]:
             f"  {clip:<8}{spec.clip_len * spec.num_clips:>8}{decoded:>17.1f}{dropped:>9.1f}{kilobytes:>9.0f}"
             f"{time_taken:>8}"
         )
-    return lines if failure is None else [*lines, f"not all of it can be decoded: {failure}"]
+    return lines if failure is None else [*lines, f"some of it cannot be decoded: {failure}"]
 
 
 def milliseconds(path: str, clip: str) -> float:

@@ -13,18 +13,18 @@ from vidload.prepare.settings import ENCODERS
 from vidload.range_cache import parsed_bytes
 
 _DESCRIPTION = """\
-Re-encodes the videos of a dataset for loading: short side 256, a few frames from one keyframe to the next, cheap to
-decode, every video at the PSNR that is asked for. Frames keep their number and times, rotation is applied, audio is
-dropped. The annotation list is copied with the new names, and the index file is written beside it.
+Re-encodes the videos of a dataset for loading: short side 256, keyframes close together, cheap to decode, every video
+at the requested PSNR. Frames keep their number and times, rotation is applied, audio is dropped. The annotation list
+is written anew with the new names, and the index file beside it.
 
-Stop it when you like, kill it, let the power fail: the same command resumes where it stopped. A video that cannot be
-encoded is listed in failed.jsonl with its reason and does not stop the run.
+Stop it, kill it, or lose power: the same command resumes where it stopped. A video that cannot be encoded is listed in
+failed.jsonl with its reason and does not stop the run.
 The exit status is 0 if every video is there, 1 otherwise.
 
-profiles:
-  smallest   the fewest bytes; dense clips load as fast as JPEG frames, sparse ones do not
-  balanced   faster than JPEG frames in an ordinary DataLoader, at a fraction of their bytes (default)
-  fastest    as fast as JPEG frames through vidload itself, at about half their bytes
+profiles (measured: docs/encoding.md):
+  smallest   the fewest bytes; meant for dense clips such as 32x2x1
+  balanced   faster than JPEG frames in a plain DataLoader, at a fraction of their bytes (default)
+  fastest    as fast as JPEG frames through vidload itself, at about six tenths of their bytes
 """
 _EXAMPLE = """\
 examples:
@@ -51,7 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--codec", choices=ENCODERS, help="a codec other than the profile's")
     parser.add_argument("--gop", type=int, metavar="N", help="frames from one keyframe to the next; 1 = keyframes only")
     parser.add_argument(
-        "--b-frames", type=int, metavar="N", help="B frames, on which nothing depends, between two reference frames"
+        "--b-frames", type=int, metavar="N", help="B frames (on which nothing depends) between two reference frames"
     )
     parser.add_argument(
         "--psnr", type=float, metavar="DB", help="luma PSNR that every video reaches; its quality is searched for"
@@ -73,7 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="encode the beginnings of a few videos with three GOP sizes, print what they cost, write nothing",
+        help="encode the beginnings of a few videos with three GOP sizes, print what they would cost, and write nothing",
     )
     parser.set_defaults(run=run)
 

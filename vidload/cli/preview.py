@@ -22,10 +22,10 @@ TRANSFORMS = (
     "ten_crop",
 )
 _DESCRIPTION = """\
-Draws what the model will see: for a few videos of a dataset, the very frames and crops that VideoDataset
-gives for this clip, transform, seed and epoch, with file names, labels and frame numbers.
+Draws what the model will see: for a few videos of a dataset, exactly the frames and crops that VideoDataset
+returns for this clip, transform, seed and epoch, with file names, labels and frame numbers.
 
-A random transform (the default) shows training samples, any other evaluation samples.
+With a random transform (the default) these are training samples, with any other transform evaluation samples.
 """
 _EXAMPLE = """\
 examples:
@@ -47,7 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--clip",
         default="32x2x1",
         metavar="TxIxN",
-        help="clip_len x frame_interval x num_clips (default: 32x2x1, one clip of 32 frames, every second)",
+        help="clip_len x frame_interval x num_clips (default: 32x2x1, one clip of 32 frames, taking every second frame)",
     )
     parser.add_argument("--transform", default=TRANSFORMS[0], choices=TRANSFORMS, help="default: %(default)s")
     parser.add_argument("--size", type=int, default=224, help="side of the crop in pixels (default: %(default)s)")

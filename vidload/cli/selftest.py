@@ -9,9 +9,9 @@ from vidload.cli import _shared
 from vidload.system.selftest import report, selftest
 
 _DESCRIPTION = """\
-Makes a few clips and checks that random access gives the frames of sequential decoding. With --gpu, also checks
-that the GPU gives the CPU's pixels, through the CPU's decoder and through NVDEC, and measures how fast.
-The exit status is 0 if all is well, 1 if a check failed or the GPU cannot be used.
+Makes a few clips and checks that random access returns the frames of sequential decoding. With --gpu, it also checks
+that the GPU gives the CPU's pixels, through the CPU's decoder and through NVDEC, and measures the speed.
+The exit status is 0 if every check passed, 1 if one failed or the GPU cannot be used.
 """
 
 

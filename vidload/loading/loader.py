@@ -1,7 +1,7 @@
-"""VideoLoader: how batches are made. A torch.utils.data.DataLoader by class, signature and behavior; inside, threads of the core decode
+"""VideoLoader: how batches are made. A torch.utils.data.DataLoader by class, signature and behavior; inside, the core's threads decode
 each sample straight into its place in the batch.
 
-In: a dataset and DataLoader's arguments. Out: an iterator over an epoch (vidload.loading.epoch_pass), what has been done so far, and a
+In: a dataset and DataLoader's arguments. Out: an iterator over an epoch (vidload.loading.epoch_pass), statistics, and a
 state to resume from. The dataset says what a sample is, vidload.loading.epochs which epoch it is.
 """
 
@@ -43,51 +43,51 @@ class VideoLoader(DataLoader[Any]):
     """Loads batches of clips; a drop-in for ``torch.utils.data.DataLoader``.
 
     Args:
-        dataset: a VideoDataset, FrameFolderDataset or MultiVideoDataset, or a torch Subset (random_split) or ConcatDataset of such.
+        dataset: a VideoDataset, FrameFolderDataset or MultiVideoDataset, or a torch Subset (random_split) or ConcatDataset of these.
         batch_size, shuffle, sampler, batch_sampler, collate_fn, pin_memory, drop_last, timeout, generator: as DataLoader's. Without a
             `generator`, shuffle=True orders an epoch by the dataset's seed and the epoch's number alone.
         num_workers: decoding threads. None = the cores this process may use (affinity, cgroup quota, divided by LOCAL_WORLD_SIZE);
-            0 = the calling thread decodes, nothing runs ahead.
-        prefetch_factor: batches under way, in all (not per worker). None: as many as hold 4 samples per thread within 2 GiB of memory, or
+            0 = the calling thread decodes, and nothing is prefetched.
+        prefetch_factor: batches in flight in total (not per worker). None: enough for 4 samples per thread within 2 GiB of memory, or for
             16 per thread within 256 MiB if that is more (half as much memory on a GPU), and at least 2 batches.
         worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device, in_order: accepted for compatibility. There are no
             worker processes, threads always persist, and batches always come in order.
         on_error: what to do about a video that cannot be decoded. "raise": its VideoError is raised when its batch is due. "skip": the
-            batch has one sample less (not for several ranks: they would get out of step). "substitute": another video, chosen by (seed,
-            epoch, index) alone, takes its place. Both count the sample, list it in stats(), and log each file once (logger "vidload").
-            What is no video's fault (no memory, a read error, a lost GPU, a thread that cannot start) is never skipped: it raises
-            MemoryError, OSError or RuntimeError.
+            batch has one sample fewer (do not use this with several ranks: they would get out of step). "substitute": another video, chosen
+            only by (seed, epoch, index), takes its place. Both count the sample, list it in stats(), and log each file once (logger
+            "vidload"). Failures of the machine (no memory, a read error, a lost GPU, a thread that cannot start) are never skipped: they
+            raise MemoryError, OSError or RuntimeError.
         max_failures: how many samples of one pass over the epoch may fail under "skip" and "substitute": a share of those seen so far (a
-            float below 1; 20 failures are always allowed), a number (an int), or None for any number. More of them, or a pass in which
+            float below 1; 20 failures are always allowed), a number (an int), or None for any number. More failures, or a pass in which
             every sample is skipped, raise TooManyFailuresError.
         device: where the clips go: "cpu" (or None), or a GPU such as "cuda" or "cuda:1". On a GPU, batches are ordered with the work of
             the caller's current stream, before and after; the host does not wait.
-        strict: for a GPU, and for decoder="dali": a video that `decoder` cannot decode there fails instead of falling back to the CPU.
-            stats() counts such videos by reason.
+        strict: for a GPU, and for decoder="dali": a video that `decoder` cannot decode there raises an error instead of falling back to
+            the CPU. (Without it, stats() counts the fallbacks by reason.)
         decoder: what makes the pixels. "cpu": libavcodec and the core's transform. "dali": NVIDIA DALI, with the same frames, boxes and
             flips; videos that it cannot decode are decoded by libavcodec and resized by DALI (see vidload.dali). "nvdec", for a
             GPU: its decoding engines. "auto": "cpu"; for a GPU "nvdec" from 1280x720 pixels on, else "cpu". See docs/gpu.md.
-        augment: for decoder="dali": the caller's own DALI operators on the cropped clips; see vidload.dali.dali_pipeline.
-        batch_transform: a function of the user's own, of each batch as it is yielded, run by the calling thread, on `device`; if it has an
-            argument `rng`, it gets a NumPy Generator whose numbers depend on the dataset's seed, the epoch and the batch's first sample
-            alone. What it returns is yielded. See vidload.augment for MixUp and CutMix.
-        batch_as: of samples that differ in shape: "list" (None is that too) for a list of clips; "padded" with zeros along T, with a mask in
-            the fields, or "packed" along T, with offsets there, where they differ in length alone. See vidload.joining.
-        progress: show a tqdm bar of each epoch.
+        augment: for decoder="dali": your own DALI operators on the cropped clips; see vidload.dali.dali_pipeline.
+        batch_transform: your own function of each batch, called by the iterating thread on `device`; what it returns is yielded. If it has
+            an argument `rng`, it gets a NumPy Generator whose numbers depend only on the dataset's seed, the epoch and the batch's first
+            sample. See vidload.augment for MixUp and CutMix.
+        batch_as: how samples that differ in shape make a batch: "list" (or None), a list of clips; if they differ only in length, also
+            "padded" with zeros along T, with a mask in the fields, or "packed" along T, with offsets there. See vidload.joining.
+        progress: whether to show a tqdm bar for each epoch.
 
     Raises:
         ValueError, TypeError: an argument makes no sense, or the dataset is not one of vidload's.
         RuntimeError: `device` is a GPU that cannot be used; ImportError: decoder="dali" without nvidia-dali.
 
     Yields:
-        [clips, labels], or [clips, labels, fields] of a dataset with `fields`, as default_collate would give them: clips
-        [N, *dataset.sample_shape] of dataset.dtype (or as `batch_as` says), or what the dataset's clip_transform makes of them; labels int64 [N], or of another
-        kind that vidload.labels tells; fields a dict that vidload.fields tells.
+        [clips, labels], or [clips, labels, fields] if the dataset has `fields`, as default_collate would return them. clips:
+        [N, *dataset.sample_shape] of dataset.dtype (or as `batch_as` says), or what the dataset's clip_transform makes of them. labels:
+        int64 [N], or of another kind that vidload.labels describes. fields: a dict that vidload.fields describes.
 
-    Each iteration is one epoch and draws new random numbers. Epochs count from 0, and on from the last pass over the dataset; until the
-    first batch is drawn one can be set, on the loader, the dataset, or a sampler or batch sampler that has a set_epoch. A video that is
-    drawn again in an epoch gives another clip. `stats()` shows where the time went; `state_dict()` and `load_state_dict()` resume in the
-    middle of an epoch. See docs/migrating.md for Lightning, Fabric, Accelerate, Transformers and Ray.
+    Each iteration is one epoch and draws new random numbers. Epochs count from 0, each one more than that of the last pass over the
+    dataset. Before the first batch is drawn, the epoch can be set on the loader, the dataset, or a sampler or batch sampler that has a
+    set_epoch. A video that is drawn again in an epoch gives a different clip. `stats()` shows where the time went; `state_dict()` and
+    `load_state_dict()` resume in the middle of an epoch. See docs/migrating.md for Lightning, Fabric, Accelerate, Transformers and Ray.
     """
 
     def __init__(
@@ -292,7 +292,7 @@ class VideoLoader(DataLoader[Any]):
         return Order(self.dataset, self.sampler, self.batch_sampler, self.batch_size, self.drop_last, self.generator)
 
     def set_epoch(self, epoch: int) -> None:
-        """Sets the next iteration's epoch: its random numbers, and its order where the sampler has a set_epoch.
+        """Sets the next iteration's epoch: its random numbers, and its order if the sampler has a set_epoch.
 
         If a state of that epoch was loaded, the next iteration resumes where the state was taken.
         """
@@ -319,17 +319,18 @@ class VideoLoader(DataLoader[Any]):
     # --- where the time went
 
     def stats(self) -> dict[str, Any]:
-        """What has been done since the loader was made, over all epochs.
+        """What the loader has done since it was made, over all epochs; docs/performance.md explains what to do about each figure.
 
         Counts: num_batches, num_samples, num_frames (pictures written), num_failed, num_files_scanned, num_entries_refused (of an index
         file: damaged, or belonging to another file or version, so that the video was scanned), num_packets_decoded,
-        num_packets_dropped (within what was decoded, by the plan), num_packets_skipped, num_decoders_opened, bytes_read.
+        num_packets_dropped (left out of what was decoded, since no wanted frame depends on them), num_packets_skipped (the files' other
+        packets), num_decoders_opened, bytes_read.
         Seconds summed over threads: index_seconds, read_seconds, decode_seconds, transform_seconds. wait_seconds: how long the caller
-        waited for batches, index_wait_seconds: about how much of that was spent on indexing (by its share of the threads' seconds; an index
+        waited for batches. index_wait_seconds: about how much of that was spent on indexing (by its share of the threads' seconds; an index
         file avoids it). memory_bytes: held for batches. failures: a vidload.errors.Failure
         (sample, path, reason, frame, kind) for each of the first 1000 samples that failed.
         For a GPU: num_nvdec_samples (decoded by NVDEC), num_nvdec_creations (NVDEC decoders made), fallbacks (samples that the CPU
-        decoded though "nvdec" or "auto" was asked for, by reason; see docs/gpu.md), bytes_uploaded (planes, tables and descriptors),
+        decoded although "nvdec" or "auto" was asked for, by reason; see docs/gpu.md), bytes_uploaded (planes, tables and descriptors),
         staging_bytes: (device, pinned) bytes of the process.
         dali_fallbacks: with decoder="dali", samples that libavcodec decoded for it, by reason.
         """
@@ -351,9 +352,9 @@ class VideoLoader(DataLoader[Any]):
         """Where the newest iteration is, as plain numbers: what `load_state_dict` needs to resume with the next batch.
 
         It includes the states of the loader's and the samplers' own generators, and of samplers that have a state_dict, as they were when
-        the epoch began. (A sampler that draws from torch's global generator repeats its order only if that is restored too.)
+        the epoch began. (A sampler that draws from torch's global generator repeats its order only if you restore that generator too.)
 
-        Counts what was handed out, not what was prefetched. After the last batch of an epoch it is the start of the next epoch.
+        The position counts what was handed out, not what was prefetched. After the last batch of an epoch it is the start of the next one.
         """
         base, _ = base_dataset(self.dataset)
         position = self._place.resume or self._place.position or {"epoch": self._epochs.peek()}
@@ -369,10 +370,12 @@ class VideoLoader(DataLoader[Any]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next iteration resume where `state` was taken: same epoch, same random numbers, next batch.
+        """Makes the next iteration resume where `state` was taken: same epoch, same random numbers, next batch.
 
-        The number of threads may differ, the batch size too (samples are counted, unless a batch_sampler was given), and so may the number
-        of ranks: what all ranks had used together is split anew, rounded down, so that at most one sample per rank comes twice.
+        The number of threads may differ, and so may the batch size (samples are counted, unless a batch_sampler was given) and the number
+        of ranks: the samples that all ranks had used together are split among the new ranks, rounded down, so that at most one sample per
+        rank comes twice.
+
 
         Raises:
             ValueError: the state belongs to another dataset (length or seed) or to another version, or makes no sense.

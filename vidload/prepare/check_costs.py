@@ -111,17 +111,17 @@ def _mean(total: float, count: int, otherwise: float) -> float:
 
 @dataclass(frozen=True)
 class PrepareEstimate:
-    """What `vidload prepare` would cost and give: an estimate from the beginnings of a few videos, which were encoded for it.
+    """What `vidload prepare` would cost and gain: an estimate from the beginnings of a few videos, which were encoded for it.
 
     Attributes:
-        settings: how, in words.
-        num_videos, num_frames: that were encoded.
-        num_bytes: of the prepared dataset, about.
-        core_hours: of encoding it, about.
+        settings: how they were encoded, in words.
+        num_videos, num_frames: how many were encoded.
+        num_bytes: of the whole prepared dataset, estimated.
+        core_hours: to encode it, estimated.
         psnr: luma PSNR of the worst of those videos, dB.
         clips: what clips of the prepared videos cost.
-        gains: times the clips per second of today, for each of CLIP_SPECS.
-        is_worthwhile: whether the clip spec that gains most gives 1.5 times the clips per second or more.
+        gains: clips per second as a multiple of today's, for each of CLIP_SPECS.
+        is_worthwhile: whether the clip spec that gains most gets 1.5 times the clips per second or more.
     """
 
     settings: str

@@ -1,7 +1,7 @@
-"""What one video file is, and what is wrong with it.
+"""Checks one video file: what it is, and what is wrong with it.
 
 In: a path. Out: `CheckedFile`: facts, problems with the frames they concern, what clips of it cost, and how long decoding took. Pixels are
-decoded as training decodes them and thrown away. What is wrong with the dataset as a whole is vidload.prepare.checking's business.
+decoded as training decodes them and thrown away. vidload.prepare.checking finds what is wrong with the dataset as a whole.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from vidload.sources import open_binary, size_and_mtime
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of problem: its heading, what to know about it, and whether a file that has it is bad, that is, can fail in training or teach
-    something wrong."""
+    """A kind of problem: its heading, what it means, and whether a file that has it is bad, that is, can fail in training or train on wrong
+    data."""
 
     title: str
     is_bad: bool
@@ -41,22 +41,22 @@ class Kind:
 
 KINDS = {
     "missing": Kind("missing", True, "There is no such file."),
-    "unreadable": Kind("unreadable", True, "Not a video, cut before its tables, of a codec without a decoder, or of a disk that fails."),
-    "cut_short": Kind("cut short", True, "The file is shorter than it says, ends inside a packet, or its container is damaged from some place on."),
+    "unreadable": Kind("unreadable", True, "Not a video, cut off before its tables, in a codec without a decoder, or on a failing disk."),
+    "cut_short": Kind("cut short", True, "The file is shorter than it says, ends inside a packet, or its container is damaged beyond some point."),
     "damaged": Kind("damaged", True, "These frames cannot be decoded, or depend on damage."),
     "no_keyframe_at_start": Kind(
         "no keyframe at the start", True, "These frames were predicted from pictures that are not in the file."
     ),
     "empty_segment": Kind("empty segment", True, "No frame is shown between the start and the end of a row."),
     "listed_twice": Kind("listed more than once", False, "Several rows name one file."),
-    "duplicate": Kind("duplicate", False, "The same bytes as another file; a leak if one trains and the other validates."),
+    "duplicate": Kind("duplicate", False, "The same bytes as another file; a leak if one is for training and the other for validation."),
     "same_packets": Kind("same packets", False, "The same video as another file, in another container or with other metadata."),
-    "irregular": Kind("irregular", False, "Headers or times do not tell the frames: each new index costs a decode of the whole file."),
+    "irregular": Kind("irregular", False, "Headers and times do not tell reliably which frames there are: indexing has to decode the whole file."),
     "size_changes": Kind("size changes", False, "The picture size changes within the video."),
-    "variable_rate": Kind("variable frame rate", False, "Frames are shown for different times; clips are drawn by frame number."),
-    "odd_rate": Kind("odd frame rate", False, "Under half or over twice the median of the dataset, or outside 5 to 120 fps."),
+    "variable_rate": Kind("variable frame rate", False, "Frames are shown for unequal times, while most samplers count frames."),
+    "odd_rate": Kind("odd frame rate", False, "Less than half or more than twice the dataset's median, or outside 5 to 120 fps."),
     "rotated": Kind("rotated", False, "Turned or flipped by the container; vidload undoes it, other readers may not."),
-    "wrong_extension": Kind("wrong extension", False, "The name says another container than the file has."),
+    "wrong_extension": Kind("wrong extension", False, "The file's container is not the one that its name says."),
 }  # fmt: skip
 
 _EXTENSIONS = {  # FFmpeg's name of a container -> what its files may be called
@@ -142,7 +142,7 @@ class CheckSettings:
 
 
 def check_file(source: str, destination: str, settings: CheckSettings) -> CheckedFile:
-    """Decodes a video and says what it found; nothing is written to `destination`.
+    """Decodes a video and returns what it found; nothing is written to `destination`.
 
     Raises:
         VideoError: the file is missing, or nothing of it can be read.

@@ -1,8 +1,8 @@
-"""What is wrong with a video dataset, before anything is trained on it.
+"""Finds what is wrong with a video dataset, before anything is trained on it.
 
 In: a folder, an annotation list or Annotations. Out: `CheckReport`: what each file is, its problems, those of files among themselves and of
-the list, and what training will cost. What is looked for in one file is said in vidload.prepare.check_file, how the work is spread and
-resumed in vidload.prepare.tasks, the page in vidload.prepare.check_page.
+the list, and what training will cost. vidload.prepare.check_file looks at one file, vidload.prepare.tasks spreads and resumes the work,
+vidload.prepare.check_page writes the page.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class FileReport:
 
     @property
     def is_bad(self) -> bool:
-        """Whether a problem is of a kind that can fail in training or teach something wrong."""
+        """Whether one of the problems can fail in training, or train on wrong data."""
         return any(KINDS[problem.kind].is_bad for problem in self.problems)
 
 
@@ -91,15 +91,15 @@ class CheckReport:
 
     Attributes:
         source, root, is_fast: what was checked, where its paths start, and how.
-        record: the file that a later run goes on from.
+        record: the file from which a later run resumes.
         num_rows, num_files, num_bad: rows of the list, files they name, bad ones among these.
-        num_checked, num_kept: files that were looked at now, and that an earlier run had looked at.
+        num_checked, num_kept: files that this run checked, and that an earlier run had checked.
         num_bytes, num_frames, duration_seconds: of all files that can be read.
         counts: problems by kind, in the order of KINDS.
         examples: the first hundred of each kind.
         tally: how many files by picture size, codec, frame rate and so on.
         clips: what clips of the good files cost.
-        prepare: what `vidload prepare` would cost and give; None if it was not tried.
+        prepare: what `vidload prepare` would cost and gain; None if it was not estimated.
     """
 
     source: str
@@ -180,9 +180,9 @@ def check(
     with_estimate: bool = True,
     progress: bool = False,
 ) -> CheckReport:
-    """Decodes every frame of every video of a dataset, and says what is wrong.
+    """Decodes every frame of every video of a dataset, and reports what is wrong.
 
-    Run again after an interruption (Ctrl-C, kill -9, a power cut) it goes on where it stopped; run again later, it looks at files that have
+    If it was interrupted (Ctrl-C, kill -9, a power cut), the next run resumes where it stopped. Later runs look only at files that have
     changed, and at those of which nothing could be read.
 
     Args:
@@ -192,7 +192,7 @@ def check(
             $XDG_CACHE_HOME).
         is_fast: decode keyframes alone, and compare files by their size and their first and last MiB.
         num_workers: processes; None = the cores this process may use.
-        with_estimate: whether to encode the beginnings of three videos, to say what `vidload prepare` would cost and give.
+        with_estimate: whether to encode the beginnings of three videos, to estimate what `vidload prepare` would cost and gain.
         progress: whether to show a progress bar on stderr.
 
     Raises:

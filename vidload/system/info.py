@@ -30,7 +30,7 @@ def info() -> dict[str, Any]:
             "compute_capability", "memory_bytes", "pcie": {"generation", "width", "max_generation", "max_width"} from NVML (None where it
             does not say), "nvdec": {codec: {kind: limits}}}]}.
         dali: its version, or None.
-        advice: what would make vidload faster or more able on this machine, in sentences; empty if there is nothing.
+            advice: sentences on what would make vidload faster or more capable on this machine; empty if there is nothing.
     """
     versions = dict(_core.versions())
     packages = {name: version for name in PACKAGES if (version := _version(name)) is not None}
@@ -59,11 +59,9 @@ def advice(facts: dict[str, Any]) -> list[str]:
     ffmpeg, simd, has_driver = facts["ffmpeg"], facts["simd"], facts["cuda"]["has_driver"]
     found = []
     if any(f"--disable-{part}" in ffmpeg["configuration"] for part in ("asm", "x86asm", "neon")):
-        found.append(
-            "FFmpeg was built without assembly, so that decoding takes much longer; use a wheel or another FFmpeg"
-        )
+        found.append("FFmpeg was built without assembly, so decoding takes much longer; use a wheel or another FFmpeg")
     if missing := [codec for codec, decoder in ffmpeg["decoders"].items() if decoder is None]:
-        found.append(f"this FFmpeg decodes no {', '.join(missing)}; use a wheel or another FFmpeg")
+        found.append(f"this FFmpeg cannot decode {', '.join(missing)}; use a wheel or another FFmpeg")
     if ffmpeg["decoders"]["av1"] not in (None, "libdav1d"):
         found.append(
             f"AV1 is decoded by {ffmpeg['decoders']['av1']}; libdav1d is faster: use a wheel or another FFmpeg"
@@ -139,7 +137,7 @@ def nvdec_verdict(facts: dict[str, Any]) -> str:
     if not by_ffmpeg:
         return "NVDEC not usable: this FFmpeg was built without it; the CPU decodes"
     if not any(device["nvdec"] for device in cuda["devices"]):
-        return "NVDEC not usable: the driver tells of no codec (is libnvcuvid.so.1 there?); the CPU decodes"
+        return "NVDEC not usable: the driver reports no codec (is libnvcuvid.so.1 installed?); the CPU decodes"
     usable = [codec for codec in by_ffmpeg if all(codec in device["nvdec"] for device in cuda["devices"])]
     others = [codec for codec in facts["ffmpeg"]["decoders"] if codec not in usable]
     return f"NVDEC usable for {', '.join(usable) or 'no codec'}; {', '.join(others)} fall back to the CPU"
