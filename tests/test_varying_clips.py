@@ -213,8 +213,8 @@ def test_arguments_that_make_no_sense_are_refused(make, message) -> None:
 
 def test_a_dataset_refuses_what_has_no_meaning_with_such_clips(items) -> None:
     for options, message in [
-        ({"sampling": "dense"}, "sampling and num_repeats have no meaning"),
-        ({"num_repeats": 2}, "sampling and num_repeats have no meaning"),
+        ({"sampling": "dense"}, "leave out sampling and num_repeats"),
+        ({"num_repeats": 2}, "leave out sampling and num_repeats"),
         ({"layout": "NVTCHW"}, "clips of varying length have one view each; use 'NTCHW'"),
         ({"transform": three_crop(16)}, "have one view each, but the transform has 3 crops"),
     ]:
@@ -491,7 +491,7 @@ def test_a_loader_refuses_what_its_batches_cannot_be(items) -> None:
         (lambda: VideoLoader(varying, 2, batch_as="stacked"), "batch_as 'stacked' is not one of list, padded, packed"),
         (lambda: VideoLoader(fixed, 2, batch_as="list"), r"all samples have the shape \[3, 2, 16, 16\]"),
         (lambda: VideoLoader(fitted, 2, batch_as="packed"), "they differ in height and width: use batch_as='list'"),
-        (lambda: VideoLoader(varying, 2, batch_as="packed", collate_fn=list), "no meaning with a collate_fn"),
+        (lambda: VideoLoader(varying, 2, batch_as="packed", collate_fn=list), "cannot be used with a collate_fn"),
         (lambda: VideoLoader(varying, None, batch_as="packed"), "or without batches"),
         (lambda: VideoLoader(varying, 2, decoder="dali"), "DALI makes clips of one shape"),
         (lambda: VideoLoader(ConcatDataset([varying, fixed]), 2), "samples of one kind: sample_shape"),

@@ -154,7 +154,7 @@ def read_list(path: Path, root: Path = "", delimiter: str | None = None, multi_l
         if not multi_label and (match := _NUMBERS_IN_PATH.search(name)) and not exists(_joined(name, root)):
             raise ValueError(
                 f"{path}:{number}: {match[1].strip()!r} stands between the path and the label {values[0]}, got {line!r}; for several "
-                "labels in a line multi_label=True, for 'dir num_frames label' FrameFolderDataset.from_list"
+                "labels per line use multi_label=True, for 'dir num_frames label' FrameFolderDataset.from_list"
             )
         paths.append(name)
         labels.extend(values)
@@ -527,7 +527,7 @@ def _paths(paths: Iterable[str], root: Path) -> pa.StringArray | pa.BinaryArray:
     prefix = os.path.join(os.fsdecode(root), "")
     joined = [path if path.startswith(os.sep) or ("://" in path and is_url(path)) else prefix + path for path in paths]
     if bad := next((path for path in joined if "\0" in path), None):
-        raise ValueError(f"path {bad!r} contains a NUL character, which no file name can")
+        raise ValueError(f"path {bad!r} contains a NUL character, which no file name may")
     return path_array(joined)
 
 

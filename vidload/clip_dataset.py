@@ -142,7 +142,7 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         if isinstance(self.clip, VaryingClip):
             if sampling != "segments" or num_repeats != 1:
                 raise ValueError(
-                    f"clip {self.clip} says itself which frames are taken, once: sampling and num_repeats have no meaning"
+                    f"clip {self.clip} chooses the frames itself, once: leave out sampling and num_repeats"
                 )
             if transform.num_crops != 1:
                 raise ValueError(

@@ -243,7 +243,7 @@ def _parts(dataset: Dataset[Any]) -> list[ClipDataset]:
     kind = next((kind for kind in kinds if isinstance(dataset, kind)), None)
     if kind is None:
         raise TypeError(
-            f"VideoLoader loads a VideoDataset, a FrameFolderDataset, a MultiVideoDataset, a Subset or a ConcatDataset of such, got {type(dataset).__name__}; "
+            f"VideoLoader loads a VideoDataset, a FrameFolderDataset, a MultiVideoDataset, a Subset or a ConcatDataset of these, got {type(dataset).__name__}; "
             "for other datasets use torch.utils.data.DataLoader"
         )
     for name in ("__getitem__", "__getitems__"):

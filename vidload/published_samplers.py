@@ -285,7 +285,7 @@ def _shown(num_frames: int, fps: float | None, shown_seconds: Seconds | None) ->
         from_first: Seconds = shown_seconds - shown_seconds[0]
         return from_first
     if not fps or not fps > 0 or not math.isfinite(fps):
-        raise ValueError("sampling: the times of the frames are not known, nor a frame rate")
+        raise ValueError("sampling: neither the times of the frames nor a frame rate is known")
     shown: Seconds = np.arange(num_frames + 1) / fps
     return shown
 

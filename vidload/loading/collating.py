@@ -29,7 +29,7 @@ def check_batch_as(dataset: Clips, batch_as: str | None, is_default: bool) -> No
         )
     if not is_default:
         raise ValueError(
-            f"batch_as={batch_as!r} has no meaning with a collate_fn, or without batches (batch_size=None)"
+            f"batch_as={batch_as!r} cannot be used with a collate_fn, or without batches (batch_size=None)"
         )
     if batch_as != "list" and [axis for axis, size in enumerate(dataset.sample_shape) if size is None] != [
         dataset.time_axis

@@ -225,10 +225,18 @@ def _verify(path: Path, frames: SourceFrames) -> None:
     with VideoReader(path) as reader:
         expected = frames.pts * float(frames.time_base)
         if reader.num_frames != len(frames):
-            raise DamagedVideoError(frames.path, None, f"{reader.num_frames} of its {len(frames)} frames were written")
+            raise DamagedVideoError(
+                frames.path,
+                None,
+                f"only {reader.num_frames} of its {len(frames)} frames were written; leave it out, or please report it",
+            )
         worst = float(np.abs(reader.pts_seconds - expected).max())
         if worst > 1e-4:
-            raise DamagedVideoError(frames.path, None, f"its times cannot be kept in MP4 (off by {worst:g} seconds)")
+            raise DamagedVideoError(
+                frames.path,
+                None,
+                f"its times cannot be kept in MP4 (off by {worst:g} seconds); give all frames equal times with --fps",
+            )
         try:
             reader.get_planes_at([0, len(frames) - 1])
         except VideoError as error:
