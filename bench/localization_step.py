@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import timing
 import torch
+from memory import memory_now, peak_memory, reset_peak
 from torch.utils.data import DataLoader
 
 import vidload
@@ -243,28 +244,6 @@ def timed(run: Callable[[], Any], repeats: int) -> list[float]:
         run()
         times.append(time.perf_counter() - started)
     return times
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def memory_now(device: torch.device) -> int:
-    return torch.cuda.memory_allocated() if device.type == "cuda" else _status("VmRSS:")
-
-
-def reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts again from here
-
-
-def peak_memory(device: torch.device) -> int:
-    return torch.cuda.max_memory_allocated() if device.type == "cuda" else _status("VmHWM:")
 
 
 def in_own_process(job: str, arguments: list[str]) -> Any:

@@ -31,6 +31,7 @@ import numpy as np
 import timing
 import torch
 import torch.nn.functional as F
+from memory import memory_now, peak_memory, reset_peak
 
 from vidload import FrameFolderDataset, VideoDataset, VideoLoader, models
 from vidload.models.recipe import Recipe
@@ -275,28 +276,6 @@ def measure(
         "wait_seconds": statistics.median(waits),
         "num_steps": len(seconds),
     }
-
-
-def _status(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def memory_now(device: torch.device) -> int:
-    return torch.cuda.memory_allocated() if device.type == "cuda" else _status("VmRSS:")
-
-
-def reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the high-water mark
-
-
-def peak_memory(device: torch.device) -> int:
-    return torch.cuda.max_memory_allocated() if device.type == "cuda" else _status("VmHWM:")
 
 
 # --- all of them
