@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", type=Path, required=True)
     parser.add_argument("--clips", nargs="+", default=CLIPS)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--videos", type=int, default=8, help="of each folder (default: 8)")
+    parser.add_argument("--videos", type=int, default=8, help="how many of each folder (default: 8)")
     args = parser.parse_args()
     builds = dict(build.split("=", 1) for build in args.builds)
     processes = {}

@@ -3,7 +3,7 @@
 Two tasks. "video-language": 64 frames at 2 per second of a part of a 2-minute 720p video, aspect ratio kept, at most 128 x 28 x 28 pixels per
 frame. "robot": 3 cameras x 2 moments (0.1 s apart) of 480p videos, 224 x 224. Every loader gives uint8 RGB of the same frames at the same size
 (checked before anything is timed) with the same number of workers: processes, threads for vidload. Rounds are interleaved, and medians are over
-rounds. Starting workers and the first touch of each file are not timed for any loader; TorchCodec seeks approximately, which is faster than its
+rounds. Starting workers and the first use of each file are not timed for any loader; TorchCodec seeks approximately, which is faster than its
 default, and resizes while it decodes.
 
     python bench/clips_by_time.py --torchcodec-python ~/torchcodec/bin/python
@@ -293,14 +293,16 @@ def main() -> None:
     here = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description="Clips by time: vidload against PyAV and TorchCodec in a DataLoader.")
     parser.add_argument("--data", type=Path, default=here / "data" / "clips_by_time", help="folder of the videos")
-    parser.add_argument("--output", type=Path, default=here / "results" / "clips_by_time", help="without its ending")
+    parser.add_argument(
+        "--output", type=Path, default=here / "results" / "clips_by_time", help="path of the results, without suffix"
+    )
     parser.add_argument("--num-workers", type=int, default=2)
     parser.add_argument(
-        "--samples", type=int, default=8, help="of the video-language task; 16 times as many of the robot task"
+        "--samples", type=int, default=8, help="of the video-language task (the robot task has 16 times as many)"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--loaders", nargs="+", choices=LOADERS, default=list(LOADERS))
-    parser.add_argument("--torchcodec-python", help="a Python that has TorchCodec, if this one has not")
+    parser.add_argument("--torchcodec-python", help="a Python with TorchCodec, if this one lacks it")
     parser.add_argument("--work", choices=LOADERS, help=argparse.SUPPRESS)
     parser.add_argument("--jobs", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1,8 +1,8 @@
-"""What the first touch of a video costs: opened without an index, one 8x8x1 clip decoded from its middle.
+"""What the first use of a video costs: opened without an index, one 8x8x1 clip decoded from its middle.
 
-In: an hour as mp4 and as mkv, made here from the clips of build_data.py (streams copied, keyint 250), and those clips themselves. Every
-library is a process of its own, and they take turns, file by file. Out: median milliseconds and the part of the file that was read (what
-the process read in all, /proc/self/io). vidload's decoding alone is measured by a second touch.
+In: an hour of video as mp4 and as mkv, made here from the clips of build_data.py (by stream copy, keyint 250), and those clips themselves.
+Every library runs in a process of its own, and they take turns, file by file. Out: median milliseconds and the share of the file that was
+read (all that the process read, /proc/self/io). Reading the clip a second time measures vidload's decoding alone.
 
     python bench/first_touch.py --torchcodec-python ~/torchcodec/bin/python
 """
@@ -154,7 +154,7 @@ class Peer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--torchcodec-python", default=sys.executable, help="of an environment that has it")
+    parser.add_argument("--torchcodec-python", default=sys.executable, help="Python of an environment with TorchCodec")
     parser.add_argument("--peers", nargs="*", default=list(TOUCHES))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--work", help=argparse.SUPPRESS)

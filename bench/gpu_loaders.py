@@ -1,11 +1,11 @@
-"""vidload beside the loaders that decode on a GPU, or beside it: clips per second into the GPU's memory, and what a clip costs.
+"""vidload compared with loaders that decode on a GPU or on the CPU: clips per second into the GPU's memory, and what a clip costs.
 
     python bench/gpu_loaders.py                                  # on a GPU; without one the rows that need none, into host memory
     python bench/gpu_loaders.py --sets h264:256 h264:1080 --loaders vidload_cpu vidload_nvdec torchcodec_cuda --seconds 2
-    python bench/gpu_loaders.py --sets h264:256 h264:720 h264:1080 hevc:1080 --loaders vidload_cpu vidload_nvdec   # who wins from where on
+    python bench/gpu_loaders.py --sets h264:256 h264:720 h264:1080 hevc:1080 --loaders vidload_cpu vidload_nvdec   # from which size NVDEC wins
     python bench/gpu_loaders.py --device cpu --sets vp9:256 h264:256 --loaders vidload_cpu vidload_dali dali       # DALI on the CPU
 
-In: the videos of source_clips.py as codec:height (encoded on first use), or --data NAME=DIR with videos of one's own. Out: Markdown on stdout
+In: the videos of source_clips.py as codec:height (encoded on first use), or --data NAME=DIR with your own videos. Out: Markdown on stdout
 and bench/results/gpu_loaders.{md,json}. Each loader gets the same files, frames and crops and gives float32 NCTHW 224x224, normalized, in
 batches of 8. It runs in a process of its own and alone, so that memory and engines are its own; in a row's first round its first batch is
 compared with the CPU's. Rows of vidload must equal it bit for bit (DALI: nearly). Warm-up is not timed.
@@ -335,7 +335,13 @@ def main() -> None:
     add = parser.add_argument
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cuda", "cpu"))
     add("--sets", nargs="*", metavar="CODEC:HEIGHT", help="default: h264:256 h264:1080; codecs: " + ", ".join(ENCODERS))
-    add("--data", nargs="*", default=[], metavar="NAME=DIR", help="folders of videos of one's own, instead or too")
+    add(
+        "--data",
+        nargs="*",
+        default=[],
+        metavar="NAME=DIR",
+        help="folders of your own videos, instead of the sets or beside them",
+    )
     add("--loaders", nargs="+", default=list(LOADERS), choices=LOADERS, help="default: all")
     add("--clips", nargs="+", default=list(CLIPS), help="default: %(default)s")
     add("--rounds", type=int, default=3, help="default: %(default)s")

@@ -1,7 +1,7 @@
-"""How the loaders of gpu_loaders.py that only a GPU or DALI runs get at their clips; the others are in peers.py, whose process this is too.
+"""The loaders of gpu_loaders.py that need a GPU or DALI; the others are in peers.py, in whose process these run too.
 
-In: jobs, as in peers.py. Out: batches in the GPU's memory (DALI: in the host's too). Libraries that give frames on the GPU are run by
-threads, each of which has one decoder at a time; crop, resize and normalization are torch's, there. The calls of TorchCodec on CUDA and of
+In: jobs, as in peers.py. Out: batches in the GPU's memory (DALI: in the host's too). Libraries that return frames on the GPU are run by
+threads, each of which has one decoder at a time; torch crops, resizes and normalizes there. The calls of TorchCodec on CUDA and of
 PyNvVideoCodec follow their documentation and have not run yet.
 """
 

@@ -1,7 +1,7 @@
-"""vidload against the loaders that people train with, in one run: clips per second, for two keyframe
+"""vidload compared with the loaders that people train with, in one run: clips per second, for two keyframe
 intervals and five clip specs.
 
-Every loader gives the same clips (same files, same frames, same crops; checked before anything is timed) as
+Every loader returns the same clips (same files, same frames, same crops; checked before anything is timed) as
 float32 NCTHW 224x224, normalized, in collated batches of 8, with the same number of workers (processes;
 threads for vidload and SPDL). Rounds are interleaved: in each round every loader loads the same clips, so anything
 that disturbs the machine disturbs them all; medians and spreads are over rounds. Worker startup and first-time work

@@ -1,6 +1,6 @@
-"""What a request for a part of a remote object costs above what the store takes: the way from a pool thread through Python and fsspec and back.
+"""What a request for a part of a remote object costs besides the store's own time: from a pool thread through Python and fsspec and back.
 
-The object is in fsspec's memory, so the store itself takes next to nothing. One request at a time, each of another part.
+The object is in fsspec's memory, so the store itself takes next to nothing. One request at a time, each for a different part.
 
     python bench/remote_requests.py
 """

@@ -1,5 +1,5 @@
-"""Are all threads kept busy? Reads that sleep, as on a remote mount, stand in for the time a sample takes, so that no many-core machine is
-needed: 64 threads should load 64 times what one loads, from batch 1 on. Also measured with one read in 50 ten times as slow: a straggler.
+"""Are all threads kept busy? 64 threads should load 64 times what one loads, even with batches of 1. Reads that sleep, as on a remote mount,
+take the place of work, so that no many-core machine is needed. Also measured with stragglers: one read in 50 is ten times as slow.
 
 A small library, compiled here and preloaded in front of the C library's pread, does the sleeping.
 

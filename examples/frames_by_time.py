@@ -1,4 +1,4 @@
-"""Frames by time for a video-language model, and three cameras in step for a robot policy, on clips made on the spot.
+"""Frames by time for a video-language model, and three synchronized cameras for a robot policy, on clips made on the spot.
 
 python examples/frames_by_time.py                                  # needs no data
 python examples/frames_by_time.py --videos folder --fps 2 --max-frames 64 --max-pixels 100352

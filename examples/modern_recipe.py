@@ -1,8 +1,8 @@
-"""A recipe as transformers for video (MViT, VideoMAE) are trained with: what `train_i3d.py --recipe modern` does in place of the model's own.
+"""A recipe like those of video transformers (MViT, VideoMAE): what `train_i3d.py --recipe modern` uses instead of the model's own.
 
 Per clip, in the loader's threads: RandAugment, the same for all frames, then normalization, and a box of noise in every fourth clip. Per
-batch, on the device: MixUp or CutMix with smoothed labels. AdamW, a linear warm-up and a cosine. All that is random about a sample depends on
-seed, epoch and index alone, so a run that was stopped goes on exactly. Needs torchvision. Copy it and make it yours.
+batch, on the device: MixUp or CutMix with smoothed labels. AdamW, a linear warm-up and a cosine. Everything random about a sample depends
+only on seed, epoch and index, so a run that was stopped resumes exactly. Needs torchvision. Copy it and make it yours.
 """
 
 import dataclasses
