@@ -37,18 +37,18 @@ def dali_pipeline(
 ) -> Any:
     """A DALI pipeline of (clips, labels): [N, *dataset.sample_shape] of dataset.dtype, and int64 labels.
 
-    Frames, boxes, flips, order and epochs are those of VideoLoader. Each run gives a batch, and after the last of an epoch, which may be
-    smaller, StopIteration; `reset()` starts the next epoch, as DALI's own iterators do when they reset.
+    Frames, boxes, flips, order and epochs are those of VideoLoader. Each run returns a batch; after the last batch of an epoch, which may be
+    smaller, a run raises StopIteration. `reset()` starts the next epoch, as DALI's own iterators do when they reset.
 
     Args:
         dataset: a VideoDataset or FrameFolderDataset, or a torch Subset of one.
         device: "cpu", or "gpu": NVDEC decodes and the clips are on the GPU `device_id`.
-        num_threads: for DALI and for the core each; None = the cores this process may use.
-        shuffle: take the order of VideoLoader(shuffle=True).
-        sampler: the order of samples, as DataLoader's; an epoch may be set on it, and its set_epoch is called, if it has one.
-        augment: the caller's own DALI operators: from cropped uint8 RGB clips [F, H, W, 3] (layout "FHWC") to clips of that shape; then
-            they are flipped and normalized. F counts the frames of all clips that share a crop.
-        prefetch_queue_depth: batches that run ahead in the pipeline; as many again are read and decoded ahead of it.
+        num_threads: of DALI, and again as many for reading and decoding; None = the cores this process may use.
+        shuffle: whether to use the order of VideoLoader(shuffle=True).
+        sampler: the order of samples, as for DataLoader; if it has a set_epoch, that is called, and the epoch may be set on it.
+        augment: your own DALI operators, from cropped uint8 RGB clips [F, H, W, 3] (layout "FHWC") to clips of that shape, which are then
+            flipped and normalized. F counts the frames of all clips that share a crop.
+        prefetch_queue_depth: batches prefetched in the pipeline; as many again are read and decoded ahead of it.
 
     Raises:
         ValueError: an argument makes no sense, or dataset.dtype is bfloat16, which DALI does not have; or the dataset has several parts, a

@@ -33,9 +33,9 @@ class FeaturesSummary:
     """What `write_features` did.
 
     Attributes:
-        num_videos, num_done, num_kept: of the dataset; done now; there from an earlier run.
-        num_snippets: of the videos done now.
-        failures: (path, reason) of the videos that failed; they are in failed.jsonl too.
+        num_videos: of the dataset. num_done: done by this run. num_kept: done by an earlier run.
+        num_snippets: of the videos done by this run.
+        failures: (path, reason) of the videos that failed; they are also in failed.jsonl.
     """
 
     num_videos: int
@@ -62,7 +62,7 @@ def write_features(
     num_workers: int | None = None,
     progress: bool = False,
 ) -> FeaturesSummary:
-    """Writes the features of every video into the folder `output`. Run again with the same settings, it does what is missing or changed.
+    """Writes the features of every video into the folder `output`. Another run with the same settings does only what is missing or changed.
 
     Args:
         source: a list, a Kinetics CSV, a folder, or one video.

@@ -34,15 +34,15 @@ class VideoFeatures(NamedTuple):
 class FeatureExtractor:
     """Features of videos by a recognizer.
 
-    Snippet k stands for frames [k * stride, (k + 1) * stride). The recognizer sees as many frames as its
-    clips have, equally spaced over the `window` frames around the middle of these; frames beyond the ends of
-    the video repeat the first or last one. A video has num_frames // stride snippets, at least one. The
+    Snippet k represents frames [k * stride, (k + 1) * stride). The recognizer sees as many frames as its
+    clips have, equally spaced over the `window` frames around the middle of these; beyond the ends of
+    the video the first or last frame is repeated. A video has num_frames // stride snippets, at least one. The
     picture is cropped and normalized as in the model's validation.
 
     Memory: 150 kB per frame (at 224 x 224) for twice `num_workers` runs of a GOP, or of 32 wanted frames.
 
     Args:
-        model: made by `vidload.models.create`, with trained weights; moved to `device`, set to evaluation.
+        model: made by `vidload.models.create`, with trained weights; it is moved to `device` and put in evaluation mode.
         window, stride: in frames.
         channels: "logits", one channel per class, or "pooled", the features before the classifier.
         batch_size: snippets that go through the model at once.
@@ -169,7 +169,7 @@ class FeatureExtractor:
 
 
 def snippet_frames(num_frames: int, clip_len: int, window: int, stride: int) -> NDArray[np.int64]:
-    """Frames of every snippet, int64 [max(1, num_frames // stride), clip_len], rising along both axes.
+    """Frames of every snippet, int64 [max(1, num_frames // stride), clip_len], increasing along both axes.
 
     Snippet k takes the middles of `clip_len` equal parts of a window of `window` frames around the middle of
     frames [k * stride, (k + 1) * stride); indices are clamped to the video.

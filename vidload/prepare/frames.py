@@ -38,9 +38,9 @@ class FramesSummary:
     """What `extract_dataset` did.
 
     Attributes:
-        num_videos, num_extracted, num_kept: of the dataset; extracted now; there from an earlier run.
-        num_frames, num_bytes: of all videos that are there.
-        failures: (path, reason) of the videos that failed; they are in failed.jsonl too, and not in the list.
+        num_videos: of the dataset. num_extracted: extracted by this run. num_kept: extracted by an earlier run.
+        num_frames, num_bytes: of all extracted videos together.
+        failures: (path, reason) of the videos that failed; they are also in failed.jsonl, and left out of the list.
         list_path: the list for FrameFolderDataset.from_list.
     """
 

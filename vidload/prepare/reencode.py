@@ -38,12 +38,12 @@ class PrepareSummary:
     """What `prepare` did.
 
     Attributes:
-        num_videos, num_encoded, num_kept: of the dataset; encoded now; there from an earlier run.
-        failures: (path, reason) of the videos that failed; they are in failed.jsonl too, and not in the new list.
-        list_path: the new annotation list; None when the source was a folder.
-        index_path: the index file; None when no video is there.
-        costs: rows for `cost_table`: the source, and what was made of it.
-        shard_paths, shard_index_path: the tar shards and their index file; empty and None where none were asked for.
+        num_videos: of the dataset. num_encoded: encoded by this run. num_kept: encoded by an earlier run.
+        failures: (path, reason) of the videos that failed; they are also in failed.jsonl, and left out of the new list.
+        list_path: the new annotation list; None if the source was a folder.
+        index_path: the index file; None if no video could be encoded.
+        costs: rows for `cost_table`: the source, and what was made from it.
+        shard_paths, shard_index_path: the tar shards and their index file; empty and None without `shard_bytes`.
     """
 
     num_videos: int
@@ -81,8 +81,8 @@ def prepare(
         jobs: processes; None = the cores this process may use.
         engine: "local", or "ray" for a Ray cluster.
         progress: whether to show progress bars on stderr.
-        shard_bytes: the videos are also written into tar shards of at most this size, in WebDataset's layout, each row of the list a sample
-            with its label; None = no shards.
+        shard_bytes: also write the videos into tar shards of at most this many bytes, in WebDataset's layout; each row of the list becomes
+            a sample with its label. None = no shards.
 
     Raises:
         FileNotFoundError, ValueError: `source` holds no videos, or `destination` would overwrite them.
@@ -160,8 +160,8 @@ def dry_run(
     root: str | os.PathLike[str] = "",
     progress: bool = False,
 ) -> tuple[Cost, ...]:
-    """Encodes the beginnings of a few videos with three GOP sizes around the one of `settings`, in a temporary folder,
-    and measures them: rows for `cost_table`, that of the source first.
+    """Encodes the beginnings of a few videos with three GOP sizes around that of `settings`, in a temporary folder,
+    and measures them. Returns rows for `cost_table`, that of the source first.
 
     Raises:
         FileNotFoundError, ValueError: `source` holds no videos.
