@@ -15,7 +15,7 @@ namespace {
     throw CudaError(std::string("CUDA: ") + refusal.what() +
                     ", and strict=True forbids falling back to the CPU; free memory of the GPU, or lower vidload.cuda.set_max_decoders");
   }
-  throw VideoError(VideoErrorKind::unsupported, path, -1,
+  throw VideoError(VideoErrorKind::unsupported, path, refusal.frame(),
                    name + " cannot decode it (" + fallback_name(refusal.reason()) + ": " + refusal.what() +
                        "), and strict=True forbids falling back to the CPU");
 }
@@ -74,6 +74,12 @@ DecoderPool& choose_decoder(const DecodePolicy& policy, DecoderPool& software, c
   // A small picture is software's by choice, not because the hardware could not.
   if (policy.is_strict && refusal->reason() != Fallback::small_picture) throw_strict(policy, *refusal, path);
   return software;
+}
+
+void note_software_only(const DecodePolicy& policy, const DecoderRefusal& refusal, const std::string& path, LoadStats& stats) {
+  if (!policy.hardware || policy.decoding != Decoding::hardware) return;
+  if (policy.is_strict) throw_strict(policy, refusal, path);
+  ++stats.num_fallbacks[size_t(refusal.reason())];
 }
 
 void decode_plan_by_choice(const DecodePolicy& policy, DecoderPool& software, const PacketIndex& index, const DecodePlan& plan,

@@ -31,6 +31,9 @@ HardwareDecoders* hardware_decoders(const CudaDevice* device);
 DecoderPool& choose_decoder(const DecodePolicy& policy, DecoderPool& software, const PacketIndex& index, const DecodePlan& plan,
                             std::optional<DecoderRefusal>& refusal, const std::string& path);
 
+// For pictures that only software decodes here: `refusal` is counted where the policy asks for hardware, and thrown where it is strict too.
+void note_software_only(const DecodePolicy& policy, const DecoderRefusal& refusal, const std::string& path, LoadStats& stats);
+
 // Told of each wanted frame. `transform`: null for pictures in the host's memory, else as Decoder::device_transform.
 using PlacedSink = std::function<void(const WantedFrame& wanted, const DecodedPicture& picture, DeviceTransform* transform)>;
 

@@ -25,6 +25,7 @@ SampleInfo FrameFolderSample::find_info(Worker& worker, LoadStats&) const {
 
 void FrameFolderSample::load(const std::vector<int64_t>& frames, SampleInfo&, Worker& worker, const SampleWriter& writer,
                              LoadStats& stats) const {
+  note_software_only(worker.policy, DecoderRefusal(Fallback::codec, "JPEG pictures are decoded by the CPU"), path(), stats);
   std::vector<int64_t> distinct = frames;
   std::sort(distinct.begin(), distinct.end());
   distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());

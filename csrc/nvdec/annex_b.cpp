@@ -56,14 +56,24 @@ AnnexB::AnnexB(const StreamInfo& stream) : is_h264_(stream.codec == "h264"), is_
 
 void AnnexB::add_nal(const uint8_t* data, size_t size) {
   if (size == 0) return;
+  note_nal(data, size, out_.size());
+  append_nal(out_, data, size);
+}
+
+// `position`: where its start code is in out_.
+void AnnexB::note_nal(const uint8_t* data, size_t size, size_t position) {
   const int type = is_h264_ ? data[0] & 31 : data[0] >> 1 & 63;
   if (is_h264_ ? type == 5 : type == 19 || type == 20) starts_anew_ = true;
-  append_nal(out_, data, size);
+  if (!is_h264_ || (type != 1 && type != 5) || size < 2 || !(data[1] & 0x80)) return;  // first_mb_in_slice is 0 where a picture begins
+  if (has_picture_ && second_field_ == 0) second_field_ = position;
+  has_picture_ = true;
 }
 
 const std::vector<uint8_t>& AnnexB::convert(const uint8_t* data, int size, bool with_headers) {
   out_.clear();
   starts_anew_ = !is_h264_ && !is_hevc_;
+  has_picture_ = false;
+  second_field_ = 0;
   if (with_headers) out_ = headers_;
   const uint8_t* end = data + size;
   if (nal_length_size_ > 0) {
@@ -79,8 +89,7 @@ const std::vector<uint8_t>& AnnexB::convert(const uint8_t* data, int size, bool 
   if (is_h264_ || is_hevc_) {
     for (const uint8_t* at = data; at + 3 < end; ++at) {
       if (at[0] != 0 || at[1] != 0 || at[2] != 1) continue;
-      const int type = is_h264_ ? at[3] & 31 : at[3] >> 1 & 63;
-      if (is_h264_ ? type == 5 : type == 19 || type == 20) starts_anew_ = true;
+      note_nal(at + 3, size_t(end - at - 3), out_.size() + size_t(at - data));
       at += 2;
     }
   }

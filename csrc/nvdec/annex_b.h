@@ -19,13 +19,17 @@ class AnnexB {
   // Whether a decoder that starts at the packet last converted owes nothing to what it decoded before (an IDR picture, a VPx or AV1
   // keyframe).
   bool starts_anew() const { return starts_anew_; }
+  // Where the second coded picture of the packet last converted begins in it: an H.264 frame may be two fields. 0: it holds one.
+  size_t second_field() const { return second_field_; }
 
  private:
   void add_nal(const uint8_t* data, size_t size);
+  void note_nal(const uint8_t* data, size_t size, size_t position);
   bool is_h264_, is_hevc_;
   int nal_length_size_ = 0;  // 0: already a byte stream
   std::vector<uint8_t> headers_, out_;
-  bool starts_anew_ = false;
+  bool starts_anew_ = false, has_picture_ = false;
+  size_t second_field_ = 0;
 };
 
 }  // namespace vidload

@@ -169,25 +169,33 @@ AVPixelFormat NvdecDecoder::choose_format(AVCodecContext* context, const AVPixel
   return AV_PIX_FMT_NONE;
 }
 
-void NvdecDecoder::fail(int code) {
-  if (is_refused_ && has_chosen_) throw DecoderRefusal(Fallback::create_failed, "the driver could not make a decoder for it");
-  if (is_refused_) throw DecoderRefusal(Fallback::no_nvdec, "this FFmpeg has no NVDEC support for '" + stream_.codec + "' of this kind");
-  if (code == AVERROR_EXTERNAL) throw DecoderRefusal(Fallback::map_failed, "the driver failed on a picture");
-  throw DecoderRefusal(Fallback::decode_failed, "NVDEC did not return every frame (" + av_error_text(code) + ")");
+int64_t NvdecDecoder::first_missing_frame() const {
+  const auto missing = std::find(is_delivered_.begin(), is_delivered_.end(), false);
+  return missing == is_delivered_.end() ? -1 : span_->wanted[size_t(missing - is_delivered_.begin())].frame;
 }
 
-void NvdecDecoder::send(const std::vector<uint8_t>& bytes, int64_t pts, int flags, DecodeTimes& times) {
-  packet_->data = const_cast<uint8_t*>(bytes.data());  // not reference counted: avcodec_send_packet copies it
-  packet_->size = int(bytes.size());
-  packet_->pts = pts;
-  packet_->dts = AV_NOPTS_VALUE;
-  packet_->flags = flags;
-  const double before = now_seconds();
-  const int code = avcodec_send_packet(context_.get(), packet_.get());
-  times.decode_seconds += now_seconds() - before;
-  packet_->data = nullptr;
-  packet_->size = 0;
-  if (code < 0) fail(code);
+void NvdecDecoder::fail(int code) const {
+  if (is_refused_ && has_chosen_) throw DecoderRefusal(Fallback::create_failed, "the driver could not make a decoder for it");
+  if (is_refused_) throw DecoderRefusal(Fallback::no_nvdec, "this FFmpeg has no NVDEC support for '" + stream_.codec + "' of this kind");
+  if (code == AVERROR_EXTERNAL) throw DecoderRefusal(Fallback::map_failed, "the driver failed on a picture", first_missing_frame());
+  throw DecoderRefusal(Fallback::decode_failed, "NVDEC did not return every frame (" + av_error_text(code) + ")", first_missing_frame());
+}
+
+void NvdecDecoder::send(const std::vector<uint8_t>& bytes, size_t second_field, int64_t pts, int flags, DecodeTimes& times) {
+  const size_t parts[] = {0, second_field, bytes.size()};
+  for (int i = second_field > 0 ? 0 : 1; i < 2; ++i) {
+    packet_->data = const_cast<uint8_t*>(bytes.data()) + parts[i];  // not reference counted: avcodec_send_packet copies it
+    packet_->size = int(parts[i + 1] - parts[i]);
+    packet_->pts = pts;
+    packet_->dts = AV_NOPTS_VALUE;
+    packet_->flags = flags;
+    const double before = now_seconds();
+    const int code = avcodec_send_packet(context_.get(), packet_.get());
+    times.decode_seconds += now_seconds() - before;
+    packet_->data = nullptr;
+    packet_->size = 0;
+    if (code < 0) fail(code);
+  }
 }
 
 void NvdecDecoder::receive(const Span& span, const PacketReader& reader, const PictureSink& sink, DecodeTimes& times) {
@@ -216,6 +224,7 @@ void NvdecDecoder::receive(const Span& span, const PacketReader& reader, const P
 void NvdecDecoder::run(const Span& span, PacketReader& reader, const PictureSink& sink, DecodeTimes& times, const Cancel* cancel) {
   AnnexB annex_b(reader.index().stream);
   ++generation_;
+  span_ = &span;
   num_missing_ = span.wanted.size();
   is_delivered_.assign(span.wanted.size(), false);
   restart_.clear();
@@ -239,18 +248,18 @@ void NvdecDecoder::run(const Span& span, PacketReader& reader, const PictureSink
     av_packet_unref(packet_.get());
     times.read_seconds += now_seconds() - before;
     if (i == 0) {
-      if (annex_b.starts_anew()) restart_ = bytes;
+      if (annex_b.starts_anew()) restart_ = bytes, restart_second_field_ = annex_b.second_field();
       if (generation_ > 1 && (must_flush_ || restart_.empty())) {
         transform_->synchronize();  // libavcodec 5.1 makes a new NVDEC decoder then; the old one's surfaces may still be read
         avcodec_flush_buffers(context_.get());
       }
       must_flush_ = false;
     }
-    send(bytes, tag | span.packets[i], flags, times);
+    send(bytes, annex_b.second_field(), tag | span.packets[i], flags, times);
     receive(span, reader, sink, times);
   }
   for (int i = 0; i < kMaxRestarts && num_missing_ > 0 && !restart_.empty(); ++i) {
-    send(restart_, tag | kNotWanted, AV_PKT_FLAG_KEY | AV_PKT_FLAG_DISCARD, times);
+    send(restart_, restart_second_field_, tag | kNotWanted, AV_PKT_FLAG_KEY | AV_PKT_FLAG_DISCARD, times);
     receive(span, reader, sink, times);
   }
   if (num_missing_ > 0) {
@@ -266,6 +275,11 @@ void NvdecDecoder::run(const Span& span, PacketReader& reader, const PictureSink
 // decoder must be flushed before it goes on, and on flushing libavcodec 5.1 makes a new NVDEC decoder for H.264, which costs as much as
 // decoding 50 pictures. So the span's own first packet, if it starts decoding anew, is sent again: each such picture pushes out one that
 // was held back. Its own frames carry kNotWanted and are passed over. Where that does not help, the decoder is drained after all.
+
+// Note [Fields]
+// The two fields of an H.264 frame may be coded as pictures of their own, in one packet. libavcodec (5.1, h264_queue_decode_slice) then
+// ends the first one without a look at whether the driver took it, and a frame that refers to it would be wrong without an error. Sent
+// as packets of their own, with the same number, either field's failing is the packet's.
 
 // Note [Pictures that nobody wants]
 // NVDEC post-processes a picture into a surface of its own when it is mapped, and libavcodec maps every picture that it gives out. A packet

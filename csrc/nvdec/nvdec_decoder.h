@@ -33,9 +33,11 @@ class NvdecDecoder final : public Decoder {
 
  private:
   static AVPixelFormat choose_format(AVCodecContext* context, const AVPixelFormat* offered);
-  void send(const std::vector<uint8_t>& bytes, int64_t pts, int flags, DecodeTimes& times);
+  // `second_field`: where it begins, or 0. See Note [Fields].
+  void send(const std::vector<uint8_t>& bytes, size_t second_field, int64_t pts, int flags, DecodeTimes& times);
   void receive(const Span& span, const PacketReader& reader, const PictureSink& sink, DecodeTimes& times);
-  [[noreturn]] void fail(int code);
+  [[noreturn]] void fail(int code) const;
+  int64_t first_missing_frame() const;
 
   StreamInfo stream_;                           // as far as it was opened with
   std::unique_ptr<DeviceTransform> transform_;  // it owns the stream that the decoder uses too
@@ -43,13 +45,15 @@ class NvdecDecoder final : public Decoder {
   UniqueAVPacket packet_;
   UniqueAVFrame frame_;
   int num_creations_ = 0;
-  bool has_chosen_ = false;  // libavcodec offered CUDA and was told to use it
-  bool is_refused_ = false;  // it then had nothing but software to offer
-  bool must_flush_ = false;  // it was drained
-  int64_t generation_ = 0;   // of run(): tells its frames from those of earlier ones still inside the decoder
-  size_t num_missing_ = 0;   // wanted frames of the span that have not come
+  bool has_chosen_ = false;     // libavcodec offered CUDA and was told to use it
+  bool is_refused_ = false;     // it then had nothing but software to offer
+  bool must_flush_ = false;     // it was drained
+  int64_t generation_ = 0;      // of run(): tells its frames from those of earlier ones still inside the decoder
+  const Span* span_ = nullptr;  // at work
+  size_t num_missing_ = 0;      // its wanted frames that have not come
   std::vector<bool> is_delivered_;
   std::vector<uint8_t> restart_;  // the span's first packet, if decoding starts anew there
+  size_t restart_second_field_ = 0;
 };
 
 }  // namespace vidload
