@@ -66,6 +66,16 @@ def test_selftest_tells_wrong_pixels(few_clips):
     assert "FAILED" in selftest.report(checks)
 
 
+@on_stub_gpu
+def test_selftest_tells_a_gpu_that_fails_on_pictures_from_one_that_does_not_decode_them(monkeypatch):
+    clips = {"h264": selftest.CLIPS["h264"], "mpeg4": ("mpeg4", "yuv420p", {})}
+    monkeypatch.setattr(selftest, "CLIPS", clips)
+    Stub.fail("cuvidMapVideoFrame64", 0)
+    checks = {check.name: check for check in selftest.selftest("cuda", **SMALL)}
+    assert checks["h264: frames, decoder='nvdec'"].is_good is False
+    assert checks["mpeg4: frames, decoder='nvdec'"].is_good is None
+
+
 def test_selftest_for_a_gpu_fails_where_there_is_none(capsys, few_clips, monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("there is one")
@@ -78,16 +88,18 @@ def test_this_gpu_gives_the_cpus_pixels(capsys):
     assert main(["selftest", "--gpu"]) == 0, capsys.readouterr().out
 
 
+@pytest.mark.parametrize("decoder", ["cpu", "nvdec"])
 @pytest.mark.needs_cuda
-def test_clips_on_this_gpu_follow_and_precede_the_current_streams_work(video):
-    """As on the stub: a buffer that the consumer still overwrites is written only after that."""
+def test_clips_on_this_gpu_follow_and_precede_the_current_streams_work(video, decoder):
+    """As on the stub: a buffer that the consumer still overwrites is written only after that. NVDEC's surfaces are unmapped meanwhile."""
     data = vidload.VideoDataset(
         [(video("h264"), 0)] * 12, clip="4x2x1", transform=vidload.transforms.center_crop(64), seed=1
     )
     expected = [clips.clone() for clips, _ in vidload.VideoLoader(data, batch_size=2)]
+    loader = vidload.VideoLoader(data, batch_size=2, device="cuda", decoder=decoder)
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
-        for (clips, _), right in zip(vidload.VideoLoader(data, batch_size=2, device="cuda"), expected, strict=True):
+        for (clips, _), right in zip(loader, expected, strict=True):
             assert torch.equal(clips.cpu(), right)
             torch.cuda._sleep(10_000_000)
             clips.fill_(7)
