@@ -59,6 +59,20 @@ def test_extracted_frames_go_to_the_gpu_too(tmp_path):
 
 
 @on_stub_gpu
+def test_extracted_frames_that_nvdec_is_asked_for_are_counted_or_refused(tmp_path):
+    Image.fromarray(selftest._picture(1, 64, 48)).save(tmp_path / "img_00001.jpg")
+    data = vidload.FrameFolderDataset(
+        [(str(tmp_path), 1, 0)] * 2, clip="1x1x1", transform=vidload.transforms.center_crop(24)
+    )
+    _, loader = batches(data, device="cuda", decoder="nvdec")
+    assert loader.stats()["fallbacks"] == {"codec": 2}
+    with pytest.raises(vidload.UnsupportedVideoError, match="JPEG pictures are decoded by the CPU"):
+        batches(data, device="cuda", decoder="nvdec", strict=True)
+    _, loader = batches(data, device="cuda", strict=True)
+    assert loader.stats()["fallbacks"] == {}
+
+
+@on_stub_gpu
 def test_ten_crops_of_several_clips_equal_the_cpu_loaders(video):
     """Many views of one frame are one launch."""
     data = dataset([video("h264")], clip="2x2x3", transform=vidload.transforms.ten_crop(24, short_side=32))

@@ -21,6 +21,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from field_pairs import write_field_pairs
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings otherwise
 
@@ -55,6 +56,8 @@ class Video:
     finish: Callable[[Path], None] | None = None
     content: str = "scene"  # what the pictures show, see make_video
     ffmpeg: tuple[str, ...] = ()  # encode with the ffmpeg command instead of PyAV
+    num_passes: int = 1  # of the ffmpeg command
+    field_pairs: dict[str, int] | None = None  # written by field_pairs.py, with these options
 
 
 def x264(params: str, **kwargs) -> Video:
@@ -71,6 +74,12 @@ def x265(params: str, **kwargs) -> Video:
         options={"preset": "ultrafast", "crf": "28", "x265-params": f"{quiet}:{params}"},
         **kwargs,
     )
+
+
+def two_pass(codec: str, options: str) -> Video:
+    """What libvpx hides pictures in (alternate references), which it does in two passes only."""
+    chosen = tuple(word for name, value in pairs(options).items() for word in (f"-{name}", value))
+    return Video(container="webm", ffmpeg=("-c:v", codec, "-b:v", "200k", "-g", "24", *chosen), num_passes=2)
 
 
 def vp9(options: str, layers: dict[str, str] | None = None, container: str = "webm", **kwargs) -> Video:
@@ -241,6 +250,12 @@ VIDEOS: dict[str, Video] = {
     "h264_slices": x264("keyint=24:slices=4:bframes=2"),
     # interlaced macroblocks
     "h264_mbaff": x264("keyint=24:interlaced=1:bframes=2"),
+    # pictures coded as two fields, among others coded as frames
+    "h264_fields": Video(field_pairs={}),
+    # the same, each field a packet of its own
+    "h264_fields_ts": Video(field_pairs={}, container="ts"),
+    # claims that 16 pictures must be held back
+    "h264_held_back": Video(field_pairs={"num_reorder": 16}),
     # no B, no CABAC
     "h264_baseline": x264("keyint=24", options={"profile": "baseline"}),
     # no delay in the decoder
@@ -368,7 +383,7 @@ VIDEOS: dict[str, Video] = {
     # every packet is shown
     "vp9": vp9("g=24:lag-in-frames=0"),
     # superframes with hidden pictures
-    "vp9_alt_ref": vp9("g=48:lag-in-frames=16:auto-alt-ref=1:deadline=good:cpu-used=5"),
+    "vp9_alt_ref": two_pass("libvpx-vp9", "lag-in-frames=16:auto-alt-ref=1:deadline=good:cpu-used=5"),
     # pictures that refresh nothing
     "vp9_temporal_layers": vp9("g=48:lag-in-frames=0:error-resilient=1", layers=TWO_LAYERS),
     # every packet a keyframe
@@ -379,10 +394,18 @@ VIDEOS: dict[str, Video] = {
     "vp9_444": vp9("g=24:lag-in-frames=0", pixel_format="yuv444p"),
     # two clusters with a checksum each
     "vp9_mkv": vp9("g=24:lag-in-frames=0", container="mkv", muxer={"cluster_time_limit": "960"}),
+    # other pictures from the middle on, with nothing in the container or in headers of the stream that says so
+    "vp9_resolution_change": vp9("g=24:lag-in-frames=0", second_size=(176, 144)),
     # VP9 in mp4
     "vp9_mp4": vp9("g=24:lag-in-frames=0", container="mp4"),
     # alt-ref off
     "vp8": Video(codec="libvpx", container="webm", options=pairs("g=24:deadline=realtime:cpu-used=8:b=300k")),
+    # packets that show nothing
+    "vp8_alt_ref": two_pass("libvpx", "lag-in-frames=16:auto-alt-ref=1:deadline=good:cpu-used=5"),
+    # odd sizes with subsampled chroma
+    "vp8_odd": Video(
+        codec="libvpx", container="webm", options=pairs("g=24:deadline=realtime:cpu-used=8"), width=101, height=75
+    ),
     # --- AV1
     # hierarchy with hidden pictures, shown later
     "av1": av1("keyint=32:scd=0", container="mkv"),
@@ -402,6 +425,8 @@ VIDEOS: dict[str, Video] = {
         ffmpeg=("-c:v", "libaom-av1", "-cpu-used", "8", "-g", "24", "-crf", "40", "-b:v", "0"),
         num_frames=24,
     ),
+    # odd sizes with subsampled chroma
+    "av1_odd": av1("keyint=24:pred-struct=1:rc=0", container="mkv", width=101, height=75),
     # --- MPEG-4 part 2, MPEG-2, Motion JPEG
     # simple profile in mp4
     "mpeg4": Video(codec="mpeg4", options=pairs("g=24:bf=0:qscale=4")),
@@ -557,7 +582,10 @@ def make_video(name: str, cache_dir: str | os.PathLike[str], content: str = "sce
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{os.getpid()}.{path.name}")
-        (_encode_by_ffmpeg if video.ffmpeg else _encode)(video, aside)
+        if video.field_pairs is not None:
+            _encode_field_pairs(video, aside)
+        else:
+            (_encode_by_ffmpeg if video.ffmpeg else _encode)(video, aside)
         if video.finish:
             video.finish(aside)
         aside.replace(path)
@@ -668,8 +696,17 @@ def _encode_by_ffmpeg(video: Video, path: Path) -> None:
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(video.fps), "-i", "-"]
     encoder = ["-threads", "1", "-pix_fmt", video.pixel_format, *video.ffmpeg]
     target = ["-fflags", "+bitexact", "-f", container, os.fspath(path)]
-    command = ["ffmpeg", "-v", "error", "-y", *source, *encoder, *target]
-    done = subprocess.run(command, input=raw, capture_output=True)
-    if done.returncode:
-        reason = done.stderr.decode(errors="replace").strip()
-        raise MissingEncoder(f"ffmpeg could not encode {path.name}: {reason}")
+    for number in range(1, video.num_passes + 1):
+        passes = ["-pass", str(number), "-passlogfile", os.fspath(path)] if video.num_passes > 1 else []
+        command = ["ffmpeg", "-v", "error", "-y", *source, *encoder, *passes, *target]
+        done = subprocess.run(command, input=raw, capture_output=True)
+        if done.returncode:
+            reason = done.stderr.decode(errors="replace").strip()
+            raise MissingEncoder(f"ffmpeg could not encode {path.name}: {reason}")
+    path.with_name(f"{path.name}-0.log").unlink(missing_ok=True)
+
+
+def _encode_field_pairs(video: Video, path: Path) -> None:
+    images = [picture(i, video.width, video.height, video.content) for i in range(video.num_frames)]
+    container = FORMATS.get(video.container, video.container)
+    write_field_pairs(path, container, images, video.fps, **(video.field_pairs or {}))

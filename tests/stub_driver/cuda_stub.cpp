@@ -523,6 +523,7 @@ STUB_API cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
 // FFmpeg refuses a driver that lacks one of these names; none may be called.
 #define STUB_MISSING(name)                                               \
   extern "C" STUB_EXPORT CUresult name() {                               \
+    stub::count("missing_calls", 1);                                     \
     std::fprintf(stderr, "stub driver: %s is not implemented\n", #name); \
     return kUnsupported;                                                 \
   }

@@ -43,8 +43,9 @@ def assert_same(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
 
 
 def assert_nothing_left() -> None:
-    """No surface mapped, no context current, nothing launched without one."""
+    """No surface mapped, no context current, nothing launched without one, nothing called that the stub lacks."""
     assert Stub.context_depth() == 0
     assert Stub.counter("pushed_contexts") == 0
     assert Stub.counter("mapped_surfaces") == 0
     assert Stub.counter("launches_without_context") == 0
+    assert Stub.counter("missing_calls") == 0  # such as cuvidReconfigureDecoder

@@ -1,226 +1,16 @@
 // A stand-in for libnvcuvid.so.1: FFmpeg parses streams and drives the decoder as with NVDEC; pictures come from a software decode of
 // files that the test has named, found again by a hash of the slice data that NVDEC is given. Layouts are those of NVIDIA's cuviddec.h.
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
-#include <unordered_map>
-#include <utility>
 #include <vector>
 
-extern "C" {
-#include <libavcodec/avcodec.h>
-#include <libavformat/avformat.h>
-#include <libavutil/pixdesc.h>
-}
-
+#include "known_pictures.h"
 #include "stub.h"
-
-namespace {
-
-enum Codec { kH264 = 4, kHevc = 8, kVp8 = 9, kVp9 = 10, kAv1 = 11 };
-
-// ---- the pictures of the files ----
-
-struct Picture {
-  int width, height, bytes_per_sample;
-  std::vector<uint8_t> planes[3];
-};
-struct Known {
-  uint64_t chain;
-  std::shared_ptr<Picture> picture;
-};
-std::mutex mutex;
-std::unordered_map<uint64_t, std::vector<Known>> known;  // by hash of a picture's slice data
-
-constexpr uint64_t kHashStart = 1469598103934665603ull, kHashPrime = 1099511628211ull;
-uint64_t hash(uint64_t start, const uint8_t* data, size_t size) {
-  for (size_t i = 0; i < size; ++i) start = (start ^ data[i]) * kHashPrime;
-  return start;
-}
-
-// What a picture depends on, as far as it can be told from its slice data: equal slices occur (frame numbers wrap), so pictures are told
-// apart by all reference pictures since the last one that decoding can start at. Droppable pictures do not count: vidload leaves them out.
-struct Chain {
-  uint64_t value = 0;
-  uint64_t at(int codec, const uint8_t* first_slice, uint64_t picture) {
-    bool starts = false, is_reference = true;
-    if (codec == kH264) {
-      starts = (first_slice[0] & 31) == 5;
-      is_reference = first_slice[0] >> 5 & 3;
-    } else if (codec == kHevc) {
-      const int type = first_slice[0] >> 1 & 63;
-      starts = type >= 16 && type <= 23;
-      is_reference = type >= 16 || type % 2 == 1;
-    } else {
-      return 0;
-    }
-    if (starts) value = 0;
-    const uint64_t here = value * kHashPrime ^ picture;
-    if (is_reference) value = here;
-    return here;
-  }
-};
-
-struct Slices {
-  uint64_t hash = kHashStart;
-  const uint8_t* first = nullptr;
-};
-
-// AV1's tiles are handed over without the frame header before them. They reach to the end of what they are in, so that the last bytes name
-// them.
-Slices tiles_of(const uint8_t* data, size_t size) {
-  const size_t taken = std::min<size_t>(size, 16);
-  return {hash(kHashStart, data + size - taken, taken), data};
-}
-
-// Those of the last frame in the packet, which is the one it shows in streams coded without hidden frames.
-Slices av1_tiles_of(const AVPacket& packet) {
-  Slices slices;
-  const uint8_t *at = packet.data, *end = at + packet.size;
-  while (at < end) {
-    const int type = *at >> 3 & 15;
-    const bool has_extension = *at & 4, has_size = *at & 2;
-    at += has_extension ? 2 : 1;
-    size_t size = size_t(end - at);
-    if (has_size) {
-      size = 0;
-      for (int shift = 0; at < end; shift += 7) {
-        const uint8_t byte = *at++;
-        size |= size_t(byte & 127) << shift;
-        if (!(byte & 128)) break;
-      }
-    }
-    size = std::min(size, size_t(end - at));
-    if (type == 4 || type == 6) slices = tiles_of(at, size);  // tile group, frame
-    at += size;
-  }
-  return slices;
-}
-
-// The slices of a packet as FFmpeg hands them to NVDEC: 00 00 01 and the NAL unit, one after the other.
-Slices slices_of(int codec, const AVCodecParameters& parameters, const AVPacket& packet) {
-  Slices slices;
-  if (codec == kAv1) return av1_tiles_of(packet);
-  if (codec == kVp9 || codec == kVp8) return {hash(kHashStart, packet.data, size_t(packet.size)), packet.data};
-  const auto add = [&](const uint8_t* nal, size_t size) {
-    if (size < 2) return;
-    const int type = codec == kH264 ? nal[0] & 31 : nal[0] >> 1 & 63;
-    if (codec == kH264 ? type != 1 && type != 5 : type >= 32) return;
-    const uint8_t start_code[3] = {0, 0, 1};
-    slices.hash = hash(hash(slices.hash, start_code, 3), nal, size);
-    if (!slices.first) slices.first = nal;
-  };
-  const uint8_t *at = packet.data, *end = at + packet.size;
-  const bool has_lengths = parameters.extradata_size > 6 && parameters.extradata[0] == 1;
-  if (has_lengths) {
-    const int length_size = (parameters.extradata[codec == kH264 ? 4 : 21] & 3) + 1;
-    while (end - at > length_size) {
-      size_t size = 0;
-      for (int i = 0; i < length_size; ++i) size = size << 8 | *at++;
-      if (size > size_t(end - at)) break;
-      add(at, size);
-      at += size;
-    }
-    return slices;
-  }
-  const uint8_t* nal = nullptr;
-  for (; at + 3 <= end; ++at) {
-    if (at[0] || at[1] || at[2] != 1) continue;
-    if (nal) {
-      const uint8_t* last = at;
-      while (last > nal && last[-1] == 0) --last;
-      add(nal, size_t(last - nal));
-    }
-    nal = at + 3;
-    at += 2;
-  }
-  if (nal) add(nal, size_t(end - nal));
-  return slices;
-}
-
-std::shared_ptr<Picture> copy_of(const AVFrame& frame) {
-  const AVPixFmtDescriptor* format = av_pix_fmt_desc_get(AVPixelFormat(frame.format));
-  if (!format || format->nb_components < 3 || format->log2_chroma_w != 1 || format->log2_chroma_h != 1) return nullptr;
-  auto picture = std::make_shared<Picture>();
-  const int depth = format->comp[0].depth, bytes = depth > 8 ? 2 : 1;
-  picture->width = frame.width, picture->height = frame.height, picture->bytes_per_sample = bytes;
-  for (int p = 0; p < 3; ++p) {
-    const int width = p ? (frame.width + 1) / 2 : frame.width, height = p ? (frame.height + 1) / 2 : frame.height;
-    picture->planes[p].resize(size_t(width) * height * bytes);
-    for (int y = 0; y < height; ++y) {
-      const uint8_t* from = frame.data[p] + ptrdiff_t(y) * frame.linesize[p];
-      uint8_t* to = &picture->planes[p][size_t(y) * width * bytes];
-      std::memcpy(to, from, size_t(width) * bytes);
-      for (int x = 0; bytes == 2 && x < width; ++x) {  // NVDEC keeps values in the upper bits
-        uint16_t value;
-        std::memcpy(&value, to + 2 * x, 2);
-        value = uint16_t(value << (16 - depth));
-        std::memcpy(to + 2 * x, &value, 2);
-      }
-    }
-  }
-  return picture;
-}
-
-}  // namespace
-
-// Decodes the file's video in software and learns its pictures. Returns 0, or -1 if that cannot be.
-extern "C" STUB_EXPORT int stub_add_video(const char* path) {
-  AVFormatContext* format = nullptr;
-  if (avformat_open_input(&format, path, nullptr, nullptr) < 0) return -1;
-  avformat_find_stream_info(format, nullptr);
-  const AVCodec* decoder = nullptr;
-  const int stream = av_find_best_stream(format, AVMEDIA_TYPE_VIDEO, -1, -1, &decoder, 0);
-  if (stream < 0) return -1;
-  const AVCodecParameters& parameters = *format->streams[stream]->codecpar;
-  const std::map<AVCodecID, int> codecs = {
-      {AV_CODEC_ID_H264, kH264}, {AV_CODEC_ID_HEVC, kHevc}, {AV_CODEC_ID_VP8, kVp8}, {AV_CODEC_ID_VP9, kVp9}, {AV_CODEC_ID_AV1, kAv1}};
-  const auto known_codec = codecs.find(parameters.codec_id);
-  if (known_codec == codecs.end()) return -1;
-  const int codec = known_codec->second;
-  AVCodecContext* context = avcodec_alloc_context3(decoder);
-  avcodec_parameters_to_context(context, &parameters);
-  context->thread_count = 1;
-  if (avcodec_open2(context, decoder, nullptr) < 0) return -1;
-  context->flags |= AV_CODEC_FLAG_OUTPUT_CORRUPT;
-  AVPacket* packet = av_packet_alloc();
-  AVFrame* frame = av_frame_alloc();
-  std::vector<std::pair<uint64_t, uint64_t>> keys;  // (hash, chain) of each packet
-  Chain chain;
-  const auto receive = [&] {
-    while (avcodec_receive_frame(context, frame) >= 0) {
-      const auto picture = copy_of(*frame);
-      std::lock_guard<std::mutex> lock(mutex);
-      if (picture && frame->pts >= 0 && size_t(frame->pts) < keys.size()) {
-        known[keys[size_t(frame->pts)].first].push_back({keys[size_t(frame->pts)].second, picture});
-      }
-    }
-  };
-  while (av_read_frame(format, packet) >= 0) {
-    if (packet->stream_index == stream) {
-      const Slices slices = slices_of(codec, parameters, *packet);
-      keys.emplace_back(slices.hash, slices.first ? chain.at(codec, slices.first, slices.hash) : 0);
-      packet->pts = packet->dts = int64_t(keys.size()) - 1;
-      packet->flags &= ~AV_PKT_FLAG_DISCARD;
-      avcodec_send_packet(context, packet);
-      receive();
-    }
-    av_packet_unref(packet);
-  }
-  avcodec_send_packet(context, nullptr);
-  receive();
-  av_frame_free(&frame);
-  av_packet_free(&packet);
-  avcodec_free_context(&context);
-  avformat_close_input(&format);
-  return 0;
-}
-
-// ---- the decoder ----
 
 struct DecodeCaps {  // CUVIDDECODECAPS
   int codec, chroma_format;
@@ -248,6 +38,11 @@ struct PictureParameters {  // CUVIDPICPARAMS, its first fields
   int width_in_macroblocks, height_in_macroblocks, surface, is_field, is_bottom_field, is_second_field;
   unsigned num_bytes;
   const uint8_t* bytes;
+  unsigned num_slices;
+  const unsigned* slice_offsets;
+  int is_reference, is_intra;
+  unsigned reserved[30];
+  unsigned av1_width, av1_height, av1_order_hint;  // CUVIDAV1PICPARAMS, its first fields; a union with those of other codecs
 };
 
 struct MapParameters {  // CUVIDPROCPARAMS, its first fields
@@ -272,6 +67,7 @@ struct Decoder {
   CreateInfo info;
   Chain chain;
   std::vector<std::shared_ptr<Picture>> surfaces;
+  std::set<int> lost;  // surfaces whose picture did not reach them
   std::vector<Output> outputs;
   size_t pitch = 0, bytes = 0;
   std::mutex mutex;
@@ -280,6 +76,7 @@ struct Decoder {
 // What the tests say this NVDEC can do.
 int max_width = 4096, max_height = 4096, min_width = 48, min_height = 16, max_macroblocks = 65536, num_engines = 1;
 std::set<int> codecs_decoded = {kH264, kHevc, kVp9};
+std::atomic<long> num_until_lost{0};
 
 void fill(uint8_t* memory, size_t pitch, int width, int height, const Picture* picture) {
   std::memset(memory, 0x55, pitch * size_t(height) * 3 / 2);
@@ -308,6 +105,8 @@ extern "C" STUB_EXPORT void stub_set_limits(int least_width, int least_height, i
 
 extern "C" STUB_EXPORT void stub_set_num_engines(int count) { num_engines = count; }
 extern "C" STUB_EXPORT void stub_decode_codec(int codec) { codecs_decoded.insert(codec); }
+// The nth picture from now on does not reach its surface, and no call says so but cuvidGetDecodeStatus.
+extern "C" STUB_EXPORT void stub_lose_picture(long nth) { num_until_lost = nth; }
 
 STUB_API cuvidGetDecoderCaps(DecodeCaps* caps) {
   STUB_ENTER;
@@ -358,24 +157,23 @@ STUB_API cuvidDecodePicture(void* handle, PictureParameters* parameters) {
   std::lock_guard<std::mutex> decoder_lock(decoder->mutex);
   if (size_t(parameters->surface) >= decoder->surfaces.size()) return kInvalidValue;
   stub::count("pictures_decoded", 1);
-  if (parameters->is_second_field) return kSuccess;  // the first field has brought the whole picture
   const int codec = decoder->info.codec;
-  const bool has_nals = codec == kH264 || codec == kHevc;
-  const uint64_t slices =
-      codec == kAv1 ? tiles_of(parameters->bytes, parameters->num_bytes).hash : hash(kHashStart, parameters->bytes, parameters->num_bytes);
-  const uint64_t chain = decoder->chain.at(codec, parameters->bytes + (has_nals ? 3 : 0), slices);
+  const bool has_nals = codec == kH264 || codec == kHevc, has_tiles = codec == kAv1;
+  const uint64_t key = has_tiles ? parameters->av1_order_hint : hash(kHashStart, parameters->bytes, parameters->num_bytes);
+  const uint64_t chain = decoder->chain.at(codec, parameters->bytes + (has_nals ? 3 : 0), key);
   std::shared_ptr<Picture>& surface = decoder->surfaces[size_t(parameters->surface)];
-  surface.reset();
-  std::lock_guard<std::mutex> lock(mutex);
-  const auto found = known.find(slices);
-  if (found == known.end()) {
-    stub::count("unknown_pictures", 1);
+  decoder->lost.erase(parameters->surface);
+  if (num_until_lost > 0 && --num_until_lost == 0) {
+    decoder->lost.insert(parameters->surface);
     return kSuccess;
   }
-  surface = found->second[0].picture;
-  for (const Known& candidate : found->second) {
-    if (candidate.chain == chain) surface = candidate.picture;
+  std::shared_ptr<Picture> picture = find_picture(key, chain, has_tiles ? parameters->bytes : nullptr, parameters->num_bytes);
+  if (!picture) stub::count("unknown_pictures", 1);
+  if (picture && parameters->is_field) {
+    stub::count("fields_decoded", 1);
+    picture = with_field(picture, parameters->is_bottom_field, parameters->is_second_field ? surface : nullptr);
   }
+  surface = std::move(picture);
   return kSuccess;
 }
 
@@ -419,8 +217,10 @@ STUB_API cuvidUnmapVideoFrame64(void* handle, unsigned long long memory) {
 struct DecodeStatus {
   int status;
 };
-STUB_API cuvidGetDecodeStatus(void*, int, DecodeStatus* status) {
-  status->status = 2;  // success
+STUB_API cuvidGetDecodeStatus(void* handle, int surface, DecodeStatus* status) {
+  auto* decoder = static_cast<Decoder*>(handle);
+  std::lock_guard<std::mutex> lock(decoder->mutex);
+  status->status = decoder->lost.count(surface) ? 8 : 2;  // error, success
   return kSuccess;
 }
 STUB_API cuvidCtxLockCreate(void** lock, CUcontext) {
@@ -437,6 +237,7 @@ STUB_API cuvidCtxUnlock(void*, unsigned) { return kSuccess; }
 // FFmpeg refuses a library that lacks one of these names; none may be called. Its hwaccel never reconfigures a decoder (4.4 to 8.1).
 #define STUB_MISSING(name)                                              \
   extern "C" STUB_EXPORT CUresult name() {                              \
+    stub::count("missing_calls", 1);                                    \
     std::fprintf(stderr, "stub NVDEC: %s is not implemented\n", #name); \
     return kUnsupported;                                                \
   }

@@ -38,7 +38,8 @@ def build() -> Path:
         pytest.skip("this build has no CUDA kernels (no nvcc)")
     if shutil.which("g++") is None or not CSRC.is_dir():
         pytest.skip("the stub driver is compiled by g++ from a source checkout")
-    sources = [*sorted(HERE.glob("*_stub.cpp")), HERE / "stub.h", CSRC / "transform/transform_cuda.h"]
+    headers = [*sorted(HERE.glob("*.h")), CSRC / "transform/transform_cuda.h", CSRC / "index/bit_reader.h"]
+    sources = [*sorted(HERE.glob("*_stub.cpp")), *headers]
     key = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"vidload-stub-{os.getuid()}-{key}"
     if not (folder / "libnvcuvid.so.1").exists():
