@@ -5,6 +5,7 @@ Each test runs in a forked child; see stub_driver/stub.py. Pixels are compared a
 
 from __future__ import annotations
 
+import random
 import sys
 from pathlib import Path
 
@@ -88,6 +89,37 @@ def test_videos_of_several_sizes_in_turn_keep_their_decoders(video):
     assert loader.stats()["num_nvdec_samples"] == 40
     assert loader.stats()["num_nvdec_creations"] <= 8
     assert _core.num_nvdec_decoders(0) <= 8
+
+
+@on_stub_gpu
+def test_videos_of_two_sizes_do_not_close_each_others_decoders_where_all_may_be_in_use(video):
+    """Every third sample had found only decoders of the other size idle, while those of its own were in use."""
+    paths = [video("h264"), video("h264_cropped")]
+    Stub.add_videos(paths)
+    Stub.set_delays(300)
+    order = random.Random(3).choices(paths, k=160)
+    data = dataset(order, clip="2x2x1", transform=vidload.transforms.center_crop(16))
+    expected, _ = batches(data, batch_size=8)
+    cuda.set_max_decoders("cuda", 4)
+    made, loader = batches(data, batch_size=8, num_workers=4, device="cuda", decoder="nvdec")
+    assert_same(made, expected)
+    assert loader.stats()["num_nvdec_samples"] == 160
+    assert loader.stats()["num_nvdec_creations"] <= 16
+    assert Stub.counter("live_decoders") <= 4
+
+
+@on_stub_gpu
+def test_decoders_that_are_used_no_more_make_room_for_others(video):
+    """Where one of the wanted kind is in use already: it is waited for at first only."""
+    paths = [video("h264"), video("h264_cropped")]
+    Stub.add_videos(paths)
+    data = dataset([paths[0]] * 16 + [paths[1]] * 120, clip="2x2x1", transform=vidload.transforms.center_crop(16))
+    expected, _ = batches(data, batch_size=8)
+    cuda.set_max_decoders("cuda", 2)
+    Stub.set_delays(300)
+    made, loader = batches(data, batch_size=8, num_workers=4, device="cuda", decoder="nvdec")
+    assert_same(made, expected)
+    assert 4 <= loader.stats()["num_nvdec_creations"] <= 10
 
 
 @on_stub_gpu

@@ -5,6 +5,12 @@
 #include <utility>
 
 namespace vidload {
+namespace {
+
+// Takes, for each open decoder, without which an idle one counts as no longer used.
+constexpr int64_t kTakesForOneOpen = 4;
+
+}  // namespace
 
 DecoderPool::DecoderPool(Open open, Bounds bounds) : open_(std::move(open)), bounds_(bounds) {}
 
@@ -18,26 +24,40 @@ DecoderPool::Lease::~Lease() {
 void DecoderPool::Lease::give_back() {
   {
     std::lock_guard<std::mutex> lock(pool_.mutex_);
-    pool_.idle_.push_front(std::move(decoder_));
+    pool_.in_use_.erase(std::find(pool_.in_use_.begin(), pool_.in_use_.end(), decoder_.get()));
+    pool_.idle_.push_front({std::move(decoder_), pool_.num_taken_});
   }
   pool_.returned_.notify_all();
+}
+
+// Where nothing idle fits and all places are taken.
+bool DecoderPool::is_worth_waiting(const StreamInfo& stream) const {
+  const bool was_used_of_late = num_taken_ - idle_.back().num_taken < kTakesForOneOpen * bounds_.num_decoders;
+  return was_used_of_late && std::any_of(in_use_.begin(), in_use_.end(), [&](const Decoder* decoder) { return decoder->fits(stream); });
 }
 
 DecoderPool::Lease DecoderPool::take(const StreamInfo& stream, const std::string& path) {
   std::unique_ptr<Decoder> evicted;  // closed without the lock: that may take its time
   {
     std::unique_lock<std::mutex> lock(mutex_);
-    returned_.wait(lock, [this] { return num_open_ - int(idle_.size()) < std::min(bounds_.num_decoders, bounds_.num_in_use); });
-    const auto found = std::find_if(idle_.begin(), idle_.end(), [&](const auto& decoder) { return decoder->fits(stream); });
-    if (found != idle_.end()) {
-      std::unique_ptr<Decoder> decoder = std::move(*found);
-      idle_.erase(found);
-      return Lease(*this, std::move(decoder), false);
+    while (true) {
+      returned_.wait(lock, [this] { return num_open_ - int(idle_.size()) < std::min(bounds_.num_decoders, bounds_.num_in_use); });
+      const auto found = std::find_if(idle_.begin(), idle_.end(), [&](const Idle& idle) { return idle.decoder->fits(stream); });
+      if (found != idle_.end()) {
+        in_use_.push_back(found->decoder.get());
+        std::unique_ptr<Decoder> decoder = std::move(found->decoder);
+        idle_.erase(found);
+        ++num_taken_;
+        return Lease(*this, std::move(decoder), false);
+      }
+      if (num_open_ < bounds_.num_decoders || !is_worth_waiting(stream)) break;
+      returned_.wait(lock);
     }
+    ++num_taken_;
     if (num_open_ < bounds_.num_decoders) {
       ++num_open_;
     } else {
-      evicted = std::move(idle_.back());  // its place is taken over
+      evicted = std::move(idle_.back().decoder);  // its place is taken over
       idle_.pop_back();
     }
   }
@@ -45,6 +65,8 @@ DecoderPool::Lease DecoderPool::take(const StreamInfo& stream, const std::string
   std::unique_ptr<Decoder> decoder;
   try {
     decoder = open_(stream, path);
+    std::lock_guard<std::mutex> lock(mutex_);
+    in_use_.push_back(decoder.get());
   } catch (...) {
     forget(nullptr);
     throw;
@@ -55,10 +77,10 @@ DecoderPool::Lease DecoderPool::take(const StreamInfo& stream, const std::string
 
 // Closes those used longest ago where the idle ones and a new one of `num_pixels` are too much together.
 void DecoderPool::close_surplus_pixels(int64_t num_pixels) {
-  std::list<std::unique_ptr<Decoder>> surplus;
+  std::list<Idle> surplus;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    const auto is_too_much = [&](const auto& decoder) { return (num_pixels += decoder->num_pixels()) > bounds_.num_pixels; };
+    const auto is_too_much = [&](const Idle& idle) { return (num_pixels += idle.decoder->num_pixels()) > bounds_.num_pixels; };
     surplus.splice(surplus.end(), idle_, std::find_if(idle_.begin(), idle_.end(), is_too_much), idle_.end());
     num_open_ -= int(surplus.size());
   }
@@ -66,6 +88,10 @@ void DecoderPool::close_surplus_pixels(int64_t num_pixels) {
 }
 
 void DecoderPool::forget(std::unique_ptr<Decoder> decoder) {
+  if (decoder) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    in_use_.erase(std::find(in_use_.begin(), in_use_.end(), decoder.get()));
+  }
   decoder.reset();
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -75,7 +101,7 @@ void DecoderPool::forget(std::unique_ptr<Decoder> decoder) {
 }
 
 void DecoderPool::set_max_decoders(int count) {
-  std::list<std::unique_ptr<Decoder>> surplus;
+  std::list<Idle> surplus;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     bounds_.num_decoders = bounds_.num_in_use = std::max(count, 1);

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "decode/decoder.h"
 
@@ -44,13 +45,20 @@ class DecoderPool {
     std::unique_ptr<Decoder> decoder_;
     bool is_new_;
   };
-  // A decoder that fits: the idle one used last, else a new one, for which the idle one used longest ago may be closed. Throws as Open.
+  // A decoder that fits: the idle one used last, else a new one, for which the idle one used longest ago may be closed. Where that one was
+  // in use of late and one that fits is in use now, waits for the latter instead: videos of several kinds in turn would else close each
+  // other's decoders. Throws as Open.
   Lease take(const StreamInfo& stream, const std::string& path);
 
   void set_max_decoders(int count);  // open, and in use
   int num_decoders();
 
  private:
+  struct Idle {
+    std::unique_ptr<Decoder> decoder;
+    int64_t num_taken;  // when it was given back
+  };
+  bool is_worth_waiting(const StreamInfo& stream) const;
   void forget(std::unique_ptr<Decoder> decoder);
   void close_surplus_pixels(int64_t num_pixels);
 
@@ -58,8 +66,10 @@ class DecoderPool {
   std::mutex mutex_;
   std::condition_variable returned_;
   Bounds bounds_;
-  std::list<std::unique_ptr<Decoder>> idle_;  // the one used last comes first
-  int num_open_ = 0;
+  std::list<Idle> idle_;  // the one used last comes first
+  std::vector<const Decoder*> in_use_;
+  int num_open_ = 0;       // and being opened
+  int64_t num_taken_ = 0;  // since ever
 };
 
 }  // namespace vidload
