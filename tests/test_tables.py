@@ -176,6 +176,52 @@ def test_frames_of_one_gop_cost_no_reading_of_the_others(container: str, tmp_pat
     assert file.num_read < (0.2 if container == "mp4" else 0.7) * len(data)  # mkv: and the cluster, for its checksum
 
 
+def fading_video(path: Path, container: str, codec: str, options: dict[str, str], num_frames: int) -> bytes:
+    """A bright square that moves over a picture that fades in and out: weighted prediction, with many references."""
+    with av.open(str(path), "w", format=container) as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.options = options
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        rng = np.random.default_rng(0)
+        still = rng.integers(0, 256, (64, 96, 3)).astype(np.float64)
+        for i in range(num_frames):
+            picture = still * (0.55 + 0.45 * np.sin(i / 7))
+            picture[i % 48 : i % 48 + 16, i % 80 : i % 80 + 16] = 255
+            frame = av.VideoFrame.from_ndarray(picture.astype(np.uint8), format="rgb24")
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+LONG_HEADERS = {"refs": "16", "weightp": "2", "bf": "8", "b-pyramid": "normal", "g": "100", "preset": "veryslow"}
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_of_slices_with_long_headers_the_first_bytes_are_enough(container: str, tmp_path: Path) -> None:
+    path = tmp_path / "long_headers"
+    fading_video(path, container, "libx264", LONG_HEADERS, 150)
+    check_frames(path, is_by_tables=True)
+
+
+@pytest.mark.parametrize("codec, options", [
+    ("libx264", {"g": "250", "bf": "3"}),
+    ("libx265", {"g": "250", "x265-params": "log-level=none"}),
+    ("libvpx", {"g": "250", "deadline": "realtime", "cpu-used": "8"}),
+    ("libvpx-vp9", {"g": "250", "deadline": "realtime", "cpu-used": "8"}),
+])  # fmt: skip
+def test_a_matroska_file_costs_30_bytes_per_packet(codec: str, options: dict[str, str], tmp_path: Path) -> None:
+    data = fading_video(tmp_path / "fading", "matroska", codec, options, 600)
+    file = CountedFile(data)
+    reader = vidload.VideoReader(file)
+    index = reader._index
+    assert index.is_provisional and reader.num_frames == 600
+    first_picture = int(index.packet_sizes[0])
+    others = 4096 + 200 * int(
+        (index.packet_flags & 1).sum()
+    )  # what else is in the file, and keyframes with headers before them
+    assert file.num_read <= 30 * 600 + first_picture + others
+
+
 def remuxed(source: Path, target: Path, change, container: str = "mp4") -> Path:
     """A copy of a file in which `change(number, packet)` has had its way with each packet."""
     with av.open(str(source)) as input_, av.open(str(target), "w", format=container) as output:

@@ -27,6 +27,7 @@ class HeadFacts {
 
   bool read(const MatroskaBlock& block) {
     const bool is_vp9 = codec_ == AV_CODEC_ID_VP9;
+    head_.read(block.offset, block.size);
     uint8_t last = 0;
     if (is_vp9 && source_.read(block.offset + block.size - 1, &last, 1) != 1) return false;
     if (is_vp9 && (last & 0xE0) == 0xC0) {  // perhaps several frames, which are listed at the end (VP9 annex B)
@@ -34,7 +35,6 @@ class HeadFacts {
       if (source_.read(block.offset, whole_.data(), block.size) != block.size) return false;
       facts_.push_back(headers_.read(whole_.data(), block.size));
     } else {
-      head_.read(block.offset, block.size);
       facts_.push_back(headers_.read(head_.data(), is_vp9 ? std::min(head_.size(), 2) : head_.size()));
     }
     // Of the leading pictures of an open GOP behind the end of a sequence there are no frames.
@@ -68,7 +68,7 @@ bool is_told_by_heads(const StreamInfo& stream) {
 
 std::optional<PacketScan> scan_blocks(const ByteSource& source, int stream, const Cancel* cancel) {
   constexpr uint8_t kMagic[4] = {0x1A, 0x45, 0xDF, 0xA3};
-  constexpr int kReadSize = 4096;
+  constexpr int kReadSize = 2048;  // as much as libavformat wants to see to know the format
   uint8_t magic[4] = {};
   if (source.read(0, magic, 4) != 4 || std::memcmp(magic, kMagic, 4) != 0) return std::nullopt;
   const RecentBytes recent(source);
@@ -91,7 +91,6 @@ std::optional<PacketScan> scan_blocks(const ByteSource& source, int stream, cons
     return heads.read(block);
   });
   if (!clusters || index.pts.size() < 2) return std::nullopt;
-  source.check_unchanged();
 
   std::vector<PacketFacts>& facts = heads.facts();
   const OrderRule rule = heads.headers().order_rule();

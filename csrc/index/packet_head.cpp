@@ -9,8 +9,10 @@
 namespace vidload {
 namespace {
 
-constexpr int kSliceHeader = 60;  // of a slice: its header, as far as an order count goes
+constexpr int kSliceHeader = 16;  // Note [How much of a slice header]
 constexpr int kOtherCodecs = 1024;
+
+bool is_told_by_first_bytes(const std::string& codec) { return codec == "vp8" || codec == "vp9"; }
 
 }  // namespace
 
@@ -61,7 +63,10 @@ bool ends_hevc_sequence(const ByteSource& source, int64_t end, int nal_length_si
 }
 
 PacketHeadReader::PacketHeadReader(const ByteSource& source, const StreamInfo& stream)
-    : source_(source), nal_length_size_(nal_length_bytes(stream)), is_hevc_(stream.codec == "hevc") {}
+    : source_(source),
+      nal_length_size_(nal_length_bytes(stream)),
+      is_hevc_(stream.codec == "hevc"),
+      longest_(is_told_by_first_bytes(stream.codec) ? kFirstRead : kOtherCodecs) {}
 
 // Makes sure that the bytes [from, until) of the packet are in raw_, with more behind them that will be wanted next.
 const uint8_t* PacketHeadReader::raw(int64_t offset, int64_t from, int64_t until, int64_t size) {
@@ -84,7 +89,7 @@ void PacketHeadReader::read(int64_t offset, int size) {
     const uint8_t* data = raw(offset, from, until, size);
     bytes_.insert(bytes_.end(), data, data + (until - from));
   };
-  if (nal_length_size_ == 0) take(0, std::min(size, kOtherCodecs));
+  if (nal_length_size_ == 0) take(0, std::min(size, longest_));
   for (int64_t at = 0; nal_length_size_ > 0 && at + nal_length_size_ < size;) {
     const int64_t begin = at + nal_length_size_;
     const int64_t first = std::min<int64_t>(begin + 8, size);
@@ -120,5 +125,13 @@ bool PacketHeadReader::is_user_data(const uint8_t* nal, int num_bytes, int64_t s
   length += nal[at++];
   return at + length + 1 == size;  // and the bit that ends it; escaped bytes make it longer, and it is read then
 }
+
+// Note [How much of a slice header]
+// Of which picture a slice is, its type and its order count lie in the first 92 bits of its header in H.264 (7.3.3, with every field as
+// long as it may be, and no fields), in the first 44 in HEVC (7.3.6.1): 13 and 8 bytes with the NAL unit's own header. Three more leave
+// room for escaped ones. What H.264 says behind that of references is read by libavcodec's parser to see whether the counts begin anew
+// without a keyframe (memory_management_control_operation 5, which is rare), and may lie beyond the bytes that are read here. The counts
+// that follow are then wrong, and contradict the container's times: an index made of heads is believed only where both give the same
+// order, else the whole file is read.
 
 }  // namespace vidload

@@ -20,7 +20,7 @@ bool ends_hevc_sequence(const ByteSource& source, int64_t end, int nal_length_si
 
 class PacketHeadReader {
  public:
-  static constexpr int kFirstRead = 64;  // mostly all that is needed of a packet
+  static constexpr int kFirstRead = 20;  // mostly all that is needed of a packet: Note [How much of a slice header]
 
   // Both must outlive it.
   PacketHeadReader(const ByteSource& source, const StreamInfo& stream);
@@ -39,6 +39,7 @@ class PacketHeadReader {
   const ByteSource& source_;
   const int nal_length_size_;
   const bool is_hevc_;
+  const int longest_;                 // of a codec without NAL units
   std::vector<uint8_t> bytes_, raw_;  // raw_: the packet's bytes from raw_begin_ on
   int64_t raw_begin_ = 0;
   int size_ = 0;

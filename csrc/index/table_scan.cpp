@@ -139,7 +139,7 @@ static std::optional<PacketScan> scan_mp4_tables(const ByteSource& source, int s
   const std::optional<Mp4Tables> tables = read_mp4_tables(source);
   if (!tables || tables->is_fragmented) return std::nullopt;
   const PartlyHeld held(source, tables->moov, tables->bytes);
-  constexpr int kReadSize = 4096;
+  constexpr int kReadSize = 2048;  // as much as libavformat wants to see to know the format
   Container container(held, stream, cancel, kReadSize);
   AVStream* const of = container.stream();
   const auto has_id = [&](const Mp4Track& track) { return int64_t{track.id} == int64_t{of->id}; };
@@ -187,7 +187,6 @@ static std::optional<PacketScan> scan_mp4_tables(const ByteSource& source, int s
   if (!are_keyframes(index, keyframes, source, cancel) || !hold_frames(index, source, cancel)) return std::nullopt;
   const bool is_small = source.size() <= kSmallFile;
   if (is_small && (nal_length_bytes(index.stream) == 0 || !read_all_heads(index, source, cancel))) return std::nullopt;
-  source.check_unchanged();
 
   index.is_provisional = true;
   index.has_headers = is_small;

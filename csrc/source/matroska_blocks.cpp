@@ -14,7 +14,7 @@ constexpr uint32_t kTracks = 0x1654AE6B, kTrackEntry = 0xAE, kTrackNumber = 0xD7
 constexpr uint32_t kContentEncodings = 0x6D80, kTrackScale = 0x23314F;
 constexpr uint32_t kTimestamp = 0xE7, kSimpleBlock = 0xA3, kBlockGroup = 0xA0, kBlock = 0xA1, kReference = 0xFB, kAdditions = 0x75A1;
 constexpr uint32_t kEncryptedBlock = 0xAF, kChecksum = 0xBF;
-constexpr int64_t kPeek = 72;  // a block's header, and what most codecs say of a picture at its beginning
+constexpr int64_t kPeek = 28;  // a block's header, and what most codecs say of a picture at its beginning (PacketHeadReader::kFirstRead)
 
 struct NotPlain {};
 
