@@ -289,19 +289,59 @@ def test_a_kind_of_url_that_nobody_knows_is_an_error() -> None:
 # --- objects that change
 
 
-def test_an_object_replaced_while_it_is_read_is_an_error(server: Server, url: str) -> None:
-    """Of the same size, and with every byte range there: only its ETag tells."""
-    data = server.files["/a.mp4"]
+def test_a_sample_costs_one_question_for_the_state_of_its_object(server: Server, url: str, tmp_path: Path) -> None:
+    build_index([url], tmp_path / "index.vidx")
+    _core.clear_index_cache()
+    for index in (None, tmp_path / "index.vidx"):
+        dataset = vidload.VideoDataset([(url, 0)], index=index, **OPTIONS)
+        if index is None:
+            dataset[0]  # now its index is in the cache
+        server.num_heads = 0
+        dataset[0]
+        assert server.num_heads == 1
+        _core.clear_index_cache()
+
+
+@pytest.mark.parametrize("name", ["h264_rotated_180", "hevc", "vp9"])
+def test_an_object_replaced_since_it_was_indexed_is_drawn_and_read_anew(
+    name: str, server: Server, url: str, video
+) -> None:
+    """Smaller ones, larger ones, of another size of picture: what the loader gives is what it gives of the file that is there now."""
+    dataset = vidload.VideoDataset([(url, 0)], **OPTIONS)
+    dataset[0]
+    server.files["/a.mp4"] = Path(video(name)).read_bytes()
+    alone = vidload.VideoDataset([(video(name), 0)], **OPTIONS)
+    assert torch.equal(dataset[0][0], alone[0][0])
+    assert torch.equal(next(iter(vidload.VideoLoader(dataset)))[0][0], alone[0][0])
+
+
+@pytest.mark.parametrize("name", ["h264", "h264_rotated_180"])
+def test_an_object_replaced_while_it_is_read_is_read_anew(
+    name: str, server: Server, url: str, video, tmp_path: Path
+) -> None:
+    """With bytes behind it, so that every byte range is still there: only size and ETag tell."""
+    new = tmp_path / "new.mp4"
+    new.write_bytes(Path(video(name)).read_bytes() + (200_008).to_bytes(4, "big") + b"free" + bytes(200_000))
 
     def fault(number: int, byte_range: tuple[int, int]) -> None:
-        server.files["/a.mp4"] = data[:-1] + bytes([data[-1] ^ 1])
+        server.files["/a.mp4"] = new.read_bytes()
 
     dataset = vidload.VideoDataset([(url, 0)], **OPTIONS)
     dataset[0]
     server.fault = fault
-    with pytest.raises(
-        vidload.VideoError, match="the object is not the one that was indexed, or changed while it was read"
-    ):
+    assert torch.equal(dataset[0][0], vidload.VideoDataset([(new, 0)], **OPTIONS)[0][0])
+
+
+def test_an_object_that_changes_ever_again_while_it_is_read_is_an_error(server: Server, url: str) -> None:
+    data = server.files["/a.mp4"]
+
+    def fault(number: int, byte_range: tuple[int, int]) -> None:
+        server.files["/a.mp4"] = data[:-1] + bytes([number % 256])
+
+    dataset = vidload.VideoDataset([(url, 0)], **OPTIONS)
+    dataset[0]
+    server.fault = fault
+    with pytest.raises(vidload.VideoError, match="not the one that was indexed, or changed while it was read"):
         dataset[0]
     server.fault = None
     dataset[0]  # the object that is there now, indexed anew

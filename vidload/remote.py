@@ -202,6 +202,8 @@ def _read(url: str, begin: int, end: int, size: int, seconds: float) -> bytes:
         return bytes(data)
     if len(data) == size:
         raise _Failure("refused", "its server sends the whole object, not the part that was asked for")
+    if (size_now := _stamp(url, seconds)[0]) != size:
+        raise _Failure("refused", f"it has {size_now} bytes now, not {size}")
     raise _Failure("network", f"its server sent {len(data)} of {end - begin} bytes", may_pass=True)
 
 

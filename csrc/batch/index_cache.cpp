@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "batch/file_attempt.h"
 #include "decode/open_video.h"
+#include "source/remote_source.h"
 
 namespace vidload {
 
@@ -32,20 +33,23 @@ static std::shared_ptr<const PacketIndex> read_stored(const StoredIndex& stored,
   }
 }
 
-// The index carries the stamp of the file that was opened. One that was replaced meanwhile is scanned again.
-static std::shared_ptr<const PacketIndex> scan(const SourceId& id, int stream, IndexDepth depth, const Cancel* cancel) {
+// The index carries the stamp of the file that was opened. One that was replaced meanwhile is scanned again. `before`: its stamp now.
+static std::shared_ptr<const PacketIndex> scan(const SourceId& id, int stream, IndexDepth depth, const Cancel* cancel, FileStamp before) {
   constexpr int kMaxAttempts = 3;
   for (int i = 1;; ++i) {
-    const FileStamp before = stamp_of(id, cancel);
     std::shared_ptr<const PacketIndex> index;
     try {
       attempt_file(id.name,
                    [&] { index = std::make_shared<PacketIndex>(index_video(*open_source(id, cancel, &before), stream, depth, cancel)); });
     } catch (const VideoError&) {
-      if (i == kMaxAttempts || stamp_of(id, cancel) == before) throw;
+      const FileStamp now = stamp_of(id, cancel);
+      if (i == kMaxAttempts || now == before) throw;
+      before = now;
       continue;
     }
-    if (index->stamp == stamp_of(id, cancel)) return index;
+    if (is_remote(id.file)) return index;  // index_video asked for the stamp at its end
+    before = stamp_of(id, cancel);
+    if (index->stamp == before) return index;
     if (i == kMaxAttempts) {
       throw VideoError(VideoErrorKind::unreadable, id.name, -1, "the file changes while it is read; load it again when it is complete");
     }
@@ -53,11 +57,11 @@ static std::shared_ptr<const PacketIndex> scan(const SourceId& id, int stream, I
 }
 
 std::shared_ptr<const PacketIndex> IndexCache::get(const SourceId& id, int stream, const StoredIndex& stored, bool is_whole,
-                                                   const Cancel* cancel, IndexOrigin* origin) {
+                                                   const Cancel* cancel, IndexOrigin* origin, const FileStamp* known) {
   *origin = {};
   const Key key{id, stream};
-  const FileStamp stamp = stamp_of(id, cancel);
-  std::shared_ptr<const PacketIndex> index = find(key, stamp);
+  const FileStamp stamp = known ? *known : stamp_of(id, cancel);
+  std::shared_ptr<const PacketIndex> index = find(key, &stamp);
   if (index && !(is_whole && index->is_provisional)) {
     check_limits(*index, id.name);
     return index;
@@ -71,26 +75,42 @@ std::shared_ptr<const PacketIndex> IndexCache::get(const SourceId& id, int strea
   }
   if (!index) {
     origin->is_scanned = true;
-    index = scan(id, stream, is_whole ? IndexDepth::packets : IndexDepth::tables, cancel);
+    index = scan(id, stream, is_whole ? IndexDepth::packets : IndexDepth::tables, cancel, stamp);
   }
   keep(key, index->stamp, index);
+  return index;
+}
+
+std::shared_ptr<const PacketIndex> IndexCache::get_unasked(const SourceId& id, int stream, const StoredIndex& stored) {
+  const Key key{id, stream};
+  std::shared_ptr<const PacketIndex> index = find(key, id.listed.size >= 0 ? &id.listed : nullptr);
+  if (!index && stored.file) {
+    index = read_stored(stored, stored.stamp);
+    if (index && stream >= 0 && index->stream.stream_number != stream) index.reset();
+    if (index) keep(key, index->stamp, index);
+  }
+  if (index) check_limits(*index, id.name);
   return index;
 }
 
 std::shared_ptr<const PacketIndex> IndexCache::get_better(const SourceId& id, int stream, const PacketIndex& wrong, const Cancel* cancel) {
   const Key key{id, stream};
   const FileStamp stamp = stamp_of(id, cancel);
-  const auto is_better = [&](const PacketIndex& known) { return !known.is_regular || (wrong.is_provisional && !known.is_provisional); };
-  if (auto known = find(key, stamp); known && is_better(*known)) return known;  // another sample met the same contradiction
-  const auto index = scan(id, stream, wrong.is_provisional ? IndexDepth::packets : IndexDepth::decoded, cancel);
+  const bool is_of_another = !(wrong.stamp == stamp);
+  const auto is_better = [&](const PacketIndex& known) {
+    return is_of_another || !known.is_regular || (wrong.is_provisional && !known.is_provisional);
+  };
+  if (auto known = find(key, &stamp); known && is_better(*known)) return known;  // another sample met the same contradiction
+  const IndexDepth depth = is_of_another ? IndexDepth::tables : wrong.is_provisional ? IndexDepth::packets : IndexDepth::decoded;
+  const auto index = scan(id, stream, depth, cancel, stamp);
   keep(key, index->stamp, index);  // not `stamp`: the file may have been replaced before it was opened
   return index;
 }
 
-std::shared_ptr<const PacketIndex> IndexCache::find(const Key& key, const FileStamp& stamp) {
+std::shared_ptr<const PacketIndex> IndexCache::find(const Key& key, const FileStamp* stamp) {
   std::lock_guard<std::mutex> lock(mutex_);
   const auto found = by_key_.find(key);
-  if (found == by_key_.end() || !(found->second->stamp == stamp)) return nullptr;
+  if (found == by_key_.end() || (stamp && !(found->second->stamp == *stamp))) return nullptr;
   entries_.splice(entries_.begin(), entries_, found->second);
   return found->second->index;
 }

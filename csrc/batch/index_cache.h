@@ -34,10 +34,14 @@ class IndexCache {
 
   // From the cache, else from `stored` when the file is still the same, else from the file's tables or by scanning. `stream`: as of
   // index_video; `stored` is believed only for the stream it was made of. With `is_whole` never a provisional one. What it gives is of one
-  // state of the file, that of its stamp. Throws as index_video.
+  // state of the file, that of its stamp. `known`: its stamp now. Throws as index_video.
   std::shared_ptr<const PacketIndex> get(const SourceId& id, int stream, const StoredIndex& stored, bool is_whole, const Cancel* cancel,
-                                         IndexOrigin* origin);
-  // A better one, after `wrong` was seen to contradict its file: of all packets if that was provisional, else of all frames; and keeps it.
+                                         IndexOrigin* origin, const FileStamp* known = nullptr);
+  // The one from the cache, else from `stored`, without a look at the file: who reads it must compare its stamp afterwards. Null where
+  // there is none. Throws VideoError (kind limit).
+  std::shared_ptr<const PacketIndex> get_unasked(const SourceId& id, int stream, const StoredIndex& stored);
+  // A better one, after `wrong` was seen to contradict its file, and keeps it: anew if the file is another than that was made of, of all
+  // packets if that was provisional, else of all frames.
   std::shared_ptr<const PacketIndex> get_better(const SourceId& id, int stream, const PacketIndex& wrong, const Cancel* cancel);
 
   void clear();
@@ -51,7 +55,7 @@ class IndexCache {
     std::shared_ptr<const PacketIndex> index;
     int64_t bytes;
   };
-  std::shared_ptr<const PacketIndex> find(const Key& key, const FileStamp& stamp);
+  std::shared_ptr<const PacketIndex> find(const Key& key, const FileStamp* stamp);  // null: of any
   void keep(const Key& key, const FileStamp& stamp, const std::shared_ptr<const PacketIndex>& index);
 
   std::mutex mutex_;

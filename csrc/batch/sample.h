@@ -18,6 +18,7 @@ struct SampleInfo {
   int64_t num_frames = 0, width = 0, height = 0;  // as displayed
   double average_fps = 0;                         // 0: not known
   std::shared_ptr<const PacketIndex> index;       // null where it is no video
+  bool is_unasked = false;                        // nobody has looked whether the video is still the one that was indexed
 };
 
 // Its two steps are run by threads of the pool, one after the other. Both throw VideoError, MachineError, CudaError, bad_alloc.

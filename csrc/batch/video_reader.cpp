@@ -43,7 +43,8 @@ VideoReader::VideoReader(std::unique_ptr<ByteSource> source, int stream, bool al
 VideoReader::VideoReader(const SourceId& id, int stream, bool allow_damaged, const Cancel* cancel)
     : source_(open_source(id, cancel)), id_(id), stream_(stream), cancel_(cancel), decoders_(open_software(allow_damaged), {1}) {
   IndexOrigin origin;
-  index_ = IndexCache::instance().get(id, stream, {}, false, cancel, &origin);
+  const FileStamp stamp = source_->stamp();
+  index_ = IndexCache::instance().get(id, stream, {}, false, cancel, &origin, &stamp);
   check_is_of_source(*index_, *source_);
 }
 

@@ -5,13 +5,17 @@
 #include "base/error.h"
 #include "decode/span_check.h"
 #include "plan/decode_plan.h"
+#include "source/remote_source.h"
 
 namespace vidload {
 
 SampleInfo VideoSample::find_info(Worker& worker, LoadStats& stats) const {
   IndexOrigin origin;
   SampleInfo info;
-  info.index = IndexCache::instance().get(id_, stream_, stored_, needs_whole_index_, worker.cancel, &origin);
+  // A server is asked for an object's state once for each sample, when it has been read.
+  if (is_remote(id_.file) && !needs_whole_index_) info.index = IndexCache::instance().get_unasked(id_, stream_, stored_);
+  info.is_unasked = info.index != nullptr;
+  if (!info.index) info.index = IndexCache::instance().get(id_, stream_, stored_, needs_whole_index_, worker.cancel, &origin);
   stats.num_files_scanned += origin.is_scanned;
   stats.num_entries_refused += origin.is_stored_refused;
   const StreamInfo& stream = info.index->stream;
@@ -27,21 +31,23 @@ void VideoSample::load(const std::vector<int64_t>& frames, SampleInfo& info, Wor
   while (true) {
     const std::shared_ptr<const PacketIndex> index = info.index;
     try {
-      return decode(*index, frames, worker, writer, stats);
+      return decode(*index, info.is_unasked, frames, worker, writer, stats);
     } catch (const VideoError& error) {
       if (error.kind() != VideoErrorKind::index_mismatch) throw;
       // The tables, the headers or the container's times were wrong about the frames. A scan of the whole file, and at last a decode of it,
       // lists them; the sample's frames are the same numbers of that list if it has as many, else they must be drawn again, which is the
-      // caller's to do.
-      stats.num_files_decoded += !index->is_provisional;
+      // caller's to do. So must those of an object that was replaced since it was indexed.
       info.index = IndexCache::instance().get_better(id_, stream_, *index, worker.cancel);
-      if (info.index->num_frames() != index->num_frames()) throw;
+      const bool is_of_another = !(info.index->stamp == index->stamp);
+      stats.num_files_scanned += is_of_another;
+      stats.num_files_decoded += !is_of_another && !index->is_provisional;
+      if (is_of_another || info.index->num_frames() != index->num_frames()) throw;
     }
   }
 }
 
-void VideoSample::decode(const PacketIndex& index, const std::vector<int64_t>& frames, Worker& worker, const SampleWriter& writer,
-                         LoadStats& stats) const {
+void VideoSample::decode(const PacketIndex& index, bool is_unasked, const std::vector<int64_t>& frames, Worker& worker,
+                         const SampleWriter& writer, LoadStats& stats) const {
   const auto bad = std::find_if(frames.begin(), frames.end(), [&](int64_t frame) { return frame < 0 || frame >= index.num_frames(); });
   if (bad != frames.end()) {
     throw VideoError(VideoErrorKind::frame_index, path(), -1,
@@ -54,13 +60,18 @@ void VideoSample::decode(const PacketIndex& index, const std::vector<int64_t>& f
   }
   PacketReader reader(*source, index, worker.cancel);
   reader.prefetch(plan);
+  const auto check_unchanged = [&] {
+    if (!is_unasked) return source->check_unchanged();
+    if (stamp_of(id_, worker.cancel) == index.stamp) return;
+    throw VideoError(VideoErrorKind::index_mismatch, path(), -1, "the object is not the one that was indexed");
+  };
   try {
     decode_from(reader, plan, worker, writer, stats);
   } catch (const VideoError& error) {
-    if (error.kind() != VideoErrorKind::cancelled) source->check_unchanged();  // else it is another file's bytes that are at fault
+    if (error.kind() != VideoErrorKind::cancelled) check_unchanged();  // else it is another file's bytes that are at fault
     throw;
   }
-  source->check_unchanged();
+  check_unchanged();
 }
 
 void VideoSample::decode_from(PacketReader& reader, DecodePlan& plan, Worker& worker, const SampleWriter& writer, LoadStats& stats) const {

@@ -18,7 +18,7 @@ class VideoSample final : public Sample {
             LoadStats& stats) const override;
 
  private:
-  void decode(const PacketIndex& index, const std::vector<int64_t>& frames, Worker& worker, const SampleWriter& writer,
+  void decode(const PacketIndex& index, bool is_unasked, const std::vector<int64_t>& frames, Worker& worker, const SampleWriter& writer,
               LoadStats& stats) const;
   void decode_from(PacketReader& reader, DecodePlan& plan, Worker& worker, const SampleWriter& writer, LoadStats& stats) const;
 
