@@ -106,7 +106,7 @@ def main() -> None:
     args = parser.parse_args()
     if "VIDLOAD_BENCH_SLOW" not in os.environ:
         with_slow_reads()
-    from vidload.index import build_index
+    from vidload.index_building import build_index
 
     shares: dict[str, float] = {}
     rows = []

@@ -415,8 +415,8 @@ def test_names_that_are_not_utf8_load_and_do_not_refuse_their_folder(video, tmp_
     assert len(next(iter(VideoLoader(data, 2)))[0]) == 2
     index = tmp_path / "index.arrow"
     paths = data.annotations.path_list()
-    assert vidload.index.build_index(paths, index).failures == ()
-    assert vidload.index.build_index(paths, index).num_scanned == 0  # they are found again
+    assert vidload.build_index(paths, index).failures == ()
+    assert vidload.build_index(paths, index).num_scanned == 0  # they are found again
     indexed = VideoDataset(data.annotations, clip="1x1x1", transform=center_crop(16), index=index)
     loader = VideoLoader(indexed, 2)
     vidload._core.clear_index_cache()

@@ -33,6 +33,7 @@ ORDER = (
         "crops",
         "transforms",
         "index",
+        "index_building",
         "reader",
     ),
     ("augment", "batch", "draw_rules", "sampler_options", "fields", "joining", "describe"),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +126,7 @@ def test_an_interrupted_run_leaves_the_old_index(folder: Path, monkeypatch) -> N
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(vidload.index, "_row", interrupt)
+    monkeypatch.setattr(vidload.index_building, "_row", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build_index(paths_in(folder), folder / "index.arrow")
     assert (folder / "index.arrow").read_bytes() == before
@@ -184,3 +188,113 @@ def test_threads_default_to_this_ranks_share_of_the_cores(
         monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
     dataset = VideoDataset([("never_opened.mp4", 0)], clip="1x1x1", transform=center_crop(16))
     assert VideoLoader(dataset).num_workers == threads
+
+
+# --- runs that were killed, other engines
+
+KILLED_RUN = """
+import os, signal, sys
+import vidload
+from vidload import index_building
+
+index_building._FILES_PER_STEP, index_building._BYTES_PER_BATCH = 1, 1
+row, num_rows = index_building._row, 0
+
+def row_or_death(*args):
+    global num_rows
+    num_rows += 1
+    if num_rows > 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return row(*args)
+
+index_building._row = row_or_death
+vidload.build_index(sys.argv[2:], sys.argv[1], num_workers=1)
+"""
+
+
+def killed_run(folder: Path) -> Path:
+    """A run killed when it had read two of the videos; what it left."""
+    command = [sys.executable, "-c", KILLED_RUN, str(folder / "index.arrow"), *paths_in(folder)]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    assert not (folder / "index.arrow").exists()
+    return max(folder.glob(".*part"), key=lambda path: path.stat().st_size)
+
+
+def test_a_killed_run_is_resumed_where_it_stopped(folder: Path) -> None:
+    num_videos = len(paths_in(folder))
+    killed_run(folder)
+    summary = build_index(paths_in(folder), folder / "index.arrow")
+    assert (summary.num_files, summary.num_scanned) == (num_videos, num_videos - 2)
+    assert not list(folder.glob(".*part"))
+    build_index(paths_in(folder), folder / "other.arrow")
+    assert DatasetIndex(folder / "index.arrow").table.equals(DatasetIndex(folder / "other.arrow").table)
+
+
+def test_a_run_killed_twice_is_resumed_from_the_one_that_got_further(folder: Path) -> None:
+    left = killed_run(folder)
+    size = left.stat().st_size
+    again = subprocess.run(
+        [sys.executable, "-c", KILLED_RUN.replace("> 2", "> 1"), str(folder / "index.arrow"), *paths_in(folder)]
+    )
+    assert again.returncode == -signal.SIGKILL
+    assert left.stat().st_size == size
+    assert build_index(paths_in(folder), folder / "index.arrow").num_scanned == len(paths_in(folder)) - 2
+
+
+@pytest.mark.parametrize("num_bytes", [1, 100, 1000])
+def test_what_a_killed_run_wrote_in_part_is_read_again(num_bytes: int, folder: Path) -> None:
+    left = killed_run(folder)
+    os.truncate(left, left.stat().st_size - num_bytes)
+    summary = build_index(paths_in(folder), folder / "index.arrow")
+    assert len(paths_in(folder)) - 2 < summary.num_scanned <= len(paths_in(folder))
+    build_index(paths_in(folder), folder / "other.arrow")
+    assert DatasetIndex(folder / "index.arrow").table.equals(DatasetIndex(folder / "other.arrow").table)
+
+
+def test_a_video_that_changed_since_the_killed_run_is_read_again(folder: Path) -> None:
+    killed_run(folder)
+    os.utime(paths_in(folder)[0])
+    assert build_index(paths_in(folder), folder / "index.arrow").num_scanned == len(paths_in(folder)) - 1
+
+
+def test_two_runs_do_not_write_one_index(folder: Path, monkeypatch) -> None:
+    def build_too(*args: object) -> object:
+        with pytest.raises(OSError, match="another run is writing it"):
+            build_index(paths_in(folder), folder / "index.arrow")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vidload.index_building, "_row", build_too)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(paths_in(folder), folder / "index.arrow")
+
+
+def test_an_index_at_a_url_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"s3://bucket/a.vidx: index files are written to and read from a disk"):
+        build_index(paths_in(folder), "s3://bucket/a.vidx")
+    with pytest.raises(ValueError, match=r"s3://bucket/a.vidx: index files are read from a disk; copy it to one"):
+        VideoDataset([(paths_in(folder)[0], 0)], clip="1x1x1", transform=center_crop(32), index="s3://bucket/a.vidx")
+
+
+def test_ray_writes_the_same_index(folder: Path) -> None:
+    ray = pytest.importorskip("ray")
+    (folder / "broken.mp4").write_bytes(b"nothing")
+    paths = [*paths_in(folder), str(folder / "gone.mp4")]
+    local = build_index(paths, folder / "local.arrow")
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)  # once for both runs
+    try:
+        assert build_index(paths, folder / "ray.arrow", engine="ray") == local
+        assert DatasetIndex(folder / "ray.arrow").table.equals(DatasetIndex(folder / "local.arrow").table)
+        os.utime(paths[1])
+        again = build_index(paths, folder / "ray.arrow", engine="ray")
+    finally:
+        ray.shutdown()
+    assert (again.num_scanned, again.failures) == (1 + len(local.failures), local.failures)
+
+
+def test_an_engine_that_is_not_there_is_an_error(folder: Path, monkeypatch) -> None:
+    with pytest.raises(ValueError, match="engine 'slurm' is not one of local, ray"):
+        build_index(paths_in(folder), folder / "index.arrow", engine="slurm")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'vidload\[ray\]'"):
+        build_index(paths_in(folder), folder / "index.arrow", engine="ray")
+    assert not list(folder.glob(".*part"))

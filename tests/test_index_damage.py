@@ -263,13 +263,13 @@ def test_a_file_replaced_while_it_is_scanned_is_scanned_again(video, tmp_path: P
 
 
 def test_a_file_deleted_while_the_index_is_built_stops_nothing(folder: Path, monkeypatch) -> None:
-    row = vidload.index._row
+    row = vidload.index_building._row
 
     def delete_then_row(name: str, *rest: object):
         (folder / name).unlink(missing_ok=True)
         return row(name, *rest)
 
-    monkeypatch.setattr(vidload.index, "_row", delete_then_row)
+    monkeypatch.setattr(vidload.index_building, "_row", delete_then_row)
     paths = paths_in(folder)
     summary = build_index(paths, folder / "new.arrow")
     assert (summary.num_files, summary.failures) == (3, ())

@@ -12,7 +12,7 @@ import torch
 
 import vidload
 from vidload import _core, transforms
-from vidload.index import build_index
+from vidload.index_building import build_index
 
 CLIPS = ["h264", "h264_mkv", "hevc_ts", "vp9", "mpeg4_packed_avi", "mjpeg_avi"]
 OPTIONS = dict(clip="4x2x1", transform=transforms.center_crop(32, short_side=32))

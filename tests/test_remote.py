@@ -19,7 +19,8 @@ from http_server import Server, http_server
 
 import vidload
 from vidload import _core, cli, remote, transforms
-from vidload.index import DatasetIndex, build_index
+from vidload.index import DatasetIndex
+from vidload.index_building import build_index
 
 fsspec = pytest.importorskip("fsspec")
 pytest.importorskip("aiohttp")

@@ -20,7 +20,8 @@ from vidload.errors import (
     VideoNotFoundError,
 )
 from vidload.feature_dataset import FeatureDataset
-from vidload.index import DatasetIndex, build_index
+from vidload.index import DatasetIndex
+from vidload.index_building import build_index
 from vidload.limits import VideoLimits, get_limits, set_limits
 from vidload.loading.loader import VideoLoader
 from vidload.multi_video import MultiVideoDataset

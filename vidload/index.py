@@ -10,24 +10,17 @@ file's folder are stored relative to it, so the two may move together.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from vidload import _core
-from vidload.annotations import Annotations, path_array
-from vidload.sources import URL_PATTERN, Source, is_url
-from vidload.system.cores import available_cores
-from vidload.system.files import written_aside
+from vidload.sources import URL_PATTERN, is_url
 
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         ("path", pa.string()),
         ("size", pa.int64()),
@@ -43,8 +36,6 @@ _SCHEMA = pa.schema(
     ],
     metadata={"vidload_index": "2"},
 )
-_FILES_PER_STEP = 64
-_BYTES_PER_BATCH = 8 << 20  # rows are written in parts of this size: each has a cost of its own when the file is opened
 
 
 class DatasetIndex:
@@ -52,17 +43,22 @@ class DatasetIndex:
 
     Args:
         path: what `build_index` wrote.
+        is_cut_short: whether it may end anywhere: what is whole before is read.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not an index of this version.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, is_cut_short: bool = False) -> None:
+        if is_url(os.fspath(path)):
+            raise ValueError(f"{os.fspath(path)}: index files are read from a disk; copy it to one")
         self.path = Path(path)
         try:
             mapped = pa.memory_map(os.fspath(path)).read_buffer()
-            table = pa.ipc.open_file(mapped).read_all()
+            table = (
+                pa.Table.from_batches(_whole_batches(mapped)) if is_cut_short else pa.ipc.open_file(mapped).read_all()
+            )
             self._check_version(table.schema)
             self._check_columns(table.schema)
             table.validate(full=True)  # offsets and text: what is read below must not lead out of the file
@@ -79,12 +75,12 @@ class DatasetIndex:
 
     def _check_version(self, schema: pa.Schema) -> None:
         version = (schema.metadata or {}).get(b"vidload_index")
-        if version != _SCHEMA.metadata[b"vidload_index"]:
+        if version != SCHEMA.metadata[b"vidload_index"]:
             what = "not an index of vidload's" if version is None else "an index of another version"
             raise ValueError(f"{self.path}: {what}; write it again with 'vidload index'")
 
     def _check_columns(self, schema: pa.Schema) -> None:
-        for field in _SCHEMA:
+        for field in SCHEMA:
             places = schema.get_all_field_indices(field.name)
             types = (field.type, pa.binary()) if field.name == "path" else (field.type,)
             if len(places) != 1 or schema.field(places[0]).type not in types:
@@ -137,6 +133,25 @@ class DatasetIndex:
         return stored
 
 
+def whole_batches(path: Path) -> list[pa.RecordBatch]:
+    """The rows of an index file that may end anywhere, as far as they are whole."""
+    with pa.memory_map(os.fspath(path)) as file:
+        return _whole_batches(file.read_buffer())
+
+
+def _whole_batches(mapped: pa.Buffer) -> list[pa.RecordBatch]:
+    """A file of Arrow's is a stream of batches behind 8 bytes; a table of them follows, which is missing where it was not closed."""
+    batches = []
+    try:
+        with pa.ipc.open_stream(mapped.slice(8)) as stream:
+            for batch in stream:
+                batch.validate(full=True)
+                batches.append(batch)
+    except (pa.ArrowException, OSError, IndexError):
+        pass
+    return batches
+
+
 def _packed(table: pa.Table, compression: str | None) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
@@ -149,7 +164,7 @@ def _unpacked(packed: pa.Buffer) -> pa.Table:
 
 
 def _absolute_array(paths: pa.Array | pa.ChunkedArray, folder: Path) -> pa.ChunkedArray:
-    """As `_absolute`, in large_binary. Names that hold nothing to tidy are joined by Arrow, without an object of Python's for each."""
+    """Absolute and tidied names, URLs as they are, in large_binary. Names that hold nothing to tidy are joined by Arrow, without an object of Python's for each."""
     names = (paths if isinstance(paths, pa.ChunkedArray) else pa.chunked_array([paths])).cast(pa.large_binary())
     base = os.path.join(os.path.abspath(os.fsencode(folder)), b"")
     is_whole = pc.starts_with(names, "/")
@@ -166,124 +181,3 @@ def _absolute_array(paths: pa.Array | pa.ChunkedArray, folder: Path) -> pa.Chunk
     return pa.chunked_array(
         [pc.replace_with_mask(joined.combine_chunks(), is_untidy.combine_chunks(), pa.array(tidied, joined.type))]
     )
-
-
-def _absolute(paths: Iterable[str | bytes], folder: Path) -> list[bytes]:
-    base = os.path.abspath(os.fsencode(folder))
-    return [
-        os.fsencode(path) if is_url(path) else os.path.normpath(os.path.join(base, os.fsencode(path))) for path in paths
-    ]
-
-
-@dataclass(frozen=True)
-class IndexSummary:
-    """What `build_index` did.
-
-    Attributes:
-        num_files: files in the index.
-        num_scanned: how many of them were read; the others were indexed before and have not changed.
-        failures: (path, reason) of the files that cannot be read.
-    """
-
-    num_files: int
-    num_scanned: int
-    failures: tuple[tuple[str, str], ...]
-
-
-def build_index(
-    paths: Sequence[str] | Annotations,
-    output: str | os.PathLike[str],
-    *,
-    num_workers: int | None = None,
-    progress: bool = False,
-) -> IndexSummary:
-    """Indexes videos and writes the index file, either completely or not at all. If there is an index at `output` already, files that have
-    not changed since are not read again.
-
-    A file that cannot be read does not stop the run: it is listed with its reason, in the file and in the result.
-
-    Args:
-        paths: video files or URLs, or annotations; a path given twice is indexed once.
-        output: the file to write.
-        num_workers: threads; None = the cores this process may use.
-        progress: whether to show a progress bar on stderr.
-
-    Raises:
-        OSError: `output` cannot be written.
-    """
-    target = Path(output)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sources = _unique_sources(paths)
-    unique = list(sources)
-    names = path_array(unique)
-    schema = _SCHEMA.set(0, pa.field("path", names.type))
-    earlier = _earlier_index(target)
-    stored = None if earlier is None else earlier.lookup(names)
-    earlier_file = None if earlier is None else earlier.file
-    pool = _core.LoaderPool(available_cores() if num_workers is None else num_workers)
-    folder = os.path.abspath(target.parent) + os.sep
-    failures: list[tuple[str, str]] = []
-    with (
-        written_aside(target) as part,
-        pa.OSFile(os.fspath(part), "wb") as file,
-        pa.ipc.new_file(file, schema) as writer,
-        tqdm(total=len(unique), unit="file", desc="indexing", disable=not progress) as bar,
-    ):
-        rows: list[dict[str, Any]] = []
-        for start in range(0, len(unique), _FILES_PER_STEP):
-            step = unique[start : start + _FILES_PER_STEP]
-            rows_of_step = None if stored is None else stored[start : start + _FILES_PER_STEP]
-            batch = _core.Batch(
-                pool, [sources[path] for path in step], rows_of_step, earlier_file, needs_whole_indexes=True
-            )
-            batch.wait()
-            for path, info, error in zip(step, batch.infos(), batch.errors(), strict=True):
-                name = path.removeprefix(folder)
-                rows.append(_row(name if pa.types.is_string(names.type) else os.fsencode(name), info, error))
-                if error is not None:
-                    failures.append((path, error.reason))
-            num_bytes = sum(len(row["packets"]) for row in rows)
-            if num_bytes >= _BYTES_PER_BATCH or start + _FILES_PER_STEP >= len(unique):
-                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
-                rows = []
-            bar.update(len(step))
-    return IndexSummary(len(unique), pool.stats()["num_files_scanned"] + len(failures), tuple(failures))
-
-
-def _unique_sources(paths: Sequence[str] | Annotations) -> dict[str, Source]:
-    """Where each video is, by its name as an absolute path."""
-    if not isinstance(paths, Annotations):
-        return {(name := os.fsdecode(path)): name for path in _absolute(paths, Path.cwd())}
-    names = map(os.fsdecode, _absolute(paths.path_list(), Path.cwd()))
-    if paths.parts is None:
-        return {name: name for name in names}
-    return {name: paths.parts.source(row, os.fsencode(name)) for row, name in enumerate(names)}
-
-
-def _earlier_index(target: Path) -> DatasetIndex | None:
-    try:
-        return DatasetIndex(target)
-    except (OSError, ValueError):
-        return None  # there is none that this version can read: all files are scanned
-
-
-def _row(name: str | bytes, info: _core.SampleInfo | None, error: Exception | None) -> dict[str, object]:
-    if error is not None or info is None:
-        reason = getattr(error, "reason", str(error))
-        return {"path": name, "size": -1, "mtime_ns": -1, "reason": reason, "packets": b""}
-    index = info.index
-    assert index is not None  # only folders of frames have none
-    size, mtime_ns = index.stamp  # of the state of the file that was read, whatever became of it since
-    return {
-        "path": name,
-        "size": size,
-        "mtime_ns": mtime_ns,
-        "num_frames": info.num_frames,
-        "width": info.width,
-        "height": info.height,
-        "average_fps": info.average_fps,
-        "duration_seconds": index.duration_seconds,
-        "codec": index.codec,
-        "reason": None,
-        "packets": index.to_bytes(),
-    }

@@ -42,6 +42,11 @@ def add_videos(parser: argparse.ArgumentParser) -> None:
 def add_jobs(parser: argparse.ArgumentParser) -> None:
     """The arguments --jobs and --engine of commands that give each video to a process."""
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: the cores this process may use)")
+    add_engine(parser)
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """The argument --engine."""
     parser.add_argument(
         "--engine",
         choices=("local", "ray"),

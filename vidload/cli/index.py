@@ -9,14 +9,15 @@ import time
 
 from vidload.annotations import read_videos
 from vidload.cli import _shared
-from vidload.index import build_index
+from vidload.index_building import build_index
 from vidload.shards import keep_shards, list_shards, shard_annotations
 
 _DESCRIPTION = """\
 Reads the packet tables of all videos of a dataset and writes them to one index file.
 Training with VideoDataset(..., index=FILE) then starts immediately.
 
-Run it again after files have been added or changed: it reads only those.
+Run it again after files have been added or changed, or after it was interrupted
+or killed: it reads only what is missing.
 A file that cannot be read is listed with its reason and does not stop the run.
 LIST_OR_DIR may also be tar shards in WebDataset's layout: a name that ends in .tar, with braces for several
 ("train-{000..099}.tar"). The list of their members is then written beside the index file.
@@ -42,6 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--num-workers", type=int, metavar="N", help="threads (default: the cores this process may use)"
     )
+    _shared.add_engine(parser)
     parser.set_defaults(run=run)
 
 
@@ -53,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
         videos = shard_annotations(shards)
     else:
         videos = read_videos(args.list_or_dir, args.root)
-    summary = build_index(videos, args.output, num_workers=args.num_workers, progress=sys.stderr.isatty())
+    summary = build_index(
+        videos, args.output, num_workers=args.num_workers, engine=args.engine, progress=sys.stderr.isatty()
+    )
     if shards is not None:
         keep_shards(shards, args.output)
     seconds = time.perf_counter() - start

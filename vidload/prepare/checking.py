@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from vidload.annotations import Annotations
-from vidload.index import IndexSummary, build_index
+from vidload.index_building import IndexSummary, build_index
 from vidload.prepare.check_costs import ClipCosts, ClipPrediction, PrepareEstimate, estimate_prepare
 from vidload.prepare.check_file import KINDS, CheckSettings, Problem, check_file
 from vidload.prepare.check_record import LOG_NAME, CheckRecord, record_folder

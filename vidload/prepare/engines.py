@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import importlib
 import multiprocessing
 import os
 import signal
@@ -22,6 +21,7 @@ from vidload.errors import VideoError
 from vidload.prepare.sources import Task
 from vidload.sources import is_url
 from vidload.system.cores import available_cores
+from vidload.system.ray_cluster import ray_cluster
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -113,17 +113,8 @@ def _run_local(
 def _run_ray(
     tasks: Sequence[Task], work: Work, settings: Any, folder: Path, jobs: int | None
 ) -> Iterator[tuple[Task, Any]]:
-    """A Ray cluster: the one named by RAY_ADDRESS or already connected to, else this machine. All nodes need vidload and
-    the same paths."""
-    try:
-        ray: Any = importlib.import_module("ray")
-    except ImportError:
-        raise ModuleNotFoundError("engine 'ray' needs Ray; install it with: pip install 'vidload[ray]'") from None
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        is_local = "RAY_ADDRESS" not in os.environ
-        ray.init(log_to_driver=False, **({"num_cpus": jobs, "include_dashboard": False} if is_local else {}))
-    try:
+    """A Ray cluster, of which all nodes need vidload and the same paths."""
+    with ray_cluster(jobs) as ray:
         attempt = ray.remote(num_cpus=1)(_attempt)
         # Without a limit of the user's, one running and one waiting task for every core of the cluster.
         limit = jobs or 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
@@ -141,9 +132,6 @@ def _run_ray(
             except ray.exceptions.RayError as error:
                 outcome = RuntimeError(f"the Ray task working on it failed ({type(error).__name__})")
             yield task, outcome
-    finally:
-        if is_ours:
-            ray.shutdown()
 
 
 ENGINES: dict[str, Callable[..., Iterator[tuple[Task, Any]]]] = {"local": _run_local, "ray": _run_ray}

@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vidload.errors import VideoError
-from vidload.index import build_index
+from vidload.index_building import build_index
 from vidload.prepare.costs import Cost, clip_costs
 from vidload.prepare.encode import EncodedVideo, encode_video
 from vidload.prepare.settings import PROFILES, EncodeSettings

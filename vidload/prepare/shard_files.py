@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vidload.index import build_index
+from vidload.index_building import build_index
 from vidload.shards import keep_shards, list_shards, shard_annotations
 from vidload.system.files import written_aside
 
