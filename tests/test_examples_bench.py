@@ -1,6 +1,7 @@
 """The benches run and report, on a few synthetic clips and small pictures."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,3 +143,22 @@ def test_threads_busy_reports_shares_of_what_as_many_single_threads_would_load(t
     shares = json.loads((tmp_path / "busy.json").read_text())["of_linear"]
     assert [name.rpartition(", ")[2] for name in shares] == ["batch 1", "batch 8"] * 2
     assert all(share > 0 for share in shares.values())
+
+
+
+def test_clips_by_time_compares_the_same_frames_of_every_loader(tmp_path):
+    """On smooth pictures: the filters by which loaders resize differ."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, size, rate, seconds in (("long_720p", "1280x720", 2, 120), ("camera_0_480p", "854x480", 10, 30)):
+        source = f"gradients=size={size}:rate={rate}:speed=0.02:seed=1:duration={seconds}"
+        command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p", "-preset", "ultrafast"]
+        subprocess.run([*command, data / f"{name}.mp4"], check=True)
+    for camera in (1, 2):
+        shutil.copy(data / "camera_0_480p.mp4", data / f"camera_{camera}_480p.mp4")
+    options = ("--data", data, "--loaders", "vidload", "pyav", "--samples", 1, "--rounds", 1, "--num-workers", 1)
+    out = run("clips_by_time.py", *options, "--output", tmp_path / "result")
+    tasks = json.loads((tmp_path / "result.json").read_text())["tasks"]
+    assert {task: of_task["samples"] for task, of_task in tasks.items()} == {"video-language": 1, "robot": 16}
+    assert all(0 < of_task["differences"]["pyav"] < 6 for of_task in tasks.values())
+    assert out.count("PyAV in a DataLoader") == 2 and "Missing" not in out

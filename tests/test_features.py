@@ -208,6 +208,18 @@ def test_the_written_folder_is_what_a_feature_dataset_reads(folder, capsys):
     assert len(FeatureDataset(None, folder / "out", feat_dim=5)) == 3
 
 
+def test_videos_at_urls_give_the_features_of_the_files(folder):
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    assert run(folder) == 0
+    memory.pipe("/features/a.mp4", (folder / "videos" / "h264_star.mp4").read_bytes())
+    (folder / "list.txt").write_text("memory://features/a.mp4 0\n")
+    command = arguments(folder)
+    command[1], command[3] = str(folder / "list.txt"), str(folder / "of_urls")
+    assert main([*command, "--root", "memory://features"]) == 0
+    memory.rm("/features", recursive=True)
+    assert (folder / "of_urls" / "a.npy").read_bytes() == (folder / "out" / "h264_star.npy").read_bytes()
+
+
 def test_csv_holds_the_same_numbers(folder):
     assert run(folder) == 0
     expected = read_features(folder / "out" / "h264_star.npy")

@@ -363,6 +363,7 @@ def test_an_object_of_another_size_is_indexed_again_and_never_misread(
 # --- nothing hangs
 
 STALL = 3600.0  # seconds that a server keeps silent
+MOST_SECONDS = 300.0  # until a process has ended: far more than it takes
 
 
 @pytest.fixture
@@ -400,7 +401,7 @@ def test_a_process_ends_although_its_requests_hang(server: Server, url: str, pat
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ends\n"
-        assert process.wait(600) == 0
+        assert process.wait(MOST_SECONDS) == 0
 
 
 def test_a_forked_child_reads_too(url: str) -> None:
@@ -418,3 +419,41 @@ def test_names_of_objects_need_not_be_utf_8(memory, video) -> None:
         vidload.VideoReader("memory://caf\udce9.mp4")
     memory.pipe("/caf\udce9.mp4", Path(video("h264")).read_bytes())
     assert vidload.VideoReader("memory://caf\udce9.mp4").num_frames == vidload.VideoReader(video("h264")).num_frames
+
+
+def test_ctrl_c_ends_a_loader_that_waits_for_a_server(server: Server, url: str, patient) -> None:
+    server.fault = lambda number, byte_range: STALL
+    code = (
+        "import vidload\n"
+        "from vidload import transforms\n"
+        f"dataset = vidload.VideoDataset([({url!r}, 0)] * 8, clip='1x1x1', transform=transforms.center_crop(32))\n"
+        "batches = iter(vidload.VideoLoader(dataset, batch_size=2, num_workers=2))\n"
+        "print('waits', flush=True)\n"
+        "next(batches)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == b"waits\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(MOST_SECONDS) != 0
+        assert b"KeyboardInterrupt" in process.stderr.read()
+
+
+# --- commands
+
+
+@pytest.mark.parametrize("command", ["prepare", "frames"])
+def test_a_command_makes_the_same_of_a_list_of_urls_as_of_files(
+    command: str, server: Server, video, tmp_path: Path
+) -> None:
+    for name in ("h264", "vp9"):
+        server.files[f"/{name}.mp4"] = Path(video(name)).read_bytes()
+        (tmp_path / f"{name}.mp4").write_bytes(server.files[f"/{name}.mp4"])
+    (tmp_path / "list.txt").write_text("h264.mp4 0\nvp9.mp4 1\n")
+    server.files["/list.txt"] = (tmp_path / "list.txt").read_bytes()
+    for root, out in ((server.url, "of_urls"), (str(tmp_path), "of_files")):
+        assert cli.main([command, f"{root}/list.txt", str(tmp_path / out), "--root", root, "--jobs", "1"]) == 0
+    made = {path.relative_to(tmp_path / "of_files") for path in (tmp_path / "of_files").rglob("*.[mj]p*")}
+    assert made
+    for path in made:
+        assert (tmp_path / "of_urls" / path).read_bytes() == (tmp_path / "of_files" / path).read_bytes()
