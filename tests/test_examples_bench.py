@@ -145,7 +145,6 @@ def test_threads_busy_reports_shares_of_what_as_many_single_threads_would_load(t
     assert all(share > 0 for share in shares.values())
 
 
-
 def test_clips_by_time_compares_the_same_frames_of_every_loader(tmp_path):
     """On smooth pictures: the filters by which loaders resize differ."""
     data = tmp_path / "data"
