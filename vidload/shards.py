@@ -309,11 +309,11 @@ def _kept_shards(path: Path) -> dict[str, Shard]:
             Shard(name if is_url(name) else os.path.join(os.path.abspath(path.parent), name), stamp, [])
             for name, stamp in names
         ]
-        for row in table.to_pylist():
-            number = row.pop("shard")
-            if not 0 <= number < len(shards) or row["offset"] < 0 or row["size"] < 1:
+        columns = [table.column(name).to_pylist() for name in ("shard", *ShardVideo._fields)]
+        for number, name, offset, size, cls, json_ in zip(*columns, strict=True):
+            if not 0 <= number < len(shards) or offset < 0 or size < 1:
                 return {}
-            shards[number].videos.append(ShardVideo(**row))
+            shards[number].videos.append(ShardVideo(name, offset, size, cls, json_))
         return {shard.path: shard for shard in shards}
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return {}
