@@ -44,7 +44,8 @@ class IndexSummary:
     """What `build_index` did.
 
     Attributes:
-        num_files, num_scanned: files in the index; those of them that were read, the others being unchanged since the last time.
+        num_files: files in the index.
+        num_scanned: how many of them were read; the others were indexed before and have not changed.
         failures: (path, reason) of the files that cannot be read.
     """
 
@@ -61,8 +62,8 @@ def build_index(
     engine: str = "local",
     progress: bool = False,
 ) -> IndexSummary:
-    """Indexes videos and writes the index file, whole or not at all. Files that an index already at `output` has, and that have not changed
-    since, are not read again; nor are those that a run to the same `output` had read when it was killed.
+    """Indexes videos and writes the index file, either completely or not at all. If there is an index at `output` already, or a run that was
+    to write it was killed, files that it has read and that have not changed since are not read again.
 
     A file that cannot be read does not stop the run: it is listed with its reason, in the file and in the result.
 
