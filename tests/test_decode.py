@@ -302,7 +302,7 @@ def test_a_file_that_decodes_to_other_frames_than_its_headers_say_is_indexed_ane
     path.write_bytes(data)
     reference = corpus_check.build_reference(tmp_path)
     if reference is None:
-        pytest.skip("needs a C compiler and pkg-config")
+        pytest.skip("needs a C compiler, pkg-config and the headers of vidload's FFmpeg")
     assert corpus_check.sequential_sums(reference, path) == [
         corpus_check.sum_of(planes) for planes in all_planes(video("av1_low_delay"))[:47]
     ]
@@ -336,5 +336,5 @@ def test_what_a_decoder_makes_of_missing_packets_is_what_a_sequential_decode_mak
 ) -> None:
     reference = corpus_check.build_reference(tmp_path)
     if reference is None:
-        pytest.skip("needs a C compiler and pkg-config")
+        pytest.skip("needs a C compiler, pkg-config and the headers of vidload's FFmpeg")
     assert corpus_check.check(reference, Path(video(name)))["verdict"] in ("right", "damaged")

@@ -183,7 +183,8 @@ def lossless_jpeg(folder: Path) -> Path:
 def test_frames_are_those_of_a_sequential_decode(make: Callable[[Path], Path], tmp_path: Path) -> None:
     path = make(tmp_path)
     reference = corpus_check.build_reference(tmp_path)
-    assert reference is not None
+    if reference is None:
+        pytest.skip("needs a C compiler, pkg-config and the headers of vidload's FFmpeg")
     report = corpus_check.check(reference, path)
     assert report["verdict"] == "right", report
     assert report["raised"] == 0

@@ -264,7 +264,7 @@ def main() -> int:
         folder = Path(name)
         reference = build_reference(folder)
         if reference is None:
-            print("needs cc and pkg-config", file=sys.stderr)
+            print("needs a C compiler, pkg-config and the headers of vidload's FFmpeg", file=sys.stderr)
             return 1
         clips = [str(videos.make_video(clip, folder / "clips")) for clip in CLIPS]
         while time.monotonic() < end:
