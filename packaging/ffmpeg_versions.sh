@@ -29,7 +29,7 @@ for name in "$@"; do
     -DPython_EXECUTABLE="$bin/python" -Dpybind11_DIR="$("$bin/python" -m pybind11 --cmakedir)" -DVIDLOAD_OUTPUT_DIR="$folder/package/vidload" >/dev/null
   "$bin/cmake" --build "$folder" --parallel "${JOBS:-$(nproc)}" >"$folder/build.log" || { tail -n 40 "$folder/build.log" >&2; exit 1; }
   # shellcheck disable=SC2086
-  (cd tests && PYTHONPATH="$folder/package" "$bin/python" -m pytest -q $tests) 2>&1 | tee "$folder/tests.log" || status=1 # from here, where no other vidload is in the way
+  (cd tests && PYTHONPATH="$folder/package" "$bin/python" -m pytest $tests) 2>&1 | tee "$folder/tests.log" || status=1 # from here, where no other vidload is in the way
   version=$(cd tests && PYTHONPATH="$folder/package" "$bin/python" -c 'import vidload; print(vidload.info()["ffmpeg"]["version"])')
   rows+="$name: FFmpeg $version: $(tail -n 1 "$folder/tests.log")"$'\n'
 done

@@ -17,6 +17,6 @@ for python in "$@"; do
   echo "$tag: $(wc -l <"$folder/frames.txt") videos, checksum of all $(sha256sum <"$folder/frames.txt" | cut -c 1-16)"
   if [ -n "${TORCH:-}" ]; then
     "$folder/bin/pip" install --quiet --disable-pip-version-check "$TORCH" "$(echo dist/vidload-*-"$tag-$tag"-*.whl)[test]"
-    (cd tests && "../$folder/bin/python" -m pytest -q -p no:cacheprovider -c ../pyproject.toml --rootdir .. -m "not trainers" .)
+    (cd tests && "../$folder/bin/python" -m pytest -p no:cacheprovider -c ../pyproject.toml --rootdir .. -m "not trainers" .)
   fi
 done
