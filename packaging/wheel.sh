@@ -30,6 +30,10 @@ rm -rf build/lib.* # setuptools would pack what is left of other builds
 export PKG_CONFIG_LIBDIR=$work/libraries/lib/pkgconfig
 export VIDLOAD_CMAKE_ARGS="-DVIDLOAD_BUNDLED=ON -DCMAKE_AR=$AR -DCMAKE_RANLIB=$RANLIB ${VIDLOAD_CMAKE_ARGS:-}"
 export VIDLOAD_LICENSES=$work/libraries/licenses
+# Debian's Pythons have a part of their headers in the folder of the architecture, where this compiler does not look.
+mkdir -p "$work/headers/x86_64-linux-gnu"
+for folder in /usr/include/x86_64-linux-gnu/python3*; do [ ! -d "$folder" ] || ln -sfn "$folder" "$work/headers/x86_64-linux-gnu/"; done
+export CPLUS_INCLUDE_PATH=$work/headers
 for python in "${@:-python3}"; do
   raw=$(mktemp -d)
   "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$raw" .

@@ -139,7 +139,8 @@ def test_a_damaged_or_foreign_entry_costs_a_scan_and_is_told(what: str, folder: 
         clips, stats = load(folder, folder / "index.arrow")
     assert all(torch.equal(one, other) for one, other in zip(clips, expected, strict=True))
     assert (stats["num_entries_refused"], stats["num_files_scanned"], stats["num_failed"]) == (1, 1, 0)
-    assert len(caplog.records) == 1 and "index.arrow: 1 entries are damaged" in caplog.text
+    (told,) = [record for record in caplog.records if record.name != "vidload.ffmpeg"]
+    assert "index.arrow: 1 entries are damaged" in told.getMessage()
 
 
 def test_building_again_mends_damaged_entries(folder: Path) -> None:

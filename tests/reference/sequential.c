@@ -22,10 +22,28 @@ static void print_frame(const AVFrame* frame) {
   printf("%lu %d\n", sum, frame->decode_error_flags);
 }
 
+// The file's bytes, without libavformat's protocols: not every FFmpeg has them.
+static int read_bytes(void* file, uint8_t* target, int size) {
+  const size_t count = fread(target, 1, size, file);
+  return count > 0 ? (int)count : AVERROR_EOF;
+}
+
+static int64_t seek_bytes(void* file, int64_t offset, int whence) {
+  if (whence != AVSEEK_SIZE) return fseeko(file, offset, whence & ~AVSEEK_FORCE) == 0 ? ftello(file) : AVERROR(EIO);
+  const int64_t position = ftello(file);
+  fseeko(file, 0, SEEK_END);
+  const int64_t size = ftello(file);
+  fseeko(file, position, SEEK_SET);
+  return size;
+}
+
 int main(int argc, char** argv) {
-  AVFormatContext* container = NULL;
   av_log_set_level(AV_LOG_QUIET);
-  if (argc != 2 || avformat_open_input(&container, argv[1], NULL, NULL) < 0) return 2;
+  FILE* file = argc == 2 ? fopen(argv[1], "rb") : NULL;
+  if (!file) return 2;
+  AVFormatContext* container = avformat_alloc_context();
+  container->pb = avio_alloc_context(av_malloc(32768), 32768, 0, file, read_bytes, NULL, seek_bytes);
+  if (avformat_open_input(&container, argv[1], NULL, NULL) < 0) return 2;
   if (avformat_find_stream_info(container, NULL) < 0) return 2;
   const int number = av_find_best_stream(container, AVMEDIA_TYPE_VIDEO, -1, -1, NULL, 0);
   if (number < 0) return 2;
