@@ -13,7 +13,7 @@ trap 'rm -rf "$root" "$root.log"' EXIT
 unavailable() { echo "check_wheel.sh: $*" >&2; exit 3; }
 [ "$(id -u)" = 0 ] || unavailable "only root can make the empty Debian"
 command -v debootstrap >/dev/null || unavailable "debootstrap is not installed"
-debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates "$release" "$root" "$mirror" >"$root.log" 2>&1 ||
+timeout 900 debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates "$release" "$root" "$mirror" >"$root.log" 2>&1 ||
   { tail -n 3 "$root.log" >&2; unavailable "debootstrap of $release from '$mirror' failed"; }
 for program in cc gcc g++ cmake ffmpeg; do ! chroot "$root" sh -c "command -v $program" || { echo "$program is there" >&2; exit 1; }; done
 ! chroot "$root" ldconfig -p | grep -E 'libav(codec|format|util)|libturbojpeg' || exit 1

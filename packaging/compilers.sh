@@ -5,10 +5,9 @@ set -eu
 python=$1 folder=$2 triple=$3
 zig=$("$python" -c 'import os, ziglang; print(os.path.join(os.path.dirname(ziglang.__file__), "zig"))')
 mkdir -p "$folder"
-# Unless told not to, Zig checks for undefined behavior and adds debug information. Without -O2 it would compile the C++ library twice, the first
-# time for CMake's trial programs; a later -O3 holds.
+# Unless told not to, Zig checks for undefined behavior and adds debug information.
 for tool in cc c++; do
-  printf '#!/bin/sh\nexec %s %s -target %s -fno-sanitize=all -g0 -O2 "$@"\n' "$zig" "$tool" "$triple" >"$folder/$tool"
+  printf '#!/bin/sh\nexec %s %s -target %s -fno-sanitize=all -g0 "$@"\n' "$zig" "$tool" "$triple" >"$folder/$tool"
 done
 for tool in ar ranlib; do printf '#!/bin/sh\nexec %s %s "$@"\n' "$zig" "$tool" >"$folder/$tool"; done
 chmod +x "$folder"/*
