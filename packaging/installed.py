@@ -33,7 +33,7 @@ def main(readme: Path, folder: Path) -> None:
 
     (folder / "videos").mkdir(parents=True)
     for index, name in enumerate(selftest.CLIPS):
-        selftest.encode_clip(name, folder / "videos" / f"{index}.mp4", 320, 240)
+        selftest.encode_clip(name, folder / "videos" / f"{index}.mkv", 320, 240)
     names = sorted(path.name for path in (folder / "videos").iterdir())
     (folder / "train.txt").write_text("".join(f"{name} {index}\n" for index, name in enumerate(names * 2)))
     os.chdir(folder)
@@ -41,7 +41,7 @@ def main(readme: Path, folder: Path) -> None:
 
     print(command("info"))
     assert "of" in command("index", "train.txt", "--root", "videos", "-o", "train.arrow")
-    assert "frames" in command("inspect", "videos/0.mp4")
+    assert "frames" in command("inspect", "videos/0.mkv")
     command("frames", "videos", "frames")
     command("prepare", "train.txt", "prepared", "--root", "videos")
     print(command("selftest"))

@@ -30,7 +30,8 @@ which=
 export LD_PRELOAD="$(gcc -print-file-name=$runtime) $(gcc -print-file-name=libstdc++.so.6)"
 export PYTHONPATH="$folder/package:$PWD/tests" PYTHONSAFEPATH=1 PYTHONMALLOC=malloc OMP_NUM_THREADS=1
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-export TSAN_OPTIONS="halt_on_error=0:exitcode=66:log_path=$folder/report:report_signal_unsafe=0:suppressions=$PWD/tests/tsan.supp"
+# Locks that libarrow holds while it waits look as if they were never let go of, until the deadlock detector has no room for more.
+export TSAN_OPTIONS="detect_deadlocks=0:halt_on_error=0:exitcode=66:log_path=$folder/report:report_signal_unsafe=0:suppressions=$PWD/tests/tsan.supp"
 rm -f "$folder"/report.*
 status=0
 # shellcheck disable=SC2086
