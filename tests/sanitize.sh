@@ -3,7 +3,7 @@
 # and runs the tests that drive the C++ with it. TESTS selects other tests.
 #
 # Python itself is not built with sanitizers, so their runtime is preloaded. Leaks are not checked: the interpreter's own would hide the
-# rest. ThreadSanitizer does not live through a fork. Child processes with a memory limit or their own preloaded library and the stub GPU (which needs nvcc) are left out; errors in
+# rest. ThreadSanitizer does not live through a fork, and sees races in Ray. Child processes with a memory limit or their own preloaded library and the stub GPU (which needs nvcc) are left out; errors in
 # libraries built without sanitizers go undetected.
 set -eu
 cd "$(dirname "$0")/.."
@@ -25,7 +25,7 @@ cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIDLOAD_SAN
 cmake --build "$folder"
 runtime=libasan.so
 which=
-[ "$sanitizers" = thread ] && runtime=libtsan.so && which="not worker_processes and not forked_child"
+[ "$sanitizers" = thread ] && runtime=libtsan.so && which="not worker_processes and not forked_child and not test_ray"
 # PYTHONSAFEPATH: the child processes of tests must not take the package of the current folder either. libstdc++ too, or exceptions thrown by preloaded runtimes find no handlers.
 export LD_PRELOAD="$(gcc -print-file-name=$runtime) $(gcc -print-file-name=libstdc++.so.6)"
 export PYTHONPATH="$folder/package:$PWD/tests" PYTHONSAFEPATH=1 PYTHONMALLOC=malloc OMP_NUM_THREADS=1
