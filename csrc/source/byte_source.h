@@ -55,6 +55,7 @@ class ByteSource {
   // Of the file when it was opened; memory has none.
   virtual FileStamp stamp() const { return {}; }
   // These will be read soon. Where a read waits for a network they are asked for now, all together; elsewhere this does nothing.
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): some keep them
   virtual void prefetch(std::vector<ByteRange> ranges) const { (void)ranges; }
   // Throws VideoError when the file is no longer the one that was opened: what was read of it may be of two files.
   virtual void check_unchanged() const {}
