@@ -7,10 +7,8 @@ its reason. What needs a GPU is at the end, and is skipped without one.
 from __future__ import annotations
 
 import gc
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import av
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import videos
+from waiting import becomes_true, num_threads
 
 import vidload
 from vidload import FrameFolderDataset, VideoDataset, VideoLoader
@@ -372,9 +371,6 @@ def test_a_forked_child_makes_a_pipeline_of_its_own(video) -> None:
 
 
 def test_loaders_leave_no_threads_and_no_batches_behind(dataset) -> None:
-    def num_threads() -> int:
-        return len(os.listdir("/proc/self/task"))
-
     def use() -> None:
         loader = VideoLoader(dataset, 2, decoder="dali", num_workers=2)
         next(iter(loader))
@@ -387,10 +383,7 @@ def test_loaders_leave_no_threads_and_no_batches_behind(dataset) -> None:
     for _ in range(3):
         use()
         gc.collect()
-    deadline = time.monotonic() + 10  # threads that were told to end need a moment
-    while num_threads() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert num_threads() <= before
+    assert becomes_true(lambda: num_threads() <= before), (num_threads(), before)
     assert not [thing for thing in gc.get_objects() if type(thing) is DaliBatch]
 
 

@@ -97,17 +97,10 @@ def test_short_reads_change_nothing(name: str, video) -> None:
 @pytest.mark.parametrize("name", CLIPS)
 def test_a_file_that_ends_before_its_size_is_an_error(name: str, video) -> None:
     data = Path(video(name)).read_bytes()
-    intact = vidload.VideoReader(data)
     for at in offsets(len(data)):
-        try:
+        with pytest.raises(vidload.UnreadableVideoError, match="ended before the size"):
             reader = vidload.VideoReader(FailingFile(data, "cut", at))
-            frames = reader.get_frames_at(range(reader.num_frames))
-        except vidload.UnreadableVideoError as error:
-            assert "ended before the size" in str(error)
-            continue
-        # Matroska ends with a list of keyframes, which nobody needs.
-        assert at == len(data) - 1 and name in ("h264_mkv", "vp9")
-        assert np.array_equal(frames, intact.get_frames_at(range(intact.num_frames)))
+            reader.get_frames_at(range(reader.num_frames))
 
 
 @pytest.fixture(scope="session")

@@ -69,8 +69,9 @@ bool is_told_by_heads(const StreamInfo& stream) {
 std::optional<PacketScan> scan_blocks(const ByteSource& source, int stream, const Cancel* cancel) {
   constexpr uint8_t kMagic[4] = {0x1A, 0x45, 0xDF, 0xA3};
   constexpr int kReadSize = 2048;  // as much as libavformat wants to see to know the format
-  uint8_t magic[4] = {};
+  uint8_t magic[4] = {}, last = 0;
   if (source.read(0, magic, 4) != 4 || std::memcmp(magic, kMagic, 4) != 0) return std::nullopt;
+  if (source.read(source.size() - 1, &last, 1) != 1) return std::nullopt;  // shorter than its size: a whole scan tells where it ends
   const RecentBytes recent(source);
   Container container(recent, stream, cancel, kReadSize);
   PacketScan scan;

@@ -21,6 +21,7 @@ _PRELUDE = """
 import ctypes, errno, os, sys, threading, time
 import torch, vidload
 from vidload import VideoDataset, VideoLoader, transforms
+from waiting import becomes_true, num_threads
 faults = ctypes.CDLL(os.environ["LD_PRELOAD"])
 for name in ("alloc", "read", "write"):
     getattr(faults, f"fault_{name}").argtypes = [ctypes.c_long, ctypes.c_int]
@@ -55,9 +56,10 @@ def run_with_faults(code: str, *arguments: object, timeout: float = 120) -> str:
     """What the code prints; `arguments` are its sys.argv[1:]. Fails where the child does, with its stderr."""
     if "san.so" in os.environ.get("LD_PRELOAD", ""):
         pytest.skip("the runtime of a sanitizer is preloaded, and must be the first library")
+    folders = (str(SOURCE.parent.parent), os.environ.get("PYTHONPATH"))
     done = subprocess.run(
         [sys.executable, "-c", _PRELUDE + textwrap.dedent(code), *map(str, arguments)],
-        env={**os.environ, "LD_PRELOAD": str(_library())},
+        env={**os.environ, "LD_PRELOAD": str(_library()), "PYTHONPATH": os.pathsep.join(filter(None, folders))},
         capture_output=True,
         text=True,
         timeout=timeout,
