@@ -250,9 +250,14 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         """The label of sample `index`, of a kind that vidload.labels describes. An override may return anything that default_collate takes."""
         return label_at(self.annotations.labels, index, self.num_classes)
 
+    @property
+    def has_stored_labels(self) -> bool:
+        """Whether labels are the annotations' own, so that `labels_of` runs none of the user's code."""
+        return type(self).label is ClipDataset.label
+
     def labels_of(self, indices: Sequence[int]) -> Any:
         """As default_collate of `label` gives them."""
-        if type(self).label is ClipDataset.label:
+        if self.has_stored_labels:
             return labels_at(self.annotations.labels, indices, self.num_classes)
         labels: Any = tuple(self.label(index) for index in indices)
         return default_collate(labels)

@@ -79,6 +79,11 @@ class CombinedClips:
         part, own = self._locate(index)
         return part.label(own)
 
+    @property
+    def has_stored_labels(self) -> bool:
+        """As of ClipDataset."""
+        return all(part.has_stored_labels for part in self.parts)
+
     def labels_of(self, indices: Sequence[int]) -> Any:
         labels: Any = tuple(self.label(index) for index in indices)
         return default_collate(labels)

@@ -40,6 +40,11 @@ def check_batch_as(dataset: Clips, batch_as: str | None, is_default: bool) -> No
         )
 
 
+def joins_labels(collate: Callable[[list[Any]], Any], is_batch: bool) -> bool:
+    """Whether batches have the labels that `labels_of` gives; is_batch: False for batch_size=None."""
+    return is_batch and isinstance(collate, Collate) and collate.is_default
+
+
 def collated(
     dataset: Clips,
     clips: Any,
@@ -49,18 +54,22 @@ def collated(
     is_batch: bool,
     batch_as: str,
     whole: torch.Tensor | None,
+    labels: Any = None,
 ) -> Any:
     """clips: a tensor or a list; rows: the samples' fields, empty where the dataset has none; is_batch: False for batch_size=None;
-    batch_as: of vidload.joining; whole: the memory of clips that vary in shape, where each is in its place."""
+    batch_as: of vidload.joining; whole: the memory of clips that vary in shape, where each is in its place; labels: what `labels_of` gives,
+    where it is known already."""
     is_default = isinstance(collate, Collate) and collate.is_default
+    if labels is None and joins_labels(collate, is_batch):
+        labels = dataset.labels_of(indices)
     if is_default and is_batch and dataset.is_varying:
         axis = dataset.time_axis
         joined_clips = joined(clips, batch_as, axis) if whole is None or batch_as == "list" else whole
         fields = joined_fields([sample_fields(row) for row in rows], batch_as) | length_fields(clips, batch_as, axis)
-        batch = [joined_clips, dataset.labels_of(indices)]
+        batch = [joined_clips, labels]
         return [*batch, fields] if fields else batch
     if is_default and is_batch:
-        batch = [clips if isinstance(clips, torch.Tensor) else default_collate(clips), dataset.labels_of(indices)]
+        batch = [clips if isinstance(clips, torch.Tensor) else default_collate(clips), labels]
         return [*batch, batch_fields(rows)] if rows else batch
     function = collate.function if isinstance(collate, Collate) else collate
     columns: list[Any] = [clips, [dataset.label(index) for index in indices]]

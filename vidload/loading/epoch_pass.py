@@ -25,7 +25,7 @@ from vidload.combined import Clips, base_dataset
 from vidload.errors import IndexMismatchError, TooManyFailuresError, VideoError
 from vidload.fields import FieldRow
 from vidload.joining import slots
-from vidload.loading.collating import collated
+from vidload.loading.collating import collated, joins_labels
 from vidload.loading.epochs import Epochs
 from vidload.loading.exit import cancel_at_exit, ends_before_exit
 from vidload.loading.memory import Memory
@@ -46,6 +46,9 @@ _ALWAYS_ALLOWED_FAILURES = 20
 _MIN_BATCHES_AHEAD = 2
 _SAMPLES_AHEAD = ((4, 2 << 30), (16, 256 << 20))
 _SAMPLES_AHEAD_ON_GPU = ((4, 1 << 30), (16, 128 << 20))
+# The most batches that are started in one go: from the second on, what starts them is in the processor's caches, which the decoding
+# has taken from the first.
+_BATCHES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class _Pending:
         # A tensor, or a list of tensors that differ in shape (None for samples that could not be drawn).
         self.clips: Any = None
         self.whole: torch.Tensor | None = None  # the memory of that list
+        self.labels: Any = None  # of all samples, where the pass takes them so early
         self.drawn = Drawn([], None)
         self.results: list[Future[Any]] | None = None  # of clip_transform, where the wake's threads run it
         self.is_given_up = False
@@ -132,6 +136,9 @@ class EpochPass:
         self._has_begun = self._is_ended = False
         self._accelerate: AccelerateState | None = None
         self._progress: Progress | None = None
+        # Made right after the clips' tensor, whose making has brought torch's code back into the processor's caches.
+        is_batch = parts.order.batch_sampler is not None
+        self._takes_labels_early = self._dataset.has_stored_labels and joins_labels(parts.collate_fn, is_batch)
         self._wake = None if self._dataset.clip_transform is None else parts.wake
         transform = parts.batch_transform
         self._batch_transform_takes_rng = transform is not None and "rng" in argument_names(transform)
@@ -238,6 +245,8 @@ class EpochPass:
         if self._parts.needs_indexes:
             self._fill_from_indexes()
             return
+        if self._decoding and not self._has_room():
+            return
         while not self._is_ended and not self._is_far_ahead() and (pending := self._started()) is not None:
             self._start_decoding(pending)
 
@@ -260,6 +269,14 @@ class EpochPass:
             self._indexing.popleft()
             self._num_indexing -= len(pending.indices)
             self._start_decoding(pending)
+
+    def _has_room(self) -> bool:
+        """Whether as many batches may be started as are started at once."""
+        if self._batches_ahead is not None or self._dataset.is_varying or len(self._decoding) < _MIN_BATCHES_AHEAD:
+            return True
+        batch_size = len(self._decoding[-1].indices)
+        at_once = min(_BATCHES_AT_ONCE, self._samples_ahead // (2 * batch_size))
+        return self._num_decoding + (at_once - 1) * batch_size < self._samples_ahead
 
     def _is_far_ahead(self) -> bool:
         if self._batches_ahead is not None:
@@ -312,6 +329,7 @@ class EpochPass:
             dataset.decode_each(pending.batch, pending.drawn, pending.clips)
         else:
             pending.clips = self._take((len(indices), *dataset.sample_shape))
+            pending.labels = dataset.labels_of(indices) if self._takes_labels_early else None
             pending.drawn = dataset.start_decoding(pending.batch, indices, self._epoch, pending.clips, draws)
         self._decoding.append(pending)
         self._num_decoding += len(indices)
@@ -376,8 +394,9 @@ class EpochPass:
             indices = [indices[place] for place in kept]
             rows = [rows[place] for place in kept] if rows else rows
         is_batch = parts.order.batch_sampler is not None
+        labels = pending.labels if indices == pending.indices else None
         whole = pending.whole if results is clips and not settled else None  # every clip was decoded into its place
-        batch = collated(dataset, results, indices, rows, parts.collate_fn, is_batch, parts.batch_as, whole)
+        batch = collated(dataset, results, indices, rows, parts.collate_fn, is_batch, parts.batch_as, whole, labels)
         if parts.batch_transform is None:
             return batch
         if not self._batch_transform_takes_rng:
