@@ -16,6 +16,7 @@ struct Avx2 {
 
   static Floats broadcast(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
   static Floats load(const float* from) { return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)}; }
+  // Streaming stores were tried: loading 32x2x1 clips took 1.3 times as long.
   static void store(float* to, const Floats& v) {
     _mm256_storeu_ps(to, v.low);
     _mm256_storeu_ps(to + 8, v.high);
