@@ -17,6 +17,7 @@ import torch
 
 import vidload
 from vidload import DatasetIndex, VideoDataset, VideoLoader, build_index
+from vidload.errors import LostWorkError
 from vidload.system import cores
 from vidload.system.cores import cgroup_cores
 from vidload.transforms import center_crop
@@ -289,6 +290,39 @@ def test_ray_writes_the_same_index(folder: Path) -> None:
     finally:
         ray.shutdown()
     assert (again.num_scanned, again.failures) == (1 + len(local.failures), local.failures)
+
+
+def test_a_ray_task_that_is_lost_is_an_error_and_its_files_are_read_by_the_next_run(folder: Path, monkeypatch) -> None:
+    ray = pytest.importorskip("ray")
+    paths, read_rows = paths_in(folder), vidload.index_building.read_rows
+
+    def killed(videos):  # Ray copies functions that are defined here to its workers
+        if videos[0][1] == paths[1]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read_rows(videos)
+
+    def short_of_memory(videos):
+        if videos[0][1] == paths[2]:
+            raise MemoryError("no room")
+        return read_rows(videos)
+
+    monkeypatch.setattr(vidload.index_building, "_FILES_PER_STEP", 1)
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)  # once for all runs
+    try:
+        monkeypatch.setattr(vidload.index_building, "read_rows", killed)
+        with pytest.raises(
+            LostWorkError, match=f"the Ray task that read {paths[1]} was lost: WorkerCrashedError: The "
+        ):
+            build_index(paths, folder / "index.arrow", engine="ray")
+        monkeypatch.setattr(vidload.index_building, "read_rows", short_of_memory)
+        with pytest.raises(LostWorkError, match=f"the Ray task that read {paths[2]} was lost: MemoryError: no room"):
+            build_index(paths, folder / "index.arrow", engine="ray")
+    finally:
+        ray.shutdown()
+    monkeypatch.undo()
+    assert not (folder / "index.arrow").exists()
+    again = build_index(paths, folder / "index.arrow")
+    assert (again.num_files, again.num_scanned, again.failures) == (len(paths), len(paths) - 2, ())
 
 
 def test_an_engine_that_is_not_there_is_an_error(folder: Path, monkeypatch) -> None:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,13 +23,13 @@ import videos
 
 from vidload import VideoDataset, VideoError, VideoLoader, VideoReader, transforms
 from vidload.cli import main
-from vidload.errors import DamagedVideoError, VideoNotFoundError
+from vidload.errors import DamagedVideoError, LostWorkError, VideoNotFoundError
 from vidload.prepare import CLIP_SPECS, PROFILES, EncodeSettings, cost_table, dry_run, prepare, source_frames
 from vidload.prepare.encode import EncodedVideo, coarsest_quality, encode_video
 from vidload.prepare.settings import ENCODERS
 from vidload.prepare.source_frames import SourceFrames
 from vidload.prepare.sources import SourceList
-from vidload.prepare.tasks import DestinationError, run_tasks
+from vidload.prepare.tasks import DestinationError, Results, run_tasks
 
 QUICK = EncodeSettings(crf=20, preset="ultrafast")
 # Their frames before the first keyframe are broken: failures too.
@@ -483,7 +484,70 @@ def test_a_video_that_crashes_the_decoder_costs_itself_alone(dataset, tmp_path):
     assert results.num_done == 3
     ((source, reason),) = results.failures
     assert source.endswith("two.webm")
-    assert reason == "the process working on it died (exit code -11)"
+    assert reason == "the process working on it died (exit code -11), twice"
+
+
+def killed_on_two(source: str, destination: str, settings: EncodeSettings) -> EncodedVideo:
+    if "two" in source:
+        os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does where memory is short
+    return encode_video(source, destination, settings)
+
+
+def killed_once_on_two(source: str, destination: str, settings: EncodeSettings) -> EncodedVideo:
+    seen = Path(source).with_suffix(".seen")
+    if "two" in source and not seen.exists():
+        seen.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return encode_video(source, destination, settings)
+
+
+def short_of_memory_on_two(source: str, destination: str, settings: EncodeSettings) -> EncodedVideo:
+    if "two" in source:
+        raise MemoryError
+    return encode_video(source, destination, settings)
+
+
+def disk_fails_on_two(source: str, destination: str, settings: EncodeSettings) -> EncodedVideo:
+    if "two" in source:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return encode_video(source, destination, settings)
+
+
+@pytest.fixture
+def run_two(dataset, tmp_path, monkeypatch) -> Callable[..., Results]:
+    """run_tasks with one worker; "two" is the second of the four videos."""
+
+    def run(work, engine):
+        if engine == "ray":
+            pytest.importorskip("ray")
+            monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # Ray's workers import `work` from here
+        tasks = SourceList.read(dataset, str(dataset.parent), ".mp4").tasks
+        assert "two" in tasks[1].source
+        return run_tasks(tasks, work, QUICK, tmp_path / "out", log_name="log.jsonl", jobs=1, engine=engine)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "work, engine, error, message",
+    [
+        (killed_on_two, "local", LostWorkError, r"two\.webm was lost: .* died .*run the same command again"),
+        (killed_on_two, "ray", LostWorkError, r"two\.webm was lost: WorkerCrashedError.*run the same command again"),
+        (short_of_memory_on_two, "local", MemoryError, r"two\.webm: out of memory"),
+        (disk_fails_on_two, "local", DestinationError, "Input/output error"),
+    ],
+)
+def test_what_the_machine_fails_to_do_is_no_failure_of_a_video(work, engine, error, message, run_two, tmp_path):
+    with pytest.raises(error, match=message):
+        run_two(work, engine)
+    assert not (tmp_path / "out" / "failed.jsonl").exists()
+    again = run_two(encode_video, "local")
+    assert (again.num_done, again.num_kept, again.failures) == (3, 1, ())
+
+
+def test_the_video_of_a_worker_that_was_killed_once_is_tried_again(run_two):
+    results = run_two(killed_once_on_two, "local")
+    assert (results.num_done, results.failures) == (4, ())
 
 
 def test_a_dry_run_prints_the_choice_and_writes_nothing(dataset, tmp_path, capsys):

@@ -111,6 +111,18 @@ class TooManyFailuresError(RuntimeError):
     """More samples of an epoch failed than `max_failures` allows: perhaps a folder is not mounted, or a list's root is wrong."""
 
 
+class LostWorkError(RuntimeError):
+    """A worker was lost with what it was doing (killed, out of memory, its node gone). No video is blamed, and what is finished is kept."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what, why)
+        self.what = what
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.what} was lost: {self.why}; what is finished is kept: run the same command again to do the rest"
+
+
 class IndexMismatchError(VideoError):
     """The decoder returned other frames than the file's headers and times suggested; the file is then indexed again, by decoding it."""
 

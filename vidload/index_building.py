@@ -24,12 +24,12 @@ from tqdm import tqdm
 
 from vidload import _core
 from vidload.annotations import Annotations, path_array
-from vidload.errors import VideoError
+from vidload.errors import LostWorkError, VideoError
 from vidload.index import SCHEMA, DatasetIndex, whole_batches
 from vidload.sources import Source, is_url
 from vidload.system.cores import available_cores
 from vidload.system.files import PART_PREFIX, PART_SUFFIX, remove
-from vidload.system.ray_cluster import ray_cluster
+from vidload.system.ray_cluster import ray_cluster, ray_result
 
 _FILES_PER_STEP = 64
 # Rows are written in parts: each has a cost of its own when the file is opened, and a run that is killed loses the last one.
@@ -77,6 +77,7 @@ def build_index(
     Raises:
         OSError: `output` cannot be written, or another run is writing it.
         ValueError: an argument makes no sense.
+        LostWorkError: a task on the cluster was lost; what was read so far is kept for the next run.
         ModuleNotFoundError: `engine` is "ray", which is not installed.
     """
     if is_url(os.fspath(output)):
@@ -106,21 +107,26 @@ def _write(part: Path, steps: Iterator[list[_Row]], reading: _Reading, progress:
         pa.ipc.new_file(file, schema) as writer,
         tqdm(total=len(reading.names), unit="file", desc="indexing", disable=not progress, smoothing=0.05) as bar,
     ):
-        for step in steps:
-            for path, row in zip(reading.paths[num_done : num_done + len(step)], step, strict=True):
-                if row["reason"] is not None:
-                    failures.append((path, row["reason"]))
-            rows += step
-            num_done += len(step)
-            num_bytes += sum(max(row["size"], 0) for row in step)
-            is_last = num_done == len(reading.names)
-            is_late = time.monotonic() - last_written >= _SECONDS_PER_BATCH
-            if is_last or is_late or sum(len(row["packets"]) for row in rows) >= _BYTES_PER_BATCH:
-                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
-                rows, last_written = [], time.monotonic()
-            speed = num_bytes / 1e6 / max(time.monotonic() - start, 1e-9)
-            bar.set_postfix({"failed": len(failures), "MB/s": f"{speed:.0f}"}, refresh=False)
-            bar.update(len(step))
+        try:
+            for step in steps:
+                for path, row in zip(reading.paths[num_done : num_done + len(step)], step, strict=True):
+                    if row["reason"] is not None:
+                        failures.append((path, row["reason"]))
+                rows += step
+                num_done += len(step)
+                num_bytes += sum(max(row["size"], 0) for row in step)
+                is_late = time.monotonic() - last_written >= _SECONDS_PER_BATCH
+                if is_late or sum(len(row["packets"]) for row in rows) >= _BYTES_PER_BATCH:
+                    writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+                    rows, last_written = [], time.monotonic()
+                speed = num_bytes / 1e6 / max(time.monotonic() - start, 1e-9)
+                bar.set_postfix({"failed": len(failures), "MB/s": f"{speed:.0f}"}, refresh=False)
+                bar.update(len(step))
+        except LostWorkError:
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))  # kept for the next run
+            raise
+        if rows:
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
     return tuple(failures)
 
 
@@ -163,11 +169,9 @@ class _Reading:
                 step, unknown, known_rows, reference = waiting.popleft()
                 rows = dict(zip((place for place in step if place not in unknown), known_rows(), strict=True))
                 if unknown:
-                    try:
-                        rows.update(zip(unknown, ray.get(reference), strict=True))
-                    except ray.exceptions.RayError as error:
-                        what = f"the Ray task working on it failed ({type(error).__name__})"
-                        rows.update((place, _failed_row(self._name(place), what)) for place in unknown)
+                    first = self.paths[unknown[0]]
+                    what = f"the Ray task that read {first}" + f" and {len(unknown) - 1} more" * (len(unknown) > 1)
+                    rows.update(zip(unknown, ray_result(ray, reference, what), strict=True))
                 self.num_scanned += sum(rows[place]["reason"] is None for place in unknown)
                 return [rows[place] for place in step]
 

@@ -1,7 +1,7 @@
 """Engines: what does the work of many tasks, the processes of this machine or a Ray cluster.
 
-In: tasks and a function `work(source, destination, settings)`. Out: (task, dict of the result | exception), in any order. A failure, even
-the death of a process, affects only its task.
+In: tasks and a function `work(source, destination, settings)`. Out: (task, dict of the result | exception), in any order. A failure affects
+only its task, even if the video crashes the decoder. A worker that the machine takes away is no failure of a video: LostWorkError.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from vidload.errors import VideoError
+from vidload.errors import LostWorkError, VideoError
 from vidload.prepare.sources import Task
 from vidload.sources import is_url
 from vidload.system.cores import available_cores
-from vidload.system.ray_cluster import ray_cluster
+from vidload.system.ray_cluster import ray_cluster, ray_result
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# What a process dies of by its own doing. Any other end comes from outside: SIGKILL is how the kernel gets memory back.
+_CRASHES = {-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)}
 
 # (source, destination, settings) -> a dataclass of JSON values, among them num_bytes, source_bytes and source_mtime_ns.
 # It raises VideoError for what is wrong with the source, OSError for what is wrong with the destination.
@@ -32,13 +35,17 @@ Work = Callable[[str, str, Any], Any]
 
 def _attempt(work: Work, task: Task, folder: str, settings: Any) -> dict[str, Any] | BaseException:
     """One task in a worker. A VideoError, or whatever else a strange video provokes, is the task's failure; other OSErrors
-    concern the destination."""
+    concern the destination, a MemoryError the machine."""
     try:
         return dataclasses.asdict(work(task.source, os.path.join(folder, task.name), settings))
     except VideoError as error:
         return error
     except OSError as error:
         return OSError(error.errno, error.strerror or str(error))  # without what cannot be pickled
+    except MemoryError:
+        return MemoryError(
+            f"{task.source}: out of memory while it was worked on; what is finished is kept: run the same command again, with fewer jobs"
+        )
     except Exception as error:
         return RuntimeError(f"{type(error).__name__}: {error}; please report this")
 
@@ -73,17 +80,19 @@ class _Worker:
 def _run_local(
     tasks: Sequence[Task], work: Work, settings: Any, folder: Path, jobs: int | None
 ) -> Iterator[tuple[Task, Any]]:
-    """Processes of this machine. One that dies (a decoder can crash on a broken file) only costs its video."""
+    """Processes of this machine. The task of one that dies is tried once more: a video on which a decoder crashes twice has failed."""
     # A server forked before any thread exists, with the imports done once, forks the workers.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([work.__module__])
     waiting = list(reversed(tasks))
+    tried: set[Task] = set()
     workers: list[_Worker] = []
 
     def give(worker: _Worker) -> None:
         if waiting:
             worker.task = waiting.pop()
-            worker.connection.send((work, worker.task, os.fspath(folder), settings))
+            with suppress(BrokenPipeError):  # it died since: its end of the pipe says so below
+                worker.connection.send((work, worker.task, os.fspath(folder), settings))
 
     try:
         for _ in range(min(jobs or available_cores(), len(tasks))):
@@ -94,17 +103,26 @@ def _run_local(
                 worker = busy[connection]  # type: ignore[index]
                 assert worker.task is not None
                 task, worker.task = worker.task, None
+                outcome: Any = None
                 try:
                     outcome = worker.connection.recv()
                 except (EOFError, OSError):
                     worker.process.join()
-                    outcome = RuntimeError(f"the process working on it died (exit code {worker.process.exitcode})")
+                    died = f"the process working on it died (exit code {worker.process.exitcode})"
+                    if task not in tried:
+                        tried.add(task)
+                        waiting.append(task)
+                    elif worker.process.exitcode in _CRASHES:
+                        outcome = RuntimeError(f"{died}, twice")
+                    else:
+                        raise LostWorkError(f"{task.source}", f"{died}, twice") from None
                     workers.remove(worker)
                     worker.stop()
                     worker = _Worker(context)
                     workers.append(worker)
                 give(worker)
-                yield task, outcome
+                if outcome is not None:
+                    yield task, outcome
     finally:
         for worker in workers:
             worker.stop()
@@ -127,11 +145,7 @@ def _run_ray(
                 running[attempt.remote(work, there, os.path.abspath(folder), settings)] = task
             (reference,), _ = ray.wait(list(running))
             task = running.pop(reference)
-            try:
-                outcome = ray.get(reference)
-            except ray.exceptions.RayError as error:
-                outcome = RuntimeError(f"the Ray task working on it failed ({type(error).__name__})")
-            yield task, outcome
+            yield task, ray_result(ray, reference, f"the Ray task working on {task.source}")
 
 
 ENGINES: dict[str, Callable[..., Iterator[tuple[Task, Any]]]] = {"local": _run_local, "ray": _run_ray}

@@ -70,7 +70,8 @@ def resume(
 ) -> tuple[int, tuple[tuple[str, str], ...]]:
     """Resumes where an earlier run stopped, and keeps the record, so that a run that is killed at any moment costs only the work in hand.
 
-    outcomes: does the work of tasks and yields (task, dict of the result | exception). An OSError that is not a VideoError ends the run.
+    outcomes: does the work of tasks and yields (task, dict of the result | exception). An OSError that is not a VideoError, or a
+        MemoryError, ends the run.
     Returns how many outputs were made now, and (source, reason) of the videos that failed, which failed.jsonl beside the record lists too.
     """
     todo = [task for task in tasks if not record.is_done(task)]
@@ -82,7 +83,7 @@ def resume(
         tqdm(total=len(todo), unit="video", disable=not progress, smoothing=0.05) as bar,
     ):
         for task, outcome in outcomes(todo):
-            if isinstance(outcome, OSError) and not isinstance(outcome, VideoError):
+            if isinstance(outcome, OSError | MemoryError) and not isinstance(outcome, VideoError):
                 raise outcome
             if isinstance(outcome, BaseException):
                 failures.append((task.source, _reason(outcome)))
@@ -146,6 +147,7 @@ def run_tasks(
 
     Raises:
         DestinationError: `destination` cannot be written, or another run is writing it.
+        LostWorkError, MemoryError: the machine failed, not a video; what is finished stays.
         ValueError: an argument makes no sense.
         ModuleNotFoundError: `engine` is "ray", which is not installed.
     """

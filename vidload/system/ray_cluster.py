@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from vidload.errors import LostWorkError
+
 
 @contextmanager
 def ray_cluster(num_cpus: int | None) -> Iterator[Any]:
@@ -30,3 +32,18 @@ def ray_cluster(num_cpus: int | None) -> Iterator[Any]:
     finally:
         if is_ours:
             ray.shutdown()
+
+
+def ray_result(ray: Any, reference: Any, what: str) -> Any:
+    """The result of a task, which `what` describes.
+
+    Raises:
+        LostWorkError: its worker or node died, each time that Ray tried it again; or the task raised, which the tasks of vidload do not do
+            for what is wrong with a video.
+    """
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise LostWorkError(what, f"{type(error.cause).__name__}: {error.cause}") from error
+    except ray.exceptions.RayError as error:
+        raise LostWorkError(what, f"{type(error).__name__}: {error}") from error
