@@ -97,6 +97,27 @@ def test_cameras_of_other_rates_give_the_frames_of_the_same_moments(frame, video
                     assert abs(times[found] - moment) <= nearest + Fraction(1, 10**6)
 
 
+def test_each_camera_may_have_moments_of_its_own(cameras) -> None:
+    """All frames are at i / 25 s: frame i + round(25 * delta), or the last of the camera's again, with False, behind its own."""
+    deltas = {"top": [0.2], "front": [-0.2, 0.0, 0.08], "wrist": (0.0, -0.04)}  # in any order
+    data = MultiVideoDataset.from_episodes(
+        [(cameras, 0, 48)], fps=25, delta_seconds=deltas, transform=center_crop(16), fields=FIELDS
+    )
+    for index in (0, 20, 46):
+        clip, _, fields = data[index]
+        assert clip.shape == data.sample_shape == (3, 3, 3, 16, 16)
+        for view, (name, path) in enumerate(cameras.items()):
+            want = [index + round(25 * delta) for delta in deltas[name]]
+            mask = [0 <= frame < 48 for frame in want] + [False] * (3 - len(want))
+            frames = [min(max(frame, 0), 47) for frame in [*want, *[want[-1]] * (3 - len(want))]]
+            assert fields["mask"][view].tolist() == mask
+            assert fields["frame_indices"][view].tolist() == frames
+            assert all(torch.equal(clip[view, :, t], one_frame(path, frames[t], data.transform)) for t in range(3))
+    assert data.delta_seconds == {"front": (-0.2, 0.0, 0.08), "wrist": (0.0, -0.04), "top": (0.2,)}
+    assert "frames [-0.2, 0.0, 0.08] of front, [0.0, -0.04] of wrist, [0.2] of top, in seconds" in repr(data)
+    both(data, 4)
+
+
 def test_every_loader_gives_the_same_batches(cameras) -> None:
     items = [(cameras, {"task": k, "action": np.full(3, k, np.float32)}, 0.3 * k) for k in range(6)]
     for layout in ("NVCTHW", "NVTCHW", "NVTHWC"):
@@ -201,6 +222,10 @@ def test_what_makes_no_sense_is_refused_by_name(cameras) -> None:
         (lambda: MultiVideoDataset([(cameras, 0, 0.0), ({"front": "a.mp4"}, 0, 0.0)], **crop),
          r"item 1: cameras are \['front'\], but \['front', 'top', 'wrist'\]"),
         (lambda: MultiVideoDataset([(cameras, 0, 0.0)], delta_seconds=(), **crop), "delta_seconds is"),
+        (lambda: MultiVideoDataset([(cameras, 0, 0.0)], delta_seconds={"front": [0]}, **crop),
+         r"delta_seconds has the cameras \['front'\], the items have \['front', 'top', 'wrist'\]"),
+        (lambda: MultiVideoDataset([(cameras, 0, 0.0)], delta_seconds={key: ["a"] for key in cameras}, **crop),
+         r"delta_seconds\['front'\] is \['a'\], must be numbers"),
         (lambda: MultiVideoDataset([(cameras, 0, 0.0)], frame="first", **crop), "frame is 'first'"),
         (lambda: MultiVideoDataset([(cameras, 0, 0.0)], tolerance_seconds=-1, **crop), "tolerance_seconds is -1"),
         (lambda: MultiVideoDataset([(cameras, 0, 0.0)], transform=three_crop(16)), "need one crop of one size"),

@@ -118,6 +118,9 @@ def _annotation_bytes(dataset: Any) -> int:
 def _clip(dataset: Any) -> str:
     moments = getattr(dataset, "delta_seconds", None)
     if moments is not None:
+        if isinstance(moments, dict):
+            each = ", ".join(f"{list(deltas)} of {camera}" for camera, deltas in moments.items())
+            return f"frames {each}, in seconds from a moment"
         return f"frames {list(moments)} seconds from a moment, of {', '.join(dataset.cameras)}"
     kind = "random" if dataset.training else "fixed"
     if dataset.sample_shape[dataset.time_axis] is None:

@@ -54,7 +54,7 @@ class MultiVideoDataset(IndexedDataset):
     """Frames of several videos around a moment, such as those of a robot's cameras (LeRobot's delta_timestamps).
 
     A sample has T = len(delta_seconds) frames of each of V cameras; camera k is view k of the clip. Frame t of a camera is the frame at the
-    moment start_seconds + seconds + delta_seconds[t], among the frames of its episode: those whose pts lies within [start_seconds,
+    moment start_seconds + seconds + delta_seconds[t] (or delta_seconds[camera][t]), among the frames of its episode: those whose pts lies within [start_seconds,
     end_seconds), counted from the video's first frame. A moment outside that range gets the episode's first or last frame, and False in the
     field "mask".
 
@@ -63,17 +63,19 @@ class MultiVideoDataset(IndexedDataset):
             end_seconds[, stream]) if the episode is a range of a longer file; None = from the start, to the end, FFmpeg's choice. All
             items must have the same cameras; their order is the first item's. label: of any kind that vidload.labels describes. seconds: the
             moment, from the episode's start. See also `from_episodes`.
-        delta_seconds: the moments of the frames, relative to the sample's.
+        delta_seconds: the moments of the frames, relative to the sample's: of all cameras, or a dict with those of each camera. T is the length
+            of the longest; a camera with fewer repeats its last frame behind them, with False in the mask.
         frame: "nearest" or "played", see vidload.sampling.FramesByTime.
         tolerance_seconds: a frame whose pts is further than this from its moment raises FrameIndexError; None = any distance.
         transform: a policy of vidload.transforms with one crop. A random one draws the same numbers for each camera of a sample.
-        fields: as for VideoDataset, and "mask": bool [V, T], False where a moment lies outside the episode. Fields of frames are [V, T] here
+        fields: as for VideoDataset, and "mask": bool [V, T], False where a moment lies outside the episode or the camera has no more. Fields of frames are [V, T] here
             and fields of clips [V], "fps" is float64 [V], and "path" is a dict by camera.
         layout: "NVCTHW", "NVTCHW" or "NVTHWC".
         dtype, seed, clip_transform, index: as for VideoDataset.
 
     Attributes:
         cameras: their names, in the order of the views.
+        delta_seconds: as tuples.
 
     Raises:
         ValueError, TypeError: an argument or an item makes no sense; the message names it.
@@ -85,7 +87,7 @@ class MultiVideoDataset(IndexedDataset):
         self,
         items: Moments | Sequence[Any],
         *,
-        delta_seconds: Sequence[float] = (0.0,),
+        delta_seconds: Sequence[float] | Mapping[str, Sequence[float]] = (0.0,),
         transform: SpatialTransform,
         frame: str = "nearest",
         tolerance_seconds: float | None = None,
@@ -98,9 +100,14 @@ class MultiVideoDataset(IndexedDataset):
     ) -> None:
         moments = items if isinstance(items, Moments) else _moments_of(items)
         self.cameras = tuple(moments.episodes[0])
-        self.delta_seconds = tuple(float(delta) for delta in delta_seconds)
-        if not self.delta_seconds or not all(map(math.isfinite, self.delta_seconds)):
-            raise ValueError(f"delta_seconds is {delta_seconds!r}, must be numbers, one for each frame")
+        self.delta_seconds = _checked_deltas(delta_seconds, self.cameras)
+        of_cameras = [
+            self.delta_seconds[camera] if isinstance(self.delta_seconds, dict) else self.delta_seconds
+            for camera in self.cameras
+        ]
+        most = max(map(len, of_cameras))
+        self._deltas = np.array([[*deltas, *[deltas[-1]] * (most - len(deltas))] for deltas in of_cameras])  # [V, T]
+        self._is_asked = np.arange(most) < np.array([[len(deltas)] for deltas in of_cameras])  # bool [V, T]
         if tolerance_seconds is not None and not tolerance_seconds >= 0:
             raise ValueError(f"tolerance_seconds is {tolerance_seconds!r}, must be at least 0, or None")
         if not layout.startswith("NV"):
@@ -112,7 +119,7 @@ class MultiVideoDataset(IndexedDataset):
         self._episode_rows, self._seconds = moments.episode_rows, moments.seconds
         super().__init__(
             _annotations_of(moments.episodes, self.cameras),
-            clip=f"{len(self.delta_seconds)}x1x{len(self.cameras)}",
+            clip=f"{most}x1x{len(self.cameras)}",
             transform=transform,
             training=False,
             layout=layout,
@@ -195,8 +202,8 @@ class MultiVideoDataset(IndexedDataset):
             found: list[tuple[Request, npt.NDArray[np.bool_]]] = []
             error = None
             try:
-                for row, info in zip(self._file_rows(index), infos or (), strict=infos is not None):
-                    found.append(self._request(index, row, info, epoch, draw, stands_for))
+                for camera, info in enumerate(infos or ()):
+                    found.append(self._request(index, camera, info, epoch, draw, stands_for))
             except VideoError as raised:
                 found, error = [], raised
             errors.append(error)
@@ -207,7 +214,7 @@ class MultiVideoDataset(IndexedDataset):
         spec = self._spec(self.transform.size)
         step = out.stride(1) * out.element_size()
         slots = [
-            None if request is None else (spec, len(self.delta_seconds), out.data_ptr() + place * step, strides)
+            None if request is None else (spec, self._deltas.shape[1], out.data_ptr() + place * step, strides)
             for place, request in enumerate(requests)
         ]
         drawn = Drawn(errors, requests)
@@ -215,10 +222,11 @@ class MultiVideoDataset(IndexedDataset):
         return drawn
 
     def _request(
-        self, index: int, row: int, info: _core.SampleInfo, epoch: int, draw: int, stands_for: int
+        self, index: int, camera: int, info: _core.SampleInfo, epoch: int, draw: int, stands_for: int
     ) -> tuple[Request, npt.NDArray[np.bool_]]:
         """The frames and the box of one camera, and the mask of the frames."""
         rows = self.annotations
+        row = self._file_rows(index)[camera]
         first, num_frames = 0, info.num_frames
         start, end = 0.0, math.inf
         if rows.start_seconds is not None and rows.end_seconds is not None:
@@ -227,7 +235,7 @@ class MultiVideoDataset(IndexedDataset):
             end = float(np.nan_to_num(rows.end_seconds[row], nan=math.inf))
         shown = shown_seconds(info.index, first, num_frames, info.average_fps)
         end = min(end, float(shown_seconds(info.index, info.num_frames - 1, 1, info.average_fps)[1]))
-        moments = start + float(self._seconds[index]) + np.array(self.delta_seconds)
+        moments = start + float(self._seconds[index]) + self._deltas[camera]
         mask = (moments >= start - _TOLERANCE_SECONDS) & (moments < end - _TOLERANCE_SECONDS)
         frames = frames_at(moments, shown, self.frame)
         frames = np.where(mask, frames, np.where(moments < start, 0, num_frames - 1))
@@ -236,7 +244,7 @@ class MultiVideoDataset(IndexedDataset):
             self._rng(epoch, index, draw, stands_for) if self.transform.is_random else None
         )  # the same for each camera
         boxes = self.transform.boxes(info.height, info.width, rng, pixel_aspect(info.index))
-        return Request(frames + first, views_of(_ONE_CLIP, boxes)), mask
+        return Request(frames + first, views_of(_ONE_CLIP, boxes)), mask & self._is_asked[camera]
 
     def _check_distance(
         self,
@@ -317,6 +325,24 @@ class GroupedBatch:
 
     def _groups(self, values: list[Any]) -> list[list[Any]]:
         return [values[start : start + self._num_cameras] for start in range(0, len(values), self._num_cameras)]
+
+
+def _checked_deltas(deltas: Any, cameras: Sequence[str]) -> tuple[float, ...] | dict[str, tuple[float, ...]]:
+    if isinstance(deltas, Mapping):
+        if set(deltas) != set(cameras):
+            raise ValueError(f"delta_seconds has the cameras {sorted(deltas)}, the items have {sorted(cameras)}")
+        return {camera: _moments_around(deltas[camera], f"delta_seconds[{camera!r}]") for camera in cameras}
+    return _moments_around(deltas, "delta_seconds")
+
+
+def _moments_around(deltas: Any, what: str) -> tuple[float, ...]:
+    try:
+        found = tuple(map(float, deltas))
+    except (TypeError, ValueError):
+        found = ()
+    if not found or not all(map(math.isfinite, found)):
+        raise ValueError(f"{what} is {deltas!r}, must be numbers, one for each frame")
+    return found
 
 
 def _moments_of(items: Sequence[Any]) -> Moments:
