@@ -145,6 +145,14 @@ def test_threads_busy_reports_shares_of_what_as_many_single_threads_would_load(t
     assert all(share > 0 for share in shares.values())
 
 
+def test_shard_listing_reports_what_a_dataset_of_shards_costs(tmp_path):
+    out = run("shard_listing.py", "--shards", 2, "--members", 6, "--output", tmp_path / "result")
+    assert "2 shards with 12 members, half of them videos" in out
+    rows = json.loads((tmp_path / "result.json").read_text())["rows"]
+    assert list(rows) == ["first", "again", "list", "tarfile"]
+    assert all(row["seconds"] > 0 for row in rows.values())
+
+
 def test_clips_by_time_compares_the_same_frames_of_every_loader(tmp_path):
     """On smooth pictures: the filters by which loaders resize differ."""
     data = tmp_path / "data"

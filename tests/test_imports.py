@@ -25,6 +25,7 @@ ORDER = (
     (
         "labels",
         "annotations",
+        "tar_headers",
         "shards",
         "clip_spec",
         "published_samplers",

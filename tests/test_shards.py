@@ -55,15 +55,16 @@ def test_members_lie_where_tarfile_finds_them(format: int, tmp_path: Path) -> No
     members = [(f"{deep}{i:04d}.mp4", rng.bytes(int(rng.integers(1, 3000)))) for i in range(40)]
     path = write_tar(tmp_path / "x.tar", members, format=format)
     listed = shards.list_shard(str(path))
-    assert [(os.fsdecode(video.name), video.size) for video in listed.videos] == [
+    videos = listed.videos.to_pylist()
+    assert [(os.fsdecode(video["name"]), video["size"]) for video in videos] == [
         (name, len(data)) for name, data in members
     ]
     raw = path.read_bytes()
     with tarfile.open(path) as tar:
-        for video in listed.videos:
-            file = tar.extractfile(os.fsdecode(video.name))
+        for video in videos:
+            file = tar.extractfile(os.fsdecode(video["name"]))
             assert file is not None
-            assert raw[video.offset : video.offset + video.size] == file.read()
+            assert raw[video["offset"] : video["offset"] + video["size"]] == file.read()
 
 
 def test_samples_are_those_of_the_files(two_shards: str, video) -> None:

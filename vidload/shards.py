@@ -12,57 +12,50 @@ import json
 import os
 import posixpath
 import re
-import tarfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vidload import _core
-from vidload.annotations import VIDEO_EXTENSIONS, Annotations, path_array
-from vidload.errors import UnreadableVideoError
-from vidload.labels import column_of
-from vidload.sources import Parts, SourceFile, is_url
+from vidload.annotations import VIDEO_EXTENSIONS, Annotations
+from vidload.labels import Column, column_of
+from vidload.sources import Parts, is_url
 from vidload.system.files import written_aside
+from vidload.tar_headers import Members, not_plain, read_members, unreadable
 
 MEMBERS_SUFFIX = ".members"  # of the list of members that stands beside an index file
 _LABEL_BYTES = 1 << 20
 _SHARDS_AT_ONCE = 16
-_BLOCK = 512
 # WebDataset's: the folder and all up to the first dot of the file's name; what follows it.
-_KEY = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
-_SCHEMA = pa.schema(
-    [
-        ("shard", pa.int32()),
-        ("name", pa.binary()),
-        ("offset", pa.int64()),
-        ("size", pa.int64()),
-        ("cls", pa.binary()),
-        ("json", pa.binary()),
-    ]
-)
+_KEY = re.compile(rb"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
+_VIDEO_FIELDS = [
+    ("name", pa.binary()),
+    ("offset", pa.int64()),
+    ("size", pa.int64()),
+    ("cls", pa.binary()),
+    ("json", pa.binary()),
+]
+_VIDEOS = pa.schema(_VIDEO_FIELDS)
+_SCHEMA = pa.schema([("shard", pa.int32()), *_VIDEO_FIELDS])
 _VERSION = b"1"
 
 
-class ShardVideo(NamedTuple):
-    """A video in a shard. name: of the member; offset, size: of its bytes in the shard; cls, json: the members of these names beside it."""
-
-    name: bytes
-    offset: int
-    size: int
-    cls: bytes | None
-    json: bytes | None
-
-
 class Shard(NamedTuple):
-    """A shard and its videos. stamp: of the file when it was listed."""
+    """A shard and its videos. stamp: of the file when it was listed.
+
+    videos: a row for each. name: of the member; offset, size: of its bytes in the shard; cls, json: the members of these names beside it, or
+    null.
+    """
 
     path: str
     stamp: tuple[int, int]
-    videos: list[ShardVideo]
+    videos: pa.Table
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -136,7 +129,7 @@ def list_shards(
     """The shards with their videos; arguments and exceptions as for read_shards."""
     paths = shard_paths(shards)
     known = {} if index is None or video is not None else _kept_shards(Path(f"{os.fspath(index)}{MEMBERS_SUFFIX}"))
-    with ThreadPoolExecutor(_SHARDS_AT_ONCE if any(map(is_url, paths)) else 1) as threads:
+    with ThreadPoolExecutor(_SHARDS_AT_ONCE) as threads:
         return list(threads.map(lambda path: _listed(path, known.get(_absolute(path)), video), paths))
 
 
@@ -149,120 +142,134 @@ def _listed(path: str, known: Shard | None, video: str | None) -> Shard:
 def list_shard(path: str, video: str | None = None) -> Shard:
     """The videos of one shard; `video` and exceptions as for read_shards."""
     source = _core.ByteSource(path)
-    found: dict[bytes, dict[str, tuple[bytes, int, int]]] = {}
-    try:
-        with tarfile.open(fileobj=SourceFile(source), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
-            for member in tar:
-                if member.isdir():
-                    continue
-                # Index files know a video by its tidied path: two names that become one must not pass for one video.
-                name = posixpath.normpath(member.name).lstrip("/")
-                match = _KEY.fullmatch(name)
-                if not match:
-                    continue  # as WebDataset does: it has no key
-                if "\0" in name or name.startswith("../"):
-                    raise _unreadable(path, f"{member.name!r} is not the name of a file")
-                if not member.isreg() or member.issparse():
-                    raise _unreadable(
-                        path, f"{member.name!r} is a link, a sparse or a special file; write the shard with plain files"
-                    )
-                files = found.setdefault(os.fsencode(match[1]), {})
-                extension = match[2].lower()
-                if extension in files:
-                    raise _unreadable(
-                        path, f"{member.name!r} is there twice, or differs from another name only in case; rename it"
-                    )
-                files[extension] = (os.fsencode(name), member.offset_data, member.size)
-                tar.members = []  # type: ignore[attr-defined]  # it keeps them all
-            end = tar.offset
-    except tarfile.TarError as error:
-        why = (
-            "a compressed archive has no random access; decompress it to a plain .tar"
-            if source.read(0, 2) == b"\x1f\x8b"
-            else error
-        )
-        raise _unreadable(path, f"not a whole tar file ({why})") from error
-    if source.read(end, _BLOCK).strip(b"\0") or source.size < end + _BLOCK:
-        raise _unreadable(
-            path, f"damaged or cut short: neither a member nor the archive's end is at byte {end}; get it again"
-        )
-    videos = [_video(path, source, key, files, video) for key, files in found.items()]
-    source.check_unchanged()
-    return Shard(path, source.stamp, [found_video for found_video in videos if found_video is not None])
+    members = read_members(source, path, is_remote=is_url(path), wanted=(b".cls", b".json"))
+    names, keys, extensions, rows = [], [], [], []
+    for row, stored in enumerate(members.names):
+        name = _tidied(stored)
+        match = _KEY.fullmatch(name)
+        if not match:
+            continue  # as WebDataset does: it has no key
+        if b"\0" in name or name.startswith(b"../"):
+            raise unreadable(path, f"{os.fsdecode(stored)!r} is not the name of a file")
+        if not members.is_file[row]:
+            raise not_plain(path, stored)
+        names.append(name)
+        keys.append(match[1])
+        extension = match[2]
+        extensions.append(extension.lower() if extension.isascii() else os.fsencode(os.fsdecode(extension).lower()))
+        rows.append(row)
+    samples = pa.array(keys, pa.binary()).dictionary_encode()
+    kinds = pa.array(extensions, pa.binary()).dictionary_encode()
+    sample, kind = samples.indices.to_numpy(), kinds.indices.to_numpy().astype(np.int64)
+    kind_names: list[str] = [os.fsdecode(name) for name in kinds.dictionary.to_pylist()]
+    _, first = np.unique(sample * np.int64(len(kind_names)) + kind, return_index=True)
+    if len(first) < len(rows):
+        again = np.setdiff1d(np.arange(len(rows)), first)[0]
+        twice = os.fsdecode(members.names[rows[again]])
+        raise unreadable(path, f"{twice!r} is there twice, or differs from another name only in case; rename it")
 
-
-def _video(
-    path: str, source: _core.ByteSource, key: bytes, files: dict[str, tuple[bytes, int, int]], video: str | None
-) -> ShardVideo | None:
     if video is None:
-        names = [extension for extension in files if f".{extension}".endswith(VIDEO_EXTENSIONS)]
+        is_kind = [f".{name}".endswith(VIDEO_EXTENSIONS) for name in kind_names]
     else:
-        names = [extension for extension in files if extension == video.lower()]
-    if not names:
-        return None
-    if len(names) > 1:
-        raise _unreadable(
+        is_kind = [name == video.lower() for name in kind_names]
+    found = np.flatnonzero(np.array(is_kind, bool)[kind])
+    found = found[np.argsort(sample[found], kind="stable")]
+    if len(several := np.flatnonzero(np.bincount(sample[found]) > 1)):
+        choice = [kind_names[kind[i]] for i in found if sample[i] == several[0]]
+        raise unreadable(
             path,
-            f"sample {os.fsdecode(key)!r} has {len(names)} videos ({', '.join(names)}), since a sample's name ends at the first dot; "
-            f"choose one with video={names[0]!r}, or write names without further dots",
+            f"sample {os.fsdecode(samples.dictionary[int(several[0])].as_py())!r} has {len(choice)} videos ({', '.join(choice)}), since a "
+            f"sample's name ends at the first dot; choose one with video={choice[0]!r}, or write names without further dots",
         )
-    name, offset, size = files[names[0]]
-    if size == 0:
-        raise _unreadable(path, f"{os.fsdecode(name)!r} is empty; write the shard without it")
-    labels: dict[str, bytes | None] = {}
-    for extension in ("cls", "json"):
-        labels[extension] = None
-        if extension in files:
-            _, label_offset, label_size = files[extension]
-            if label_size > _LABEL_BYTES:
-                raise _unreadable(
-                    path,
-                    f"the .{extension} of {os.fsdecode(key)!r} has {label_size} bytes, more than a label's {_LABEL_BYTES}",
-                )
-            labels[extension] = source.read(label_offset, label_size)
-    return ShardVideo(name, offset, size, labels["cls"], labels["json"])
+    sizes = [members.sizes[rows[i]] for i in found]
+    table: dict[str, list[Any]] = {
+        "name": [names[i] for i in found],
+        "offset": [members.offsets[rows[i]] for i in found],
+        "size": sizes,
+    }
+    if 0 in sizes:
+        empty = os.fsdecode(names[found[sizes.index(0)]])
+        raise unreadable(path, f"{empty!r} is empty; write the shard without it")
+    for label in ("cls", "json"):
+        has_it = np.flatnonzero(kind == kind_names.index(label)) if label in kind_names else np.zeros(0, np.int64)
+        row_of = dict(zip(sample[has_it].tolist(), (rows[i] for i in has_it), strict=True))
+        label_rows = [row_of.get(number) for number in sample[found].tolist()]
+        table[label] = [None if row is None else _label_bytes(path, source, members, row) for row in label_rows]
+    source.check_unchanged()
+    return Shard(path, source.stamp, pa.table(table, _VIDEOS))
 
 
-def _unreadable(path: str, reason: str) -> UnreadableVideoError:
-    return UnreadableVideoError(path, None, reason)
+def _tidied(name: bytes) -> bytes:
+    """Index files know a video by its tidied path: two names that become one must not pass for one video."""
+    if name[:1] in (b"/", b".") or b"//" in name or b"/." in name or name[-1:] == b"/":
+        return posixpath.normpath(name).lstrip(b"/") if b"\0" not in name else name
+    return name
+
+
+def _label_bytes(path: str, source: _core.ByteSource, members: Members, row: int) -> bytes:
+    if row in members.data:
+        return members.data[row]
+    if members.sizes[row] > _LABEL_BYTES:
+        name = os.fsdecode(members.names[row])
+        raise unreadable(path, f"{name!r} has {members.sizes[row]} bytes, more than a label's {_LABEL_BYTES}")
+    return source.read(members.offsets[row], members.sizes[row])
 
 
 def shard_annotations(shards: Sequence[Shard], label: str = "label") -> Annotations:
     """What read_shards makes of shards."""
-    rows = [(number, video) for number, shard in enumerate(shards) for video in shard.videos]
-    if not rows:
+    num_videos = [len(shard.videos) for shard in shards]
+    if not any(num_videos):
         raise ValueError(
             f"{shards[0].path}: no videos in {len(shards)} shards (looked for {', '.join(VIDEO_EXTENSIONS)})"
         )
-    names = [f"{shards[number].path}/{os.fsdecode(video.name)}" for number, video in rows]
-    labels = [_label(name, video, label) for name, (_, video) in zip(names, rows, strict=True)]
+    names = pa.concat_arrays(
+        [
+            pc.binary_join_element_wise(os.fsencode(shard.path), chunk, b"/")
+            for shard in shards
+            for chunk in shard.videos["name"].chunks
+        ]
+    )
+    with suppress(pa.ArrowInvalid):  # where a name is not UTF-8
+        names = names.cast(pa.string())
+    videos = pa.concat_tables([shard.videos for shard in shards])
     parts = Parts(
         tuple(shard.path for shard in shards),
-        np.array([number for number, _ in rows], np.int32),
-        np.array([video.offset for _, video in rows], np.int64),
-        np.array([video.size for _, video in rows], np.int64),
+        np.repeat(np.arange(len(shards), dtype=np.int32), num_videos),
+        videos["offset"].to_numpy(),
+        videos["size"].to_numpy(),
         np.array([shard.stamp for shard in shards], np.int64),
     )
-    return Annotations(path_array(names), column_of(labels), parts=parts)
+    return Annotations(names, _labels(videos, names, label), parts=parts)
 
 
-def _label(name: str, video: ShardVideo, field: str) -> Any:
-    if video.cls is not None:
-        try:
-            return int(video.cls)
-        except ValueError:
-            raise ValueError(f"{name}: its .cls file says {video.cls[:40]!r}, which is not an integer") from None
-    if video.json is None:
+def _labels(videos: pa.Table, names: pa.Array, field: str) -> Column:
+    classes = videos["cls"]
+    is_usual = pc.match_substring_regex(classes, r"^\s*-?[0-9]{1,18}\s*$")
+    if videos["json"].null_count == len(videos) and pc.all(pc.fill_null(is_usual, True)).as_py():
+        numbers = pc.ascii_trim_whitespace(classes.cast(pa.string())).cast(pa.int64())
+        return np.array(pc.fill_null(numbers, -1).to_numpy())
+    labels: list[Any] = []
+    for batch in videos.select(["cls", "json"]).to_batches(max_chunksize=10_000):
+        for cls, text in zip(*(batch.column(name).to_pylist() for name in ("cls", "json")), strict=True):
+            labels.append(_label(names, len(labels), cls, text, field))
+    return column_of(labels)
+
+
+def _label(names: pa.Array, row: int, cls: bytes | None, text: bytes | None, field: str) -> Any:
+    if cls is None and text is None:
         return -1
     try:
-        found = json.loads(video.json)
+        found = int(cls) if cls is not None else json.loads(text or b"")
     except ValueError as error:
+        name = os.fsdecode(names[row].as_py())
+        if cls is not None:
+            raise ValueError(f"{name}: its .cls file says {cls[:40]!r}, which is not an integer") from None
         raise ValueError(f"{name}: its .json file is not JSON ({error})") from None
     if not isinstance(found, dict):
         return found
     if field not in found:
         raise ValueError(
-            f"{name}: its .json file has no {field!r}, only {', '.join(map(repr, found))}; name one with label="
+            f"{os.fsdecode(names[row].as_py())}: its .json file has no {field!r}, only {', '.join(map(repr, found))}; name one with label="
         )
     return found[field]
 
@@ -279,8 +286,9 @@ def keep_shards(shards: Sequence[Shard], index: str | os.PathLike[str]) -> Path:
     path = Path(f"{os.fspath(index)}{MEMBERS_SUFFIX}")
     folder = os.path.abspath(path.parent) + os.sep
     listed = [(os.fsencode(_absolute(shard.path).removeprefix(folder)).hex(), *shard.stamp) for shard in shards]
-    rows = [{"shard": number, **video._asdict()} for number, shard in enumerate(shards) for video in shard.videos]
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+    number = np.repeat(np.arange(len(shards), dtype=np.int32), [len(shard.videos) for shard in shards])
+    videos = pa.concat_tables([shard.videos for shard in shards])
+    table = pa.table([pa.array(number), *videos.columns], schema=_SCHEMA)
     metadata = {b"vidload_members": _VERSION, b"shards": json.dumps(listed).encode()}
     with (
         written_aside(path) as part,
@@ -305,15 +313,20 @@ def _kept_shards(path: Path) -> dict[str, Shard]:
             (os.fsdecode(bytes.fromhex(name)), (int(size), int(mtime)))
             for name, size, mtime in json.loads(metadata[b"shards"])
         ]
-        shards = [
-            Shard(name if is_url(name) else os.path.join(os.path.abspath(path.parent), name), stamp, [])
-            for name, stamp in names
-        ]
-        columns = [table.column(name).to_pylist() for name in ("shard", *ShardVideo._fields)]
-        for number, name, offset, size, cls, json_ in zip(*columns, strict=True):
-            if not 0 <= number < len(shards) or offset < 0 or size < 1:
-                return {}
-            shards[number].videos.append(ShardVideo(name, offset, size, cls, json_))
-        return {shard.path: shard for shard in shards}
+        shard, offset, size = (table[name].to_numpy() for name in ("shard", "offset", "size"))
+        if any(table[name].null_count for name in ("shard", "name", "offset", "size")):
+            return {}
+        if len(table) and not (shard[0] >= 0 and shard[-1] < len(names) and offset.min() >= 0 and size.min() >= 1):
+            return {}
+        if np.any(np.diff(shard) < 0):
+            return {}
+        starts = np.searchsorted(shard, np.arange(len(names) + 1)).tolist()
+        videos = table.drop_columns(["shard"]).replace_schema_metadata()
+        kept = {}
+        for number, (name, stamp) in enumerate(names):
+            known = name if is_url(name) else os.path.join(os.path.abspath(path.parent), name)
+            rows = videos.slice(starts[number], starts[number + 1] - starts[number])
+            kept[known] = Shard(known, stamp, rows)
+        return kept
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return {}
