@@ -1,8 +1,7 @@
 """What does a dataset of many tar shards cost before its first clip: when the headers are read, and with the list of members beside an index file,
 compared with a list file of as many lines and with Python's tarfile?
 
-The shards are made in a temporary folder: half of the members are videos, holes of the file system in place of their data, and half labels. Each
-row is measured in a process of its own.
+The shards are made in a temporary folder; half of their members are videos (zeros) and half labels. Each row is measured in a process of its own.
 
     python bench/shard_listing.py
 """
@@ -36,6 +35,7 @@ ROWS = {
     "list": "a list file of as many videos",
     "tarfile": "Python's tarfile, headers read one after the other",
 }
+_LEAST_HOLE = 16_384  # in a file of the system; smaller videos are zeros
 _OPTIONS: dict[str, Any] = {"clip": "8x8x1", "transform": center_crop(224)}
 
 
@@ -43,7 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=int, default=1000)
     parser.add_argument("--members", type=int, default=1000, help="of each shard")
-    parser.add_argument("--video-bytes", type=int, default=200_000, help="of each video")
+    parser.add_argument(
+        "--video-bytes", type=int, default=1000, help="of each video; large ones are holes of the file system"
+    )
     parser.add_argument("--folder", type=Path, help="for the shards (default: a temporary one)")
     parser.add_argument("--output", type=Path, default=RESULTS / "shard_listing", help="without extension")
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
@@ -75,19 +77,24 @@ def main() -> None:
 
 def make_shards(folder: Path, num_shards: int, num_videos: int, video_bytes: int) -> None:
     """Every shard has the same bytes; beside them a list file names as many videos."""
-    pieces: list[tuple[int, bytes]] = []
+    runs: list[tuple[int, bytearray]] = [(0, bytearray())]  # what is written between holes
     at = 0
     for number in range(num_videos):
         label = str(number % 400).encode()
         for name, size, data in ((f"{number:06d}.mp4", video_bytes, b""), (f"{number:06d}.cls", len(label), label)):
             member = tarfile.TarInfo(name)
             member.size = size
-            pieces.append((at, member.tobuf(tarfile.USTAR_FORMAT) + data))
-            at += tarfile.BLOCKSIZE + -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            num_bytes = tarfile.BLOCKSIZE + -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            piece = member.tobuf(tarfile.USTAR_FORMAT) + data
+            is_hole = num_bytes > _LEAST_HOLE
+            runs[-1][1].extend(piece if is_hole else piece.ljust(num_bytes, b"\0"))
+            at += num_bytes
+            if is_hole:
+                runs.append((at, bytearray()))
     for shard in range(num_shards):
         with open(folder / f"s-{shard:06d}.tar", "wb") as file:
-            for offset, piece in pieces:
-                os.pwrite(file.fileno(), piece, offset)
+            for offset, run in runs:
+                os.pwrite(file.fileno(), run, offset)
             file.truncate(at + tarfile.RECORDSIZE)
     with open(folder / "list.txt", "w") as file:
         for shard in range(num_shards):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import signal
@@ -24,9 +25,22 @@ settings.load_profile("vidload")
 
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(2)
+    define_torchvision_operators()
     # In the background; child processes of the tests would inherit it.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def define_torchvision_operators() -> None:
+    """PyPI's torchvision is built for CUDA's torch. Beside the CPU's it cannot load its operators, which its import takes for granted; its
+    transforms, which are all that is used here, need none of them."""
+    try:
+        version = importlib.metadata.version("torchvision")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if torch.version.cuda is None and "+cpu" not in version:
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 def has_dali() -> bool:

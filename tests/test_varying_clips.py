@@ -491,6 +491,7 @@ def test_a_loader_refuses_what_its_batches_cannot_be(items) -> None:
         (lambda: VideoLoader(varying, 2, batch_as="stacked"), "batch_as 'stacked' is not one of list, padded, packed"),
         (lambda: VideoLoader(fixed, 2, batch_as="list"), r"all samples have the shape \[3, 2, 16, 16\]"),
         (lambda: VideoLoader(fitted, 2, batch_as="packed"), "they differ in height and width: use batch_as='list'"),
+        (lambda: VideoLoader(fitted, 2, batch_as="padded"), "they differ in height and width: use batch_as='list'"),
         (lambda: VideoLoader(varying, 2, batch_as="packed", collate_fn=list), "cannot be used with a collate_fn"),
         (lambda: VideoLoader(varying, None, batch_as="packed"), "or without batches"),
         (lambda: VideoLoader(varying, 2, decoder="dali"), "DALI makes clips of one shape"),
