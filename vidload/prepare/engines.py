@@ -27,6 +27,8 @@ from vidload.system.ray_cluster import ray_cluster, ray_result
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # What a process dies of by its own doing. Any other end comes from outside: SIGKILL is how the kernel gets memory back.
 _CRASHES = {-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)}
+# So many tasks may be lost before the run ends: one that takes its worker with it each time must not keep the others from being done.
+_MOST_LOST = 3
 
 # (source, destination, settings) -> a dataclass of JSON values, among them num_bytes, source_bytes and source_mtime_ns.
 # It raises VideoError for what is wrong with the source, OSError for what is wrong with the destination.
@@ -34,14 +36,15 @@ Work = Callable[[str, str, Any], Any]
 
 
 def _attempt(work: Work, task: Task, folder: str, settings: Any) -> dict[str, Any] | BaseException:
-    """One task in a worker. A VideoError, or whatever else a strange video provokes, is the task's failure; other OSErrors
-    concern the destination, a MemoryError the machine."""
+    """One task in a worker. A VideoError, or whatever else a strange video provokes, is the task's failure; an OSError
+    that names the source concerns the machine, as a MemoryError does; others concern the destination."""
     try:
         return dataclasses.asdict(work(task.source, os.path.join(folder, task.name), settings))
     except VideoError as error:
         return error
     except OSError as error:
-        return OSError(error.errno, error.strerror or str(error))  # without what cannot be pickled
+        named = (error.filename,) if error.filename == task.source else ()
+        return OSError(error.errno, error.strerror or str(error), *named)  # without what cannot be pickled
     except MemoryError:
         return MemoryError(
             f"{task.source}: out of memory while it was worked on; what is finished is kept: run the same command again, with fewer jobs"
@@ -86,6 +89,7 @@ def _run_local(
     context.set_forkserver_preload([work.__module__])
     waiting = list(reversed(tasks))
     tried: set[Task] = set()
+    lost: list[LostWorkError] = []
     workers: list[_Worker] = []
 
     def give(worker: _Worker) -> None:
@@ -115,7 +119,9 @@ def _run_local(
                     elif worker.process.exitcode in _CRASHES:
                         outcome = RuntimeError(f"{died}, twice")
                     else:
-                        raise LostWorkError(f"{task.source}", f"{died}, twice") from None
+                        lost.append(LostWorkError(task.source, f"{died}, twice"))
+                        if len(lost) == _MOST_LOST:
+                            raise lost[0] from None
                     workers.remove(worker)
                     worker.stop()
                     worker = _Worker(context)
@@ -123,6 +129,8 @@ def _run_local(
                 give(worker)
                 if outcome is not None:
                     yield task, outcome
+        if lost:
+            raise lost[0]
     finally:
         for worker in workers:
             worker.stop()
@@ -138,6 +146,7 @@ def _run_ray(
         limit = jobs or 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
         waiting = list(reversed(tasks))
         running: dict[Any, Task] = {}
+        lost: list[LostWorkError] = []
         while waiting or running:
             while waiting and len(running) < limit:
                 task = waiting.pop()
@@ -145,7 +154,16 @@ def _run_ray(
                 running[attempt.remote(work, there, os.path.abspath(folder), settings)] = task
             (reference,), _ = ray.wait(list(running))
             task = running.pop(reference)
-            yield task, ray_result(ray, reference, f"the Ray task working on {task.source}")
+            try:
+                outcome = ray_result(ray, reference, f"the Ray task working on {task.source}")
+            except LostWorkError as error:
+                lost.append(error)
+                if len(lost) == _MOST_LOST:
+                    raise lost[0] from None
+                continue
+            yield task, outcome
+        if lost:
+            raise lost[0]
 
 
 ENGINES: dict[str, Callable[..., Iterator[tuple[Task, Any]]]] = {"local": _run_local, "ray": _run_ray}

@@ -147,7 +147,7 @@ def run_tasks(
 
     Raises:
         DestinationError: `destination` cannot be written, or another run is writing it.
-        LostWorkError, MemoryError: the machine failed, not a video; what is finished stays.
+        LostWorkError, MemoryError, OSError: the machine failed, not a video; what is finished stays.
         ValueError: an argument makes no sense.
         ModuleNotFoundError: `engine` is "ray", which is not installed.
     """
@@ -172,6 +172,8 @@ def run_tasks(
         try:
             num_done, failures = resume(tasks, record, outcomes, progress=progress)
         except OSError as error:
+            if isinstance(error.filename, str) and os.path.realpath(error.filename) in sources:
+                raise  # it cannot be read
             raise DestinationError(
                 error.errno,
                 f"{folder}: cannot be written ({error.strerror or error}); what is finished stays there: "
