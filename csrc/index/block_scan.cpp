@@ -22,7 +22,7 @@ class HeadFacts {
       : source_(source),
         codec_(parameters.codec_id),
         nal_length_size_(nal_length_bytes(stream)),
-        headers_(parameters),
+        headers_(parameters, PacketBytes::heads),
         head_(source, stream) {}
 
   bool read(const MatroskaBlock& block) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "index/bit_reader.h"
+#include "index/h264_order.h"
 #include "source/av_handles.h"
 
 namespace vidload {
@@ -23,36 +23,10 @@ int nal_length_bytes(const StreamInfo& stream) {
   return 0;
 }
 
-// H.264 7.3.2.1.1, as far as frame_mbs_only_flag.
 bool holds_no_fields(const StreamInfo& stream) {
-  const std::vector<uint8_t>& avcc = stream.extradata;
-  if (nal_length_bytes(stream) == 0 || stream.codec != "h264" || avcc.size() < 12) return false;
-  if ((avcc[5] & 31) != 1) return false;  // one parameter set
-  const size_t length = size_t(avcc[6]) << 8 | avcc[7];
-  if (length < 4 || 8 + length > avcc.size()) return false;
-  const std::vector<uint8_t> sps = unescaped(avcc.data() + 9, int(length) - 1);
-  BitReader bits(sps.data(), int(sps.size()));
-  const uint32_t profile = bits.bits(8);
-  bits.bits(16);
-  bits.uvlc();
-  for (const uint32_t high : {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}) {
-    if (profile != high) continue;
-    if (bits.uvlc() == 3) bits.bits(1);
-    bits.uvlc(), bits.uvlc(), bits.bits(1);
-    if (bits.flag()) return false;  // scaling lists
-  }
-  bits.uvlc();
-  const uint32_t count_type = bits.uvlc();
-  if (count_type == 0) bits.uvlc();
-  if (count_type == 1) {
-    bits.bits(1), bits.uvlc(), bits.uvlc();
-    const uint32_t cycle = bits.uvlc();
-    if (cycle > 255) return false;
-    for (uint32_t i = 0; i < cycle; ++i) bits.uvlc();
-  }
-  bits.uvlc(), bits.bits(1), bits.uvlc(), bits.uvlc();
-  const bool is_frames_only = bits.flag();
-  return is_frames_only && !bits.is_past_end();
+  if (nal_length_bytes(stream) == 0 || stream.codec != "h264") return false;
+  const std::optional<H264Sequence> sequence = h264_sequence(stream.extradata);
+  return sequence && sequence->is_frames_only;
 }
 
 bool ends_hevc_sequence(const ByteSource& source, int64_t end, int nal_length_size) {

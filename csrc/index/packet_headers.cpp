@@ -77,7 +77,7 @@ static OrderRule order_rule_of(AVCodecID codec) {
   return is_intra_only ? OrderRule::as_coded : OrderRule::unknown;
 }
 
-PacketHeaderReader::PacketHeaderReader(const AVCodecParameters& parameters)
+PacketHeaderReader::PacketHeaderReader(const AVCodecParameters& parameters, PacketBytes bytes)
     : codec_(parameters.codec_id), order_rule_(order_rule_of(parameters.codec_id)) {
   if (parameters.extradata_size > 0) extradata_.assign(parameters.extradata, parameters.extradata + parameters.extradata_size);
   const uint8_t* extradata = parameters.extradata;
@@ -89,7 +89,8 @@ PacketHeaderReader::PacketHeaderReader(const AVCodecParameters& parameters)
   }
   if (codec_ == AV_CODEC_ID_AV1 && size > 4 && extradata[0] == 0x81) read_av1(extradata + 4, size - 4);
   if (codec_ == AV_CODEC_ID_MPEG4) read_mpeg4(extradata, size);  // its sequence is the one in force
-  if (order_rule_ == OrderRule::order_count) {
+  if (codec_ == AV_CODEC_ID_H264 && nal_length_size_ > 0 && bytes == PacketBytes::heads) counter_ = H264OrderCounter::of(extradata_);
+  if (order_rule_ == OrderRule::order_count && !counter_) {
     parser_.reset(av_parser_init(codec_));
     context_.reset(avcodec_alloc_context3(nullptr));
     if (!context_) throw std::bad_alloc();
@@ -185,6 +186,7 @@ PacketFacts PacketHeaderReader::read_h264(const uint8_t* data, int size) {
     if (length < 2) return;
     const int type = nal[0] & 31;
     if (type == 1 || type == 2 || type == 5) {  // coded slices; 2 is data partition A
+      if (!has_picture && counter_) facts.order_count = counter_->read(nal, length);
       has_picture = true;
       facts.num_fields += nal[1] >> 7;         // first_mb_in_slice, ue(v), is 0
       is_reference |= (nal[0] >> 5 & 3) != 0;  // nal_ref_idc, H.264 7.4.1

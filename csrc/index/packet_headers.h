@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "index/h264_order.h"
 #include "source/av_handles.h"
 
 namespace vidload {
@@ -43,10 +45,13 @@ enum class InbandHeaders : int32_t {
   differing  // something else: a decoder that has seen it is of no use for another start
 };
 
+// What there is of each packet: PacketHeadReader gives heads.
+enum class PacketBytes { whole, heads };
+
 // Reads the packets of one stream in decode order.
 class PacketHeaderReader {
  public:
-  explicit PacketHeaderReader(const AVCodecParameters& parameters);
+  explicit PacketHeaderReader(const AVCodecParameters& parameters, PacketBytes bytes = PacketBytes::whole);
   OrderRule order_rule() const { return order_rule_; }
   // `data` is followed by AV_INPUT_BUFFER_PADDING_SIZE readable bytes, as in an AVPacket.
   PacketFacts read(const uint8_t* data, int size);
@@ -77,8 +82,9 @@ class PacketHeaderReader {
   std::vector<uint8_t> extradata_;
   int64_t num_packets_ = 0;  // before the one at hand
   InbandHeaders inband_headers_ = InbandHeaders::none;
-  bool is_differing_in_force_ = false;  // a header that came in a packet and is not in the extradata holds until another replaces it
-  UniqueAVCodecContext context_;        // of the parser that counts H.264's and HEVC's pictures
+  bool is_differing_in_force_ = false;       // a header that came in a packet and is not in the extradata holds until another replaces it
+  std::optional<H264OrderCounter> counter_;  // of heads, where it knows enough: much cheaper than the parser
+  UniqueAVCodecContext context_;             // of the parser that counts H.264's and HEVC's pictures
   UniqueAVCodecParserContext parser_;
   int nal_length_size_ = 0;  // 0: Annex B
 

@@ -111,7 +111,7 @@ bool hold_frames(const PacketIndex& index, const ByteSource& source, const Cance
 // order, one frame each.
 bool read_all_heads(PacketIndex& index, const ByteSource& source, const Cancel* cancel) {
   const UniqueAVCodecParameters parameters = codec_parameters(index.stream);
-  PacketHeaderReader headers(*parameters);
+  PacketHeaderReader headers(*parameters, PacketBytes::heads);
   PacketHeadReader head(source, index.stream);
   std::vector<PacketFacts> facts;
   facts.reserve(index.offset.size());

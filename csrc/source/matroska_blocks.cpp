@@ -44,9 +44,9 @@ class BlockWalk {
   // `limit`: where its parent ends.
   EbmlElement element_at(int64_t at, int64_t limit) {
     EbmlElement element;
-    uint8_t bytes[kPeek];
-    const int64_t count = source_.read(at, bytes, std::min(kPeek, limit - at));
-    if (!parse_ebml_element(bytes, count, at, &element) || element.size == kEbmlUnknown || element.size > limit - element.body) {
+    peeked_at_ = at;
+    peeked_ = source_.read(at, peek_, std::min(kPeek, limit - at));
+    if (!parse_ebml_element(peek_, peeked_, at, &element) || element.size == kEbmlUnknown || element.size > limit - element.body) {
       throw NotPlain();
     }
     return element;
@@ -114,8 +114,13 @@ class BlockWalk {
 
   // Whether it is one of the track.
   bool read_block(const EbmlElement& element, int64_t cluster_time, bool is_simple, bool is_keyframe) {
-    uint8_t bytes[kPeek] = {};
-    const int64_t count = source_.read(element.body, bytes, std::min<int64_t>(12, element.size));
+    const int64_t wanted = std::min<int64_t>(12, element.size);
+    if (element.body < peeked_at_ || element.body + wanted > peeked_at_ + peeked_) {
+      peeked_at_ = element.body;
+      peeked_ = source_.read(element.body, peek_, wanted);
+    }
+    const uint8_t* bytes = peek_ + (element.body - peeked_at_);
+    const int64_t count = std::min(wanted, peeked_at_ + peeked_ - element.body);
     int64_t number = 0;
     const int length = parse_ebml_number(bytes, count, &number);
     if (length == 0 || count < length + 3) throw NotPlain();
@@ -137,6 +142,8 @@ class BlockWalk {
   const Cancel* cancel_;
   const std::function<bool(const MatroskaBlock&)>& visit_;
   int64_t track_ = -1;
+  uint8_t peek_[kPeek];  // what element_at() read last
+  int64_t peeked_at_ = 0, peeked_ = 0;
   std::vector<ByteRange> checksummed_;
 };
 
