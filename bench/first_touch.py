@@ -1,6 +1,7 @@
 """What the first use of a video costs: opened without an index, one 8x8x1 clip decoded from its middle.
 
-In: an hour of video as mp4 and as mkv, made here from the clips of build_data.py (by stream copy, keyint 250), and those clips themselves.
+In: an hour of video as mp4, as mp4 in fragments of two seconds, and as mkv, made here from the clips of build_data.py (by stream copy, keyint
+250), and those clips themselves.
 Every library runs in a process of its own, and they take turns, file by file. Out: median milliseconds and the share of the file that was
 read (all that the process read, /proc/self/io). Reading the clip a second time measures vidload's decoding alone.
 
@@ -29,7 +30,10 @@ def make_hour(target: Path, sources: list[Path]) -> None:
     import av
 
     aside = target.with_name(f".part.{target.name}")
-    with av.open(str(aside), "w", format={".mkv": "matroska"}.get(target.suffix, target.suffix[1:])) as output:
+    fragments = {"movflags": "empty_moov+default_base_moof", "frag_duration": "2000000"}
+    options = fragments if target.stem == "fragmented" else {}
+    container = {".mkv": "matroska"}.get(target.suffix, target.suffix[1:])
+    with av.open(str(aside), "w", format=container, options=options) as output:
         stream, base, seconds = None, 0, 0.0
         while seconds < 60 * MINUTES:
             with av.open(str(sources[0])) as source:
@@ -162,7 +166,7 @@ def main() -> None:
     if arguments.work:
         return work(arguments.work)
     clips = sorted((DATA / "keyint250").glob("*.mp4"))
-    hours = [DATA / "first_touch" / f"hour{suffix}" for suffix in (".mp4", ".mkv")]
+    hours = [DATA / "first_touch" / name for name in ("hour.mp4", "fragmented.mp4", "hour.mkv")]
     for hour in hours:
         hour.parent.mkdir(exist_ok=True)
         if not hour.exists():
@@ -178,8 +182,8 @@ def main() -> None:
             peers[name] = peer
         else:
             print(f"{name} is not installed here", file=sys.stderr)
-    print(f"{'':24} {'':10} {'ms':>9} {'of the file':>12}")
-    for title, paths in (("hour.mp4", hours[:1]), ("hour.mkv", hours[1:]), ("10 s clips", clips)):
+    print(f"{'':24} {'':14} {'ms':>9} {'of the file':>12}")
+    for title, paths in (*((hour.name, [hour]) for hour in hours), ("10 s clips", clips)):
         seen: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
         for round_ in range(arguments.rounds + 1):
             for path in paths:
@@ -192,7 +196,7 @@ def main() -> None:
         for name, values in seen.items():
             milliseconds = 1000 * statistics.median(seconds for seconds, _ in values)
             part = statistics.median(part for _, part in values)
-            print(f"{name:24} {title:10} {milliseconds:9.2f} {part:12.4f}", flush=True)
+            print(f"{name:24} {title:14} {milliseconds:9.2f} {part:12.4f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ BY_TABLES = (
         "h264_all_intra",
         "h264_vfr",
         "h264_faststart",
+        "h264_fragmented",
         "h264_mov",
         "h264_audio_first",
     ),

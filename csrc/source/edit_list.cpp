@@ -3,16 +3,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "source/mp4_box.h"
+
 namespace vidload {
 namespace {
 
 constexpr int kMaxBoxes = 10000;  // looked at; a file has some hundreds at most outside those that are passed over
-
-uint64_t big_endian(const uint8_t* bytes, int count) {
-  uint64_t value = 0;
-  for (int i = 0; i < count; ++i) value = value << 8 | bytes[i];
-  return value;
-}
 
 // ISO 14496-12: size, type, and the size again in 64 bits if it is 1; 0 means up to the end.
 void count_within(const ByteSource& source, int64_t begin, int64_t end, int* num_boxes, int64_t* num_edits) {

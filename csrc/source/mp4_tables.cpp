@@ -3,60 +3,20 @@
 #include <algorithm>
 #include <cstring>
 
+#include "source/mp4_box.h"
+
 namespace vidload {
 namespace {
 
 constexpr int kMaxTopBoxes = 1000;
 constexpr int64_t kMaxMoov = 256 << 20;
-
-uint64_t big_endian(const uint8_t* bytes, int count) {
-  uint64_t value = 0;
-  for (int i = 0; i < count; ++i) value = value << 8 | bytes[i];
-  return value;
-}
-
-// The bytes of a box behind its header.
-struct Body {
-  const uint8_t* data = nullptr;
-  int64_t size = 0;
-  uint32_t number(int64_t at) const { return at + 4 <= size ? uint32_t(big_endian(data + at, 4)) : 0; }
-};
-
-// ISO 14496-12, 4.2: size, type, and the size again in 64 bits if it is 1; 0 means up to the end. The size of the header, or 0 where there
-// is no box.
-int64_t read_header(const uint8_t* head, int64_t num_bytes, int64_t num_left, int64_t* size) {
-  if (num_bytes < 8) return 0;
-  int64_t header = 8;
-  *size = int64_t(big_endian(head, 4));
-  if (*size == 1) {
-    if (num_bytes < 16) return 0;
-    header = 16, *size = int64_t(std::min<uint64_t>(big_endian(head + 8, 8), INT64_MAX));
-  }
-  if (*size == 0) *size = num_left;
-  return *size >= header && *size <= num_left ? header : 0;
-}
-
-// Calls visit(type, body) for each child; false where they do not fill the box.
-template <typename Visit>
-bool for_each_box(const Body& parent, Visit visit) {
-  int64_t at = 0;
-  while (parent.size - at >= 8) {
-    int64_t size = 0;
-    const int64_t header = read_header(parent.data + at, parent.size - at, parent.size - at, &size);
-    if (header == 0) return false;
-    visit(reinterpret_cast<const char*>(parent.data + at + 4), Body{parent.data + at + header, size - header});
-    at += size;
-  }
-  return true;  // QuickTime ends some lists with a zero of 4 bytes
-}
-
-bool is(const char* type, const char* wanted) { return std::memcmp(type, wanted, 4) == 0; }
+constexpr uint32_t kVideoHandler = 0x76696465;  // "vide"
 
 // Whether the one data reference says that the data is in this file (8.7.2).
 bool is_self_contained(const Body& dref) {
   bool is_so = dref.number(4) == 1;
   const bool is_whole = for_each_box({dref.data + 8, std::max<int64_t>(dref.size - 8, 0)},
-                                     [&](const char*, const Body& reference) { is_so &= (reference.number(0) & 1) != 0; });
+                                     [&](const uint8_t*, const Body& reference) { is_so &= (reference.number(0) & 1) != 0; });
   return is_so && is_whole;
 }
 
@@ -79,24 +39,29 @@ Mp4Track read_track(const Body& trak) {
   bool is_self = false;
   Body ctts;
   bool is_whole = true;
-  const auto in_table = [&](const char* type, const Body& box) {
-    if (is(type, "stsd")) num_descriptions += int(std::min<uint32_t>(box.number(4), 2));
-    if (is(type, "stsz") || is(type, "stz2")) ++num_sizes, track.num_samples = box.number(8);
-    if (is(type, "ctts")) ++num_offsets, ctts = box;
+  const auto in_table = [&](const uint8_t* type, const Body& box) {
+    if (is_box(type, "stsd")) {
+      num_descriptions += int(std::min<uint32_t>(box.number(4), 2));
+      track.sample_entry = box.number(12);
+      track.has_picture_size = (box.number(40) >> 16) > 0 && (box.number(40) & 0xFFFF) > 0;  // 12.1.3
+    }
+    if (is_box(type, "stsz") || is_box(type, "stz2")) ++num_sizes, track.num_samples = box.number(8);
+    if (is_box(type, "ctts")) ++num_offsets, ctts = box;
   };
-  const auto in_media_information = [&](const char* type, const Body& box) {
-    if (is(type, "stbl")) is_whole &= for_each_box(box, in_table);
-    if (is(type, "dinf")) {
-      is_whole &= for_each_box(box, [&](const char* inner, const Body& dref) {
-        if (is(inner, "dref")) is_self = is_self_contained(dref);
+  const auto in_media_information = [&](const uint8_t* type, const Body& box) {
+    if (is_box(type, "stbl")) is_whole &= for_each_box(box, in_table);
+    if (is_box(type, "dinf")) {
+      is_whole &= for_each_box(box, [&](const uint8_t* inner, const Body& dref) {
+        if (is_box(inner, "dref")) is_self = is_self_contained(dref);
       });
     }
   };
-  is_whole &= for_each_box(trak, [&](const char* type, const Body& box) {
-    if (is(type, "tkhd")) ++num_headers, track.id = box.number(box.size > 0 && box.data[0] == 1 ? 20 : 12);
-    if (is(type, "mdia")) {
-      is_whole &= for_each_box(box, [&](const char* inner, const Body& minf) {
-        if (is(inner, "minf")) is_whole &= for_each_box(minf, in_media_information);
+  is_whole &= for_each_box(trak, [&](const uint8_t* type, const Body& box) {
+    if (is_box(type, "tkhd")) ++num_headers, track.id = box.number(box.size > 0 && box.data[0] == 1 ? 20 : 12);
+    if (is_box(type, "mdia")) {
+      is_whole &= for_each_box(box, [&](const uint8_t* inner, const Body& part) {
+        if (is_box(inner, "hdlr")) track.is_video |= part.number(8) == kVideoHandler;
+        if (is_box(inner, "minf")) is_whole &= for_each_box(part, in_media_information);
       });
     }
   });
@@ -114,12 +79,12 @@ std::optional<Mp4Tables> read_mp4_tables(const ByteSource& source) {
     uint8_t head[16] = {};
     const int64_t count = source.read(at, head, sizeof head);
     int64_t size = 0;
-    const int64_t header = read_header(head, count, end - at, &size);
+    const int64_t header = read_box_header(head, count, end - at, &size);
     if (header == 0) return std::nullopt;
-    const char* type = reinterpret_cast<const char*>(head + 4);
-    if (i == 0 && !is(type, "ftyp") && !is(type, "moov") && !is(type, "mdat") && !is(type, "wide")) return std::nullopt;
-    if (is(type, "moof")) return std::nullopt;
-    if (!is(type, "moov")) {
+    const uint8_t* type = head + 4;
+    if (i == 0 && !is_box(type, "ftyp") && !is_box(type, "moov") && !is_box(type, "mdat") && !is_box(type, "wide")) return std::nullopt;
+    if (is_box(type, "moof")) return std::nullopt;
+    if (!is_box(type, "moov")) {
       at += size;
       continue;
     }
@@ -127,9 +92,9 @@ std::optional<Mp4Tables> read_mp4_tables(const ByteSource& source) {
     tables.moov = {at, at + size};
     tables.bytes.resize(size_t(size));
     if (source.read(at, tables.bytes.data(), size) != size) return std::nullopt;
-    const bool is_whole = for_each_box({tables.bytes.data() + header, size - header}, [&](const char* inner, const Body& box) {
-      tables.is_fragmented |= is(inner, "mvex");
-      if (is(inner, "trak")) tables.tracks.push_back(read_track(box));
+    const bool is_whole = for_each_box({tables.bytes.data() + header, size - header}, [&](const uint8_t* inner, const Body& box) {
+      tables.is_fragmented |= is_box(inner, "mvex");
+      if (is_box(inner, "trak")) tables.tracks.push_back(read_track(box));
     });
     if (!is_whole) return std::nullopt;
     return tables;

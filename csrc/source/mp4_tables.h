@@ -12,6 +12,9 @@ namespace vidload {
 // One trak.
 struct Mp4Track {
   uint32_t id = 0;
+  bool is_video = false;
+  uint32_t sample_entry = 0;      // the type of the first description, such as "avc1"
+  bool has_picture_size = false;  // it says how large pictures are
   // One sample description, its data in this file, and composition offsets, where there are any, that are not negative and one a sample.
   bool is_plain = false;
   int64_t num_samples = 0;
