@@ -3,7 +3,7 @@
 In: the nine videos of source_clips.py, each of a different kind. Out: `bench/data/keyint250/` and `bench/data/keyint16/`, each
 with 27 MP4 files and `list.txt` ("name label"). x264 defaults (medium, CRF 23) except for the keyframe interval. A
 video is played forwards and backwards until 10 seconds are filled, so looping adds no cut; crops and frame rates vary.
-Existing files are kept; other files in these folders are deleted.
+Existing files are kept; other files in these folders are deleted. `clips_of` encodes the same videos in other codecs and sizes.
 
     python bench/build_data.py
 """
@@ -21,9 +21,11 @@ from source_clips import KINDS, SECONDS, decode, source_clips
 from tqdm import tqdm
 
 from vidload.annotations import find_videos
+from vidload.system import selftest
 
 DATA = Path(__file__).resolve().parent / "data"
 KEYINTS = (250, 16)
+ENCODERS = selftest.CLIPS  # codec -> encoder, pixel format, options
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,36 @@ def build(data: Path = DATA) -> dict[int, Path]:
                     encode(pictures, order, variant, keyint, target)
                     progress.update()
     return folders
+
+
+def clips_of(codec: str, height: int, folder: Path = DATA / "gpu") -> list[str]:
+    """The videos of source_clips.py at 16:9 of that height, 10 seconds of 30 frames, a keyframe at least every 250; encoded on first use.
+    Most are scaled up, so that large pictures hold less detail than a camera's."""
+    width = (height * 16 // 9 + 15) // 16 * 16
+    variant = Variant(width, height, Fraction(30), zoom=1.0, x=0.5, y=0.5, phase=0.1)
+    encoder, pixel_format, options = ENCODERS[codec]
+    target = folder / f"{codec.replace(' ', '_')}_{height}"
+    target.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for source, clip in source_clips(DATA / "sources").items():
+        path = target / f"{source}.mkv"
+        paths.append(str(path))
+        if path.exists():
+            continue
+        pictures = cropped(decode(clip), variant)
+        order = forwards_and_backwards(len(pictures), int(SECONDS * variant.fps), variant.phase)
+        partial = path.with_suffix(".partial")
+        with av.open(str(partial), "w", format="matroska") as container:
+            stream = container.add_stream(encoder, rate=variant.fps, options={**options, "g": "250"})
+            stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+            for i, place in enumerate(order):
+                picture = pictures[place].reformat(format=pixel_format)
+                picture.pts, picture.time_base = i, 1 / variant.fps
+                picture.pict_type = av.video.frame.PictureType.NONE
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+        os.replace(partial, path)
+    return paths
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Processor time per clip of several builds of vidload (FFmpegs, compilers, options), interleaved.
 
     python bench/builds.py system=. wheel=build/wheel/package --data bench/data/keyint250 bench/data/keyint16
+    python bench/builds.py system=. wheel=build/wheel/package --sets hevc:256 vp9:256 av1:256
 
-In: NAME=FOLDER for each build, where FOLDER holds the package `vidload`; folders of videos. Out: a Markdown table of user milliseconds per
-clip, the median over rounds, and the ratio of each build to the first (the median of the rounds' ratios). Each build is a process of its
-own with one decoding thread; in a round each decodes the same clips in turn, so that what else the machine does falls on all alike.
+In: NAME=FOLDER for each build, where FOLDER holds the package `vidload`; folders of videos, or the videos of source_clips.py as codec:height
+(encoded on first use). Out: a Markdown table of user milliseconds per clip, the median over rounds, and the ratio of each build to the first
+(the median of the rounds' ratios). Each build is a process of its own with one decoding thread; in a round each decodes the same clips in
+turn, so that what else the machine does falls on all alike.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+import build_data
 
 CLIPS = ("1x1x3", "32x2x1", "4x16x1", "8x8x1")
 
@@ -42,6 +46,15 @@ def work() -> None:
         print(json.dumps(seconds / len(data)), flush=True)
 
 
+def video_sets(folders: list[Path], sets: list[str]) -> dict[str, list[str]]:
+    """Their videos by the name of the folder or set."""
+    found = {folder.name: build_data.videos_in(folder.resolve()) for folder in folders}
+    for name in sets:
+        codec, height = name.rsplit(":", 1)
+        found[f"{codec} {height}p"] = build_data.clips_of(codec, int(height))
+    return found
+
+
 def answer(process: subprocess.Popen[str]) -> str:
     """The next line that a build's process writes."""
     assert process.stdout is not None
@@ -51,11 +64,17 @@ def answer(process: subprocess.Popen[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("builds", nargs="+", metavar="NAME=FOLDER")
-    parser.add_argument("--data", nargs="+", type=Path, required=True)
+    parser.add_argument("--data", nargs="+", type=Path, default=[], metavar="FOLDER")
+    parser.add_argument(
+        "--sets", nargs="+", default=[], metavar="CODEC:HEIGHT", help="codecs: " + ", ".join(build_data.ENCODERS)
+    )
     parser.add_argument("--clips", nargs="+", default=CLIPS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--videos", type=int, default=8, help="how many of each folder (default: 8)")
     args = parser.parse_args()
+    videos = video_sets(args.data, args.sets)
+    if not videos:
+        parser.error("name videos: --data or --sets")
     builds = dict(build.split("=", 1) for build in args.builds)
     processes = {}
     for name, folder in builds.items():
@@ -75,8 +94,7 @@ def main() -> None:
         + " |"
     )
     print("| --- | --- |" + " ---: |" * (2 * len(builds) - 1))
-    for folder in args.data:
-        paths = sorted(str(path.resolve()) for path in folder.iterdir() if path.is_file())[: args.videos]
+    for of_videos, paths in videos.items():
         for clip in args.clips:
             rounds = []
             for seed in range(args.rounds):
@@ -84,14 +102,14 @@ def main() -> None:
                 for name in list(builds) if seed % 2 == 0 else list(reversed(builds)):
                     process = processes[name]
                     assert process.stdin is not None
-                    process.stdin.write(json.dumps({"paths": paths, "clip": clip, "seed": seed}) + "\n")
+                    process.stdin.write(json.dumps({"paths": paths[: args.videos], "clip": clip, "seed": seed}) + "\n")
                     process.stdin.flush()
                     took[name] = json.loads(answer(process))
                 rounds.append(took)
             medians = [f"{1000 * statistics.median(took[name] for took in rounds):.1f}" for name in builds]
             first = next(iter(builds))
             ratios = [f"{statistics.median(t[name] / t[first] for t in rounds):.2f}" for name in list(builds)[1:]]
-            print(f"| {folder.name} | {clip} | " + " | ".join(medians + ratios) + " |", flush=True)
+            print(f"| {of_videos} | {clip} | " + " | ".join(medians + ratios) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,16 +21,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import build_data
 import numpy as np
 import torch
 from peers import BATCH_SIZE
-from source_clips import SECONDS, decode, source_clips
 from timing import RESULTS, Rounds, machine, markdown_table, write_json
 from workers import Case, Worker, first_batch, make_jobs, worst_difference
 
@@ -38,7 +35,6 @@ import vidload
 from vidload import _core, _testing
 from vidload.system import nvml
 from vidload.system.info import cuda_summary
-from vidload.system.selftest import CLIPS as ENCODERS
 
 CLIPS = ("1x1x3", "8x8x1", "32x2x1")
 LOADERS = {
@@ -104,36 +100,6 @@ class GpuMeter:
         return found
 
 
-def clips_of(codec: str, height: int, folder: Path = build_data.DATA / "gpu") -> list[str]:
-    """The videos of source_clips.py at 16:9 of that height, 10 seconds of 30 frames, a keyframe at least every 250; encoded on first use.
-    Most are scaled up, so that large pictures hold less detail than a camera's."""
-    width = (height * 16 // 9 + 15) // 16 * 16
-    variant = build_data.Variant(width, height, Fraction(30), zoom=1.0, x=0.5, y=0.5, phase=0.1)
-    encoder, pixel_format, options = ENCODERS[codec]
-    target = folder / f"{codec.replace(' ', '_')}_{height}"
-    target.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for source, clip in source_clips(build_data.DATA / "sources").items():
-        path = target / f"{source}.mkv"
-        paths.append(str(path))
-        if path.exists():
-            continue
-        pictures = build_data.cropped(decode(clip), variant)
-        order = build_data.forwards_and_backwards(len(pictures), int(SECONDS * variant.fps), variant.phase)
-        partial = path.with_suffix(".partial")
-        with av.open(str(partial), "w", format="matroska") as container:
-            stream = container.add_stream(encoder, rate=variant.fps, options={**options, "g": "250"})
-            stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
-            for i, place in enumerate(order):
-                picture = pictures[place].reformat(format=pixel_format)
-                picture.pts, picture.time_base = i, 1 / variant.fps
-                picture.pict_type = av.video.frame.PictureType.NONE
-                container.mux(stream.encode(picture))
-            container.mux(stream.encode(None))
-        os.replace(partial, path)
-    return paths
-
-
 def video_sets(args: argparse.Namespace) -> dict[str, list[tuple[str, int]]]:
     sets = {}
     for text in args.data:
@@ -141,7 +107,7 @@ def video_sets(args: argparse.Namespace) -> dict[str, list[tuple[str, int]]]:
         sets[name] = build_data.videos_in(Path(folder))
     for text in args.sets if args.sets is not None else [] if sets else ["h264:256", "h264:1080"]:
         codec, _, height = text.partition(":")
-        sets[f"{codec} {height}p"] = clips_of(codec, int(height))
+        sets[f"{codec} {height}p"] = build_data.clips_of(codec, int(height))
     return {name: [(path, 0) for path in paths] for name, paths in sets.items()}
 
 
@@ -334,7 +300,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cuda", "cpu"))
-    add("--sets", nargs="*", metavar="CODEC:HEIGHT", help="default: h264:256 h264:1080; codecs: " + ", ".join(ENCODERS))
+    add(
+        "--sets",
+        nargs="*",
+        metavar="CODEC:HEIGHT",
+        help="default: h264:256 h264:1080; codecs: " + ", ".join(build_data.ENCODERS),
+    )
     add(
         "--data",
         nargs="*",
