@@ -12,11 +12,11 @@ for python in "$@"; do
   rm -rf "$folder"
   "$python" -m venv "$folder"
   "$folder/bin/pip" install --quiet --disable-pip-version-check numpy
-  "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps dist/vidload-*-"$tag-$tag"-*.whl
+  "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps dist/vidload-*-"${tag%t}-$tag"-*"$(uname -m)".whl
   "$folder/bin/python" packaging/core_check.py "$videos"/* >"$folder/frames.txt"
   echo "$tag: $(wc -l <"$folder/frames.txt") videos, checksum of all $(sha256sum <"$folder/frames.txt" | cut -c 1-16)"
   if [ -n "${TORCH:-}" ]; then
-    "$folder/bin/pip" install --quiet --disable-pip-version-check "$TORCH" "$(echo dist/vidload-*-"$tag-$tag"-*.whl)[test]"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check "$TORCH" "$(echo dist/vidload-*-"${tag%t}-$tag"-*"$(uname -m)".whl)[test]"
     (cd tests && "../$folder/bin/python" -m pytest -p no:cacheprovider -c ../pyproject.toml --rootdir .. -m "not trainers" .)
   fi
 done

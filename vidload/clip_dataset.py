@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
+import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -67,12 +68,15 @@ class SampleBatch(list[tuple[Any, ...]]):
 
 
 _num_tellings = 0  # in this process: the dataset with the highest number was told its epoch last
+_lock = threading.Lock()
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
-def _telling() -> int:
+def _telling(after: int = 0) -> int:
     global _num_tellings
-    _num_tellings += 1
-    return _num_tellings
+    with _lock:
+        _num_tellings = max(_num_tellings, after) + 1
+        return _num_tellings
 
 
 class ClipDataset(Dataset[tuple[Any, ...]]):
@@ -130,8 +134,7 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         self.clip_transform = clip_transform
         self._transform_takes_rng = clip_transform is not None and "rng" in argument_names(clip_transform)
         self._sampler, self._sampler_takes = sampler_of(sampling)
-        # A shared tensor: worker processes of an ordinary DataLoader that persist over epochs see set_epoch too. Without a usable
-        # /dev/shm there are no such processes.
+        # A shared tensor: persistent workers of an ordinary DataLoader see set_epoch too; without /dev/shm there are none.
         self._epoch = torch.zeros((), dtype=torch.int64)
         with contextlib.suppress(RuntimeError):
             self._epoch.share_memory_()
@@ -179,9 +182,8 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        global _num_tellings
         self.__dict__.update(state)
-        _num_tellings = max(_num_tellings, self._told_epoch[0])  # those of this process come after those of the other
+        _telling(after=self._told_epoch[0])  # those of this process come after those of the other
         self._make_core_parts()
 
     def _make_core_parts(self) -> None:

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <mutex>
 #include <tuple>
 
 #include "batch/batch.h"
@@ -80,17 +82,19 @@ struct OwnedBatch {
     batch = std::make_unique<Batch>(std::move(pool), std::move(samples), waits_for_draw);
   }
   ~OwnedBatch() {
+    const double patience_seconds = num_left_behind() == 0 ? kPatienceSeconds : 0;
     bool has_ended = false;
     {
       const GilRelease release;
-      has_ended = batch->end(left_behind().empty() ? kPatienceSeconds : 0);
+      has_ended = batch->end(patience_seconds);
       if (has_ended) batch.reset();
     }
+    std::vector<LeftBehind> ended;  // let go of after the lock: what owns memory may be Python's
+    const std::lock_guard<std::mutex> lock(left_mutex());
     auto& left = left_behind();
-    for (auto& other : left) {
-      if (other.batch->end(0)) other = {};
-    }
-    left.erase(std::remove_if(left.begin(), left.end(), [](const LeftBehind& other) { return !other.batch; }), left.end());
+    const auto first = std::partition(left.begin(), left.end(), [](const LeftBehind& other) { return !other.batch->end(0); });
+    std::move(first, left.end(), std::back_inserter(ended));
+    left.erase(first, left.end());
     if (!has_ended) left.push_back({std::move(memory), std::move(batch)});
   }
   OwnedBatch(const OwnedBatch&) = delete;
@@ -104,7 +108,8 @@ struct OwnedBatch {
 
   // Batches whose threads do not come back from a read: a dead file server may hold them for hours, and nobody else is to wait for it.
   // They are kept, with the memory they may still write to and the pool of their threads, until they have ended; at the process's end,
-  // for good. Used with the GIL held.
+  // for good. The mutex is locked only by threads that are in Python, with a GIL or without, and nothing under it runs Python or waits: a
+  // fork finds it unlocked.
   struct LeftBehind {
     py::object memory;
     std::unique_ptr<Batch> batch;
@@ -112,6 +117,14 @@ struct OwnedBatch {
   static std::vector<LeftBehind>& left_behind() {
     static auto* left = new std::vector<LeftBehind>;  // never destroyed
     return *left;
+  }
+  static std::mutex& left_mutex() {
+    static auto* mutex = new std::mutex;
+    return *mutex;
+  }
+  static size_t num_left_behind() {
+    const std::lock_guard<std::mutex> lock(left_mutex());
+    return left_behind().size();
   }
 };
 

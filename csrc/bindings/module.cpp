@@ -106,7 +106,8 @@ static void for_each_limit(VideoLimits& limits, Visit visit) {
 
 }  // namespace vidload
 
-PYBIND11_MODULE(_core, module) {
+// It needs no GIL: whatever threads share has a lock of its own. Where Python has none, importing this leaves it off.
+PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   using namespace vidload;
   // FFmpeg prints what it finds odd about a stream to stderr, from every thread; it becomes part of the error, and goes to logging,
   // instead.

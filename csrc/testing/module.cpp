@@ -2,7 +2,7 @@
 
 namespace py = pybind11;
 
-PYBIND11_MODULE(_testing, module) {
+PYBIND11_MODULE(_testing, module, py::mod_gil_not_used()) {
   using namespace vidload;
   py::module_::import("vidload._core");  // has the types and the exceptions that are passed here
   bind_transform(module);

@@ -1,4 +1,4 @@
 // The pool alone as a module, for an interpreter that has neither torch nor this package.
 #include "bindings/bindings.h"
 
-PYBIND11_MODULE(memory_pool, module) { vidload::bind_memory(module); }
+PYBIND11_MODULE(memory_pool, module, pybind11::mod_gil_not_used()) { vidload::bind_memory(module); }
