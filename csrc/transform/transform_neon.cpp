@@ -161,13 +161,22 @@ void store(uint16_t* out, const Words& words) {
   vst1q_u16(out + 8, words.v[1]);
 }
 
-// Red, green and blue of sixteen pixels, pixel by pixel.
-void store_pixels(uint8_t* out, const uint8x16_t* channels) { vst3q_u8(out, uint8x16x3_t{{channels[0], channels[1], channels[2]}}); }
+// Red, green and blue of sixteen pixels, pixel by pixel. Clang's intrinsics are macros, which the commas of a braced list would confuse.
+void store_pixels(uint8_t* out, const uint8x16_t* channels) {
+  const uint8x16x3_t pixels = {{channels[0], channels[1], channels[2]}};
+  vst3q_u8(out, pixels);
+}
 void store_pixels(uint16_t* out, const Words* channels) {
-  for (int i = 0; i < 2; ++i) vst3q_u16(out + 24 * i, uint16x8x3_t{{channels[0].v[i], channels[1].v[i], channels[2].v[i]}});
+  for (int i = 0; i < 2; ++i) {
+    const uint16x8x3_t pixels = {{channels[0].v[i], channels[1].v[i], channels[2].v[i]}};
+    vst3q_u16(out + 24 * i, pixels);
+  }
 }
 void store_pixels(float* out, const Floats* channels) {
-  for (int i = 0; i < kVectors; ++i) vst3q_f32(out + 12 * i, float32x4x3_t{{channels[0].v[i], channels[1].v[i], channels[2].v[i]}});
+  for (int i = 0; i < kVectors; ++i) {
+    const float32x4x3_t pixels = {{channels[0].v[i], channels[1].v[i], channels[2].v[i]}};
+    vst3q_f32(out + 12 * i, pixels);
+  }
 }
 
 template <DType dtype, bool channels_last>
