@@ -82,6 +82,23 @@ std::optional<std::vector<int32_t>> coded_frame_order(OrderRule rule, std::vecto
   return std::nullopt;
 }
 
+std::vector<int32_t> order_by_time(const std::vector<int64_t>& times) {
+  constexpr size_t kMostMoves = 32;  // per packet: streams are nearly in order
+  std::vector<int32_t> order(times.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto time = [&](int32_t packet) { return times[size_t(packet)]; };
+  size_t num_moves = 0;
+  for (size_t i = 1; i < order.size(); ++i) {
+    size_t at = i;
+    for (; at > 0 && time(order[at - 1]) > time(int32_t(i)); --at, ++num_moves) order[at] = order[at - 1];
+    order[at] = int32_t(i);
+    if (num_moves <= kMostMoves * order.size()) continue;
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return time(a) < time(b); });
+    break;
+  }
+  return order;
+}
+
 std::vector<uint8_t> packet_flags(const std::vector<PacketFacts>& facts) {
   int top_layer = 0;
   for (const PacketFacts& fact : facts) top_layer = std::max(top_layer, fact.temporal_layer);

@@ -15,6 +15,9 @@ namespace vidload {
 // at the start are marked as not shown in `facts`.
 std::optional<std::vector<int32_t>> coded_frame_order(OrderRule rule, std::vector<PacketFacts>& facts);
 
+// Packets in the order of their times; those of equal time stay as they are.
+std::vector<int32_t> order_by_time(const std::vector<int64_t>& times);
+
 // For each packet kKeyframe, kHidden, kDroppable, as far as its header tells. After coded_frame_order.
 std::vector<uint8_t> packet_flags(const std::vector<PacketFacts>& facts);
 

@@ -4,7 +4,6 @@ extern "C" {
 }
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/limits.h"
@@ -148,10 +147,8 @@ static std::optional<PacketScan> list_frames(PacketScan scan, const Container& c
   for (size_t i = 0; i < num_packets; ++i) {
     if (index.flags[i] & kKeyframe) keyframes.push_back(int32_t(i));
   }
-  std::vector<int32_t>& order = index.frame_packet;
-  order.resize(num_packets);
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return index.pts[size_t(a)] < index.pts[size_t(b)]; });
+  index.frame_packet = order_by_time(index.pts);
+  const std::vector<int32_t>& order = index.frame_packet;
   if (!falls_into_groups(index, order, keyframes)) return std::nullopt;
 
   const UniqueAVCodecParameters parameters = codec_parameters(index.stream);
@@ -278,13 +275,14 @@ static std::optional<PacketScan> scan_mp4_tables(const ByteSource& source, int s
   index.stream = stream_info(container);
   index.stamp = source.stamp();
   check_limits(index, source.name());
+  const VideoLimits limits = video_limits();
   const auto num_packets = size_t(num_entries);
   index.pts.resize(num_packets), index.offset.resize(num_packets), index.size.resize(num_packets), index.flags.resize(num_packets);
   int64_t dts = INT64_MIN;
   for (size_t i = 0; i < num_packets; ++i) {
     const AVIndexEntry* entry = avformat_index_get_entry(of, int(i));
     if (!entry || entry->timestamp < dts || (entry->flags & AVINDEX_DISCARD_FRAME) || entry->size <= 0 || entry->pos < 0 ||
-        entry->pos > source.size() - entry->size || entry->size > video_limits().packet_bytes) {
+        entry->pos > source.size() - entry->size || entry->size > limits.packet_bytes) {
       return std::nullopt;
     }
     dts = entry->timestamp;
@@ -312,8 +310,7 @@ std::optional<PacketScan> scan_tables(const ByteSource& source, int stream, cons
 // - Of a small file the head of every packet is read, so that what a damaged packet does to the frames behind it is known from the start;
 //   if heads do not say enough (codecs without NAL units), the whole file.
 // - Before a span of a larger file is decoded, the headers of all packets of its GOP are read (decode/span_check): each must hold one
-// frame, and their
-//   order must be that of the times. What may be left out is known from then on.
+//   frame, and their order must be that of the times. What may be left out is known from then on.
 // - The decoder compares what comes out with the index, as ever.
 // Of a fragmented file libavformat's packets take the place of its table: Note [Packets without media].
 // Matroska files have no table of their packets, but their blocks can be walked, and the first bytes of each packet come with its header:
