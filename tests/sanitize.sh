@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 sanitizers=$1
 bin=${BIN:-.venv/bin}
 tests=${TESTS:-"tests/test_decode.py tests/test_index.py tests/test_index_damage.py tests/test_plan.py tests/test_errors.py tests/test_reader.py
-  tests/test_limits.py tests/test_transform.py tests/test_frames.py tests/test_tables.py"}
+  tests/test_limits.py tests/test_transform.py tests/test_frames.py tests/test_tables.py tests/test_fragments.py"}
 [ "$sanitizers" = thread ] && tests=${TESTS:-"tests/test_loader.py tests/test_errors.py tests/test_index.py tests/test_memory_pool.py tests/test_fields.py"}
 folder=$PWD/build/sanitize-$sanitizers
 mkdir -p "$folder/package/vidload"
