@@ -29,11 +29,23 @@ def main(folder: Path, clips: list[str]) -> None:
         sized = b"".join(struct.pack("<H", len(packet)) + packet for packet in packets)
         if index.codec in CODECS:
             write(folder / "packet_headers" / name, bytes([CODECS.index(index.codec), 0]) + sized)
+            heads = [data[at : at + 60] for at in index.packet_offsets[:8].tolist()]
+            sized = b"".join(struct.pack("<H", len(head)) + head for head in heads)
+            extradata = configuration(data)
+            head = bytes([CODECS.index(index.codec) | 0x80, len(extradata)])
+            write(folder / "packet_headers" / f"{name}_heads", head + extradata + sized)
         if index.codec in ANNEX_B:
             flagged = b"".join(b"\1" + struct.pack("<H", len(packet)) + packet for packet in packets)
             write(folder / "annex_b" / name, bytes([ANNEX_B.index(index.codec), 0]) + flagged)
     write(folder / "plan" / "two_gops", bytes([20, 3, 0]) + b"\1\0\2\6\0\2\2\4\0\6" * 4 + b"\3\7\12")
     write(folder / "frame_name" / "usual", struct.pack("<q", 7) + b"img_%05d.jpg")
+
+
+def configuration(data: bytes) -> bytes:
+    """What an mp4 says of H.264 or HEVC in its avcC or hvcC; at most 255 bytes, and none of another file."""
+    at = max(data.find(b"avcC"), data.find(b"hvcC"))
+    end = at - 4 + int.from_bytes(data[max(at - 4, 0) : max(at, 0)], "big")
+    return data[at + 4 : min(end, at + 4 + 255)] if at > 0 else b""
 
 
 def write(path: Path, data: bytes) -> None:
