@@ -31,7 +31,7 @@ class Members(NamedTuple):
     """The members of an archive but its directories, in its order.
 
     names: as they are stored. offsets, sizes: of their data, in bytes. is_file: False for links and special files.
-    data: of members that were read on the way, by their numbers; only small ones that `wants` was true for.
+    data: of members that were read on the way, by their numbers; only of those whose names end as `wanted`.
     end: the offset of the archive's end, an empty block.
     """
 

@@ -1,7 +1,7 @@
 """Engines: what does the work of many tasks, the processes of this machine or a Ray cluster.
 
 In: tasks and a function `work(source, destination, settings)`. Out: (task, dict of the result | exception), in any order. A failure affects
-only its task, even if the video crashes the decoder. A worker that the machine takes away is no failure of a video: LostWorkError.
+only its task, even if the video crashes the decoder. A worker that the machine takes away is no failure of a video: a LostWorkError.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from vidload.system.ray_cluster import ray_cluster, ray_result
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # What a process dies of by its own doing. Any other end comes from outside: SIGKILL is how the kernel gets memory back.
 _CRASHES = {-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)}
-# So many tasks may be lost before the run ends: one that takes its worker with it each time must not keep the others from being done.
-_MOST_LOST = 3
 
 # (source, destination, settings) -> a dataclass of JSON values, among them num_bytes, source_bytes and source_mtime_ns.
 # It raises VideoError for what is wrong with the source, OSError for what is wrong with the destination.
@@ -89,7 +87,6 @@ def _run_local(
     context.set_forkserver_preload([work.__module__])
     waiting = list(reversed(tasks))
     tried: set[Task] = set()
-    lost: list[LostWorkError] = []
     workers: list[_Worker] = []
 
     def give(worker: _Worker) -> None:
@@ -119,9 +116,7 @@ def _run_local(
                     elif worker.process.exitcode in _CRASHES:
                         outcome = RuntimeError(f"{died}, twice")
                     else:
-                        lost.append(LostWorkError(task.source, f"{died}, twice"))
-                        if len(lost) == _MOST_LOST:
-                            raise lost[0] from None
+                        outcome = LostWorkError(task.source, f"{died}, twice")
                     workers.remove(worker)
                     worker.stop()
                     worker = _Worker(context)
@@ -129,8 +124,6 @@ def _run_local(
                 give(worker)
                 if outcome is not None:
                     yield task, outcome
-        if lost:
-            raise lost[0]
     finally:
         for worker in workers:
             worker.stop()
@@ -146,7 +139,6 @@ def _run_ray(
         limit = jobs or 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
         waiting = list(reversed(tasks))
         running: dict[Any, Task] = {}
-        lost: list[LostWorkError] = []
         while waiting or running:
             while waiting and len(running) < limit:
                 task = waiting.pop()
@@ -157,13 +149,8 @@ def _run_ray(
             try:
                 outcome = ray_result(ray, reference, f"the Ray task working on {task.source}")
             except LostWorkError as error:
-                lost.append(error)
-                if len(lost) == _MOST_LOST:
-                    raise lost[0] from None
-                continue
+                outcome = error
             yield task, outcome
-        if lost:
-            raise lost[0]
 
 
 ENGINES: dict[str, Callable[..., Iterator[tuple[Task, Any]]]] = {"local": _run_local, "ray": _run_ray}

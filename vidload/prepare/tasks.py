@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from vidload.errors import VideoError
+from vidload.errors import LostWorkError, VideoError
 from vidload.prepare.engines import ENGINES, Work
 from vidload.prepare.sources import Task
 from vidload.sources import size_and_mtime
@@ -33,6 +33,7 @@ from vidload.system.files import PART_PREFIX, PART_SUFFIX, remove, written_aside
 
 FAILED_NAME = "failed.jsonl"
 _LOCK_NAME = ".vidload-lock"
+_MOST_LOST = 3  # tasks, before the run ends
 _log = logging.getLogger("vidload")
 
 
@@ -71,13 +72,14 @@ def resume(
     """Resumes where an earlier run stopped, and keeps the record, so that a run that is killed at any moment costs only the work in hand.
 
     outcomes: does the work of tasks and yields (task, dict of the result | exception). An OSError that is not a VideoError, or a
-        MemoryError, ends the run.
+        MemoryError, ends the run; a LostWorkError does when the others are done, or with the third.
     Returns how many outputs were made now, and (source, reason) of the videos that failed, which failed.jsonl beside the record lists too.
     """
     todo = [task for task in tasks if not record.is_done(task)]
     failures: list[tuple[str, str]] = []
     _write_rows(record.path, record.rows())
     start, num_bytes = time.perf_counter(), 0
+    lost: list[LostWorkError] = []
     with (
         open(record.path, "a", encoding="utf-8") as log,
         tqdm(total=len(todo), unit="video", disable=not progress, smoothing=0.05) as bar,
@@ -85,7 +87,13 @@ def resume(
         for task, outcome in outcomes(todo):
             if isinstance(outcome, OSError | MemoryError) and not isinstance(outcome, VideoError):
                 raise outcome
-            if isinstance(outcome, BaseException):
+            if isinstance(
+                outcome, LostWorkError
+            ):  # what takes its worker with it each time must not keep the others from being done
+                lost.append(outcome)
+                if len(lost) == _MOST_LOST:
+                    break
+            elif isinstance(outcome, BaseException):
                 failures.append((task.source, _reason(outcome)))
             else:
                 log.write(json.dumps(record.add(task, outcome)) + "\n")
@@ -94,6 +102,8 @@ def resume(
             speed = {"MB/s": f"{num_bytes / 1e6 / (time.perf_counter() - start):.1f}"} if num_bytes else {}
             bar.set_postfix(failed=len(failures), **speed, refresh=False)
             bar.update()
+    if lost:
+        raise lost[0]
     _write_rows(record.path, record.rows())
     _write_failures(record.path.parent, tasks, failures)
     return len(todo) - len(failures), tuple(failures)
