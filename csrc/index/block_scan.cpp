@@ -74,11 +74,8 @@ std::optional<PacketScan> scan_blocks(const ByteSource& source, int stream, cons
   if (source.read(source.size() - 1, &last, 1) != 1) return std::nullopt;  // shorter than its size: a whole scan tells where it ends
   const RecentBytes recent(source);
   Container container(recent, stream, cancel, kReadSize);
-  PacketScan scan;
+  PacketScan scan = begin_scan(container, source);
   PacketIndex& index = scan.index;
-  index.stream = stream_info(container);
-  index.stamp = source.stamp();
-  check_limits(index, source.name());
   if (!is_told_by_heads(index.stream)) return std::nullopt;
 
   HeadFacts heads(recent, index.stream, *container.stream()->codecpar);

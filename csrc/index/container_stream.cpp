@@ -68,6 +68,14 @@ StreamInfo stream_info(const Container& container) {
   return info;
 }
 
+PacketScan begin_scan(const Container& container, const ByteSource& source) {
+  PacketScan scan;
+  scan.index.stream = stream_info(container);
+  scan.index.stamp = source.stamp();
+  check_limits(scan.index, source.name());
+  return scan;
+}
+
 Rational stated_fps(const Container& container) {
   AVRational fps = container.stream()->avg_frame_rate;
   if (fps.num <= 0) fps = container.stream()->r_frame_rate;

@@ -86,12 +86,9 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
   ClusterChecksums checksums(source, cancel);
   const RecentBytes read_once(source, [&](int64_t offset, const uint8_t* data, int64_t size) { checksums.pass(offset, data, size); });
   Container container(read_once, stream, cancel);
-  PacketScan scan;
+  PacketScan scan = begin_scan(container, source);
   PacketIndex& index = scan.index;
-  index.stream = stream_info(container);
-  index.stamp = source.stamp();
   const VideoLimits limits = video_limits();
-  check_limit(int64_t{index.stream.coded_width} * index.stream.coded_height, limits.pixels, "pixels of a picture", "pixels", source.name());
   PacketHeaderReader headers(*container.stream()->codecpar);
   PayloadFinder finder(read_once);
   UniqueAVPacket packet(av_packet_alloc());
