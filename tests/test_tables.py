@@ -88,6 +88,12 @@ def outcome(reader: vidload.VideoReader, indices: list[int]) -> object:
         return f"{type(error).__name__}: {error}"
 
 
+def picture_facts(index: _core.PacketIndex) -> list[object]:
+    """What a picture says of itself, from the headers of the first or from its decoding."""
+    names = ["pixel_format", "coded_width", "coded_height", "color_space", "color_range", "color_primaries", "color_transfer"]
+    return [getattr(index, name) for name in (*names, "sample_aspect_ratio")]
+
+
 @pytest.mark.parametrize("name", VIDEOS)
 def test_frames_are_the_same_whether_tables_or_packets_are_read(name: str, video) -> None:
     check_frames(Path(video(name)), name in BY_TABLES)
@@ -120,6 +126,7 @@ def check_frames(path: Path, is_by_tables: bool) -> None:
     assert from_table == [outcome(whole, indices) for indices in sets]
     assert (listed.num_frames, listed.average_fps) == (whole.num_frames, whole.average_fps)
     assert np.array_equal(listed.pts_seconds, whole.pts_seconds)
+    assert picture_facts(by_table) == picture_facts(whole._index)
     if by_table.is_provisional and whole._index.is_regular:
         assert np.array_equal(by_table.packet_offsets, whole._index.packet_offsets)
         assert np.array_equal(by_table.packet_sizes, whole._index.packet_sizes)
@@ -313,6 +320,22 @@ def test_damage_in_a_cluster_with_a_checksum_is_found_when_it_is_read(video, tmp
     assert outcome(reader, [3]) == outcome(vidload.VideoReader(video("vp9_mkv")), [3])
     with pytest.raises(vidload.DamagedVideoError):
         reader.get_planes_at([45])
+
+
+@pytest.mark.parametrize("name", ["h264_bt709", "h264_cropped", "h264_full_range", "hevc_10bit", "vp9_mkv"])
+def test_a_damaged_first_picture_still_tells_size_and_colors(name: str, video, tmp_path: Path, caplog) -> None:
+    intact = _core.index_file(str(video(name)))
+    offset, size = int(intact.packet_offsets[0]), int(intact.packet_sizes[0])
+    path = tmp_path / Path(video(name)).name
+    data = bytearray(Path(video(name)).read_bytes())
+    data[offset + size // 2 : offset + size // 2 + 40] = bytes(40)
+    path.write_bytes(data)
+    with caplog.at_level(0):
+        listed = vidload.VideoReader(path)
+    assert not caplog.records  # of samples that are not decoded there is nothing to say yet
+    assert listed._index.is_provisional
+    assert picture_facts(listed._index) == picture_facts(intact)
+    assert picture_facts(with_whole_index(path)._index) == picture_facts(intact)
 
 
 def test_an_index_made_from_tables_is_not_stored(video, tmp_path: Path) -> None:

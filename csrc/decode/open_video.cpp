@@ -164,16 +164,27 @@ void list_decoded_frames(PacketScan& scan, const ByteSource& source, const Cance
   }
 }
 
+DecodePlan plan_of_first_picture(const PacketIndex& index) {
+  const int64_t first = 0;
+  return decode_plan(index, &first, 1);
+}
+
 // Throws as SoftwareDecoder::run.
 void read_first_picture(PacketIndex& index, const ByteSource& source, const Cancel* cancel) {
-  const int64_t first = 0;
-  const DecodePlan plan = decode_plan(index, &first, 1);
+  const DecodePlan plan = plan_of_first_picture(index);
   SoftwareDecoder decoder(index.stream, source.name());
   PacketReader reader(source, index, cancel);
   DecodeTimes times;
   decoder.run(
       plan.spans[0], reader, [&](const WantedFrame&, const DecodedPicture& picture) { take_picture_facts(picture.frame(), index.stream); },
       times, cancel);
+}
+
+// Takes the same facts from the first picture's headers alone.
+bool has_first_header(PacketIndex& index, const ByteSource& source, const Cancel* cancel) {
+  const DecodePlan plan = plan_of_first_picture(index);
+  PacketReader reader(source, index, cancel);
+  return read_picture_facts(reader, plan.spans[0].packets, index.stream);
 }
 
 bool has_first_picture(PacketIndex& index, const ByteSource& source, const Cancel* cancel) {
@@ -209,7 +220,8 @@ static void check_index(const PacketIndex& index, const ByteSource& source) {
 PacketIndex index_video(const ByteSource& source, int stream, IndexDepth depth, const Cancel* cancel) {
   if (depth == IndexDepth::tables) {
     std::optional<PacketScan> listed = scan_tables(source, stream, cancel);
-    if (listed && has_first_picture(listed->index, source, cancel)) {
+    // The first picture's samples are not decoded: what is wrong with them is found when they are asked for, as of every other picture.
+    if (listed && (has_first_header(listed->index, source, cancel) || has_first_picture(listed->index, source, cancel))) {
       check_index(listed->index, source);
       return std::move(listed->index);
     }
@@ -223,7 +235,8 @@ PacketIndex index_video(const ByteSource& source, int stream, IndexDepth depth, 
     } catch (const VideoError& error) {
       if (error.kind() == VideoErrorKind::damaged) {
         if (!index.note.empty()) index.note += "; ";
-        index.note += "its first frame is damaged; size and colors are as the container states them";  // other frames may be intact
+        index.note += "its first frame is damaged";  // others may be intact
+        if (!has_first_header(index, source, cancel)) index.note += "; size and colors are as the container states them";
       } else if (error.kind() == VideoErrorKind::index_mismatch) {
         is_listed = false;
       } else {

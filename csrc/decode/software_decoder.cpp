@@ -262,6 +262,38 @@ void SoftwareDecoder::check(const PacketIndex& index, const Span& span, const st
   }
 }
 
+// Takes the facts, and ends the decoder's work.
+static int take_facts_of_buffer(AVCodecContext* context, AVFrame* frame, int) {
+  auto* stream = static_cast<StreamInfo*>(context->opaque);
+  if (!stream) return AVERROR_EXIT;  // they are taken
+  take_picture_facts(*frame, *stream);
+  stream->coded_width = context->width;  // the frame's own are those of the memory, which may be more
+  stream->coded_height = context->height;
+  context->opaque = nullptr;
+  return AVERROR_EXIT;
+}
+
+bool read_picture_facts(PacketReader& reader, const std::vector<int32_t>& packets, StreamInfo& stream) {
+  if (stream.codec == "av1") return false;
+  constexpr int kSilent = 64;  // beyond every level of the log: that there was no memory is no news
+  const UniqueAVCodecContext context = open_context(stream, reader.name(), false);
+  const UniqueAVPacket packet(av_packet_alloc());
+  if (!packet) throw std::bad_alloc();
+  context->opaque = &stream;
+  context->get_buffer2 = take_facts_of_buffer;
+  context->log_level_offset = kSilent;
+  reader.begin(packets);
+  for (size_t i = 0; i < packets.size() && context->opaque; ++i) {
+    reader.read(i, packet.get());
+    packet->pts = packets[i];
+    packet->dts = AV_NOPTS_VALUE;
+    packet->flags &= ~AV_PKT_FLAG_DISCARD;
+    throw_if_out_of_memory(avcodec_send_packet(context.get(), packet.get()));
+    av_packet_unref(packet.get());
+  }
+  return !context->opaque;
+}
+
 void decode_all(const PacketIndex& index, const ByteSource& source, const Cancel* cancel,
                 const std::function<void(int32_t packet, const AVFrame& picture)>& each) {
   UniqueAVCodecContext context = open_context(index.stream, source.name(), false);

@@ -44,6 +44,10 @@ class SoftwareDecoder final : public Decoder {
   std::vector<bool> is_delivered_;  // per packet of the span
 };
 
+// Fills what take_picture_facts takes from what the decoder knows of the first picture when it asks for memory to decode it into, and
+// decodes none of it. `packets`: in decode order, as far as it takes. False where the decoder does not get so far, or does not ask (AV1).
+bool read_picture_facts(PacketReader& reader, const std::vector<int32_t>& packets, StreamInfo& stream);
+
 // Hands every frame that a decode of the whole stream gives to `each`, in output order, with the packet it came from, decoding as anyone
 // would who knows nothing of the file. Damaged packets are passed over. Throws as Decoder::run.
 void decode_all(const PacketIndex& index, const ByteSource& source, const Cancel* cancel,

@@ -203,11 +203,8 @@ static std::optional<PacketScan> list_fragments(FragmentHeaders& headers, const 
   if (!is_known(container.stream()->codecpar->codec_id)) return std::nullopt;
   format->flags |= AVFMT_FLAG_NOPARSE;  // parsers look into the packets
 
-  PacketScan scan;
+  PacketScan scan = begin_scan(container, source);
   PacketIndex& index = scan.index;
-  index.stream = stream_info(container);
-  index.stamp = source.stamp();
-  check_limits(index, source.name());
   const VideoLimits limits = video_limits();
   const UniqueAVPacket packet(av_packet_alloc());
   if (!packet) throw std::bad_alloc();
@@ -270,11 +267,8 @@ static std::optional<PacketScan> scan_mp4_tables(const ByteSource& source, int s
     return std::nullopt;
   }
 
-  PacketScan scan;
+  PacketScan scan = begin_scan(container, source);
   PacketIndex& index = scan.index;
-  index.stream = stream_info(container);
-  index.stamp = source.stamp();
-  check_limits(index, source.name());
   const VideoLimits limits = video_limits();
   const auto num_packets = size_t(num_entries);
   index.pts.resize(num_packets), index.offset.resize(num_packets), index.size.resize(num_packets), index.flags.resize(num_packets);
@@ -307,6 +301,7 @@ std::optional<PacketScan> scan_tables(const ByteSource& source, int stream, cons
 //   beyond the file's end, times that do not rise or keyframes that do not part the stream): the whole file is read (packet_scan).
 // - Of every keyframe the header is read: it must be one, and bring no parameter sets that differ from the container's. So are packets so
 //   small that they may hold no picture.
+// - Size, pixel format and colors are what the decoder reads from the headers of the first picture, which it does not decode.
 // - Of a small file the head of every packet is read, so that what a damaged packet does to the frames behind it is known from the start;
 //   if heads do not say enough (codecs without NAL units), the whole file.
 // - Before a span of a larger file is decoded, the headers of all packets of its GOP are read (decode/span_check): each must hold one

@@ -18,7 +18,8 @@ void count_within(const ByteSource& source, int64_t begin, int64_t end, int* num
     if (header == 0) return;
     const int64_t box_end = at + std::min(size, end - at);
     const uint8_t* type = head + 4;
-    if (is_box(type, "moov") || is_box(type, "trak") || is_box(type, "edts")) count_within(source, at + header, box_end, num_boxes, num_edits);
+    if (is_box(type, "moov") || is_box(type, "trak") || is_box(type, "edts"))
+      count_within(source, at + header, box_end, num_boxes, num_edits);
     if (is_box(type, "elst")) {
       uint8_t list[8] = {};  // version and flags, number of entries
       if (source.read(at + header, list, sizeof list) == sizeof list) *num_edits += int64_t(big_endian(list + 4, 4));

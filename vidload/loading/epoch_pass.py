@@ -44,8 +44,8 @@ _ALWAYS_ALLOWED_FAILURES = 20
 # What is under way if prefetch_factor is None: a number of batches at least, and a number of samples per thread within a number of bytes,
 # by whichever of the two pairs allows more. So a slow sample in front of many small ones does not leave the threads without work.
 _MIN_BATCHES_AHEAD = 2
-_SAMPLES_AHEAD = ((4, 2 << 30), (16, 256 << 20))
-_SAMPLES_AHEAD_ON_GPU = ((4, 1 << 30), (16, 128 << 20))
+_SAMPLES_AHEAD = ((4, 2 << 30), (32, 256 << 20))
+_SAMPLES_AHEAD_ON_GPU = ((4, 1 << 30), (32, 128 << 20))
 # The most batches that are started in one go: from the second on, what starts them is in the processor's caches, which the decoding
 # has taken from the first.
 _BATCHES_AT_ONCE = 4

@@ -49,7 +49,7 @@ class VideoLoader(DataLoader[Any]):
         num_workers: decoding threads. None = the cores this process may use (affinity, cgroup quota, divided by LOCAL_WORLD_SIZE);
             0 = the calling thread decodes, and nothing is prefetched.
         prefetch_factor: batches in flight in total (not per worker). None: enough for 4 samples per thread within 2 GiB of memory, or for
-            16 per thread within 256 MiB if that is more (half as much memory on a GPU), and at least 2 batches.
+            32 per thread within 256 MiB if that is more (half as much memory on a GPU), and at least 2 batches.
         worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device, in_order: accepted for compatibility. There are no
             worker processes, threads always persist, and batches always come in order.
         on_error: what to do about a video that cannot be decoded. "raise": its VideoError is raised when its batch is due. "skip": the
