@@ -35,13 +35,16 @@ void VideoSample::load(const std::vector<int64_t>& frames, SampleInfo& info, Wor
     } catch (const VideoError& error) {
       if (error.kind() != VideoErrorKind::index_mismatch) throw;
       // The tables, the headers or the container's times were wrong about the frames. A scan of the whole file, and at last a decode of it,
-      // lists them; the sample's frames are the same numbers of that list if it has as many, else they must be drawn again, which is the
-      // caller's to do. So must those of an object that was replaced since it was indexed.
+      // lists them; the sample's frames are the same numbers of that list if it has as many of the same size, else frames and boxes must be
+      // drawn again, which is the caller's to do. So must those of an object that was replaced since it was indexed.
       info.index = IndexCache::instance().get_better(id_, stream_, *index, worker.cancel);
       const bool is_of_another = !(info.index->stamp == index->stamp);
       stats.num_files_scanned += is_of_another;
       stats.num_files_decoded += !is_of_another && !index->is_provisional;
-      if (is_of_another || info.index->num_frames() != index->num_frames()) throw;
+      const StreamInfo &now = info.index->stream, &before = index->stream;
+      const bool is_of_same_shape =
+          info.index->num_frames() == index->num_frames() && now.width() == before.width() && now.height() == before.height();
+      if (is_of_another || !is_of_same_shape) throw;
     }
   }
 }

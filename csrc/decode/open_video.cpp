@@ -220,8 +220,9 @@ static void check_index(const PacketIndex& index, const ByteSource& source) {
 PacketIndex index_video(const ByteSource& source, int stream, IndexDepth depth, const Cancel* cancel) {
   if (depth == IndexDepth::tables) {
     std::optional<PacketScan> listed = scan_tables(source, stream, cancel);
-    // The first picture's samples are not decoded: what is wrong with them is found when they are asked for, as of every other picture.
-    if (listed && (has_first_header(listed->index, source, cancel) || has_first_picture(listed->index, source, cancel))) {
+    const bool is_told_by_headers = listed && has_first_header(listed->index, source, cancel);
+    if (is_told_by_headers) listed->index.is_first_picture_seen = std::make_shared<std::atomic<bool>>(false);
+    if (is_told_by_headers || (listed && has_first_picture(listed->index, source, cancel))) {
       check_index(listed->index, source);
       return std::move(listed->index);
     }

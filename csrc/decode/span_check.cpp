@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "decode/software_decoder.h"
 #include "index/frame_order.h"
 #include "index/packet_head.h"
 #include "index/packet_headers.h"
@@ -138,6 +139,26 @@ int64_t check_headers(Span& span, PacketReader& reader) {
   return int64_t(num_before - span.packets.size());
 }
 
+// Decodes the first picture where nobody has, and the plan will not.
+void check_first_picture(const DecodePlan& plan, PacketReader& reader) {
+  const PacketIndex& index = reader.index();
+  if (!index.is_first_picture_seen || *index.is_first_picture_seen) return;
+  if (!plan.spans.empty() && plan.spans.front().packets.front() == 0) return;
+  const int64_t first = 0;
+  const DecodePlan of_first = decode_plan(index, &first, 1);
+  StreamInfo seen = index.stream;
+  SoftwareDecoder decoder(index.stream, reader.name());
+  DecodeTimes times;
+  const auto take = [&](const WantedFrame&, const DecodedPicture& picture) { take_picture_facts(picture.frame(), seen); };
+  try {
+    decoder.run(of_first.spans[0], reader, take, times, reader.cancel());
+  } catch (const VideoError& error) {
+    if (error.kind() != VideoErrorKind::damaged) throw;  // others may be intact
+  }
+  if (!have_same_parameters(seen, index.stream)) fail(reader, "its first picture is not what its headers say");
+  *index.is_first_picture_seen = true;
+}
+
 }  // namespace
 
 int64_t check_span(Span& span, PacketReader& reader) {
@@ -148,6 +169,7 @@ int64_t check_span(Span& span, PacketReader& reader) {
 
 void check_plan(DecodePlan& plan, PacketReader& reader) {
   if (!reader.index().is_provisional) return;
+  check_first_picture(plan, reader);
   plan.num_decoded = plan.bytes_read = 0;
   for (Span& span : plan.spans) {
     plan.num_dropped += check_span(span, reader);

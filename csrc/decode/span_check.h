@@ -11,7 +11,7 @@ namespace vidload {
 // the index; as PacketReader::read. Does nothing where the index is not provisional.
 int64_t check_span(Span& span, PacketReader& reader);
 
-// All spans of a plan; its counts are put right.
+// All spans of a plan, whose counts are put right; and the first picture of the stream, which decides where frames are counted from.
 void check_plan(DecodePlan& plan, PacketReader& reader);
 
 }  // namespace vidload

@@ -2,7 +2,9 @@
 // packets may be left out, and which packet gives which frame. Plain data; packet_scan and decode/open_video fill it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,7 +36,10 @@ struct PacketIndex {
   // Not the whole file was read, so each span must be checked before it is decoded (decode/span_check). Such an index is made anew by every
   // process, and is not stored.
   bool is_provisional = false;
-  bool has_headers = true;             // if not, the container's tables were believed, and no packet is known to be droppable
+  bool has_headers = true;  // if not, the container's tables were believed, and no packet is known to be droppable
+  // Of a provisional index whose picture size and colors come from the first picture's headers: whether somebody has decoded that picture
+  // and found it as they say. Copies share it. Null: whoever made the index has.
+  std::shared_ptr<std::atomic<bool>> is_first_picture_seen;
   std::vector<ByteRange> checksummed;  // of a provisional index: parts of the file whose checksum nobody has looked at
   bool is_cut_short = false;           // the file ends inside a packet, or its container is damaged from some place on
   std::string note;                    // what was odd about the file, for people; empty if nothing

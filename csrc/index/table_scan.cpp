@@ -301,7 +301,8 @@ std::optional<PacketScan> scan_tables(const ByteSource& source, int stream, cons
 //   beyond the file's end, times that do not rise or keyframes that do not part the stream): the whole file is read (packet_scan).
 // - Of every keyframe the header is read: it must be one, and bring no parameter sets that differ from the container's. So are packets so
 //   small that they may hold no picture.
-// - Size, pixel format and colors are what the decoder reads from the headers of the first picture, which it does not decode.
+// - Size, pixel format and colors are what the decoder reads from the headers of the first picture. It is decoded before
+//   the first span that does not begin with it: where no frame comes out of it, frames are counted from another.
 // - Of a small file the head of every packet is read, so that what a damaged packet does to the frames behind it is known from the start;
 //   if heads do not say enough (codecs without NAL units), the whole file.
 // - Before a span of a larger file is decoded, the headers of all packets of its GOP are read (decode/span_check): each must hold one
