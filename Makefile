@@ -75,7 +75,7 @@ tsan: setup
 soak: setup
 	$(BIN)/python tests/soak.py --clips $(or $(CLIPS),200000)
 
-# dist/vidload-*.whl for PYTHON (or PYTHONS="python3.11 python3.13"), with FFmpeg inside: docs/install.md.
+# dist/vidload-*.whl for PYTHON (or PYTHONS="python3.11 python3.13"), with FFmpeg inside: docs/install.md. ARCH=aarch64: for ARM.
 wheel:
 	bash packaging/wheel.sh $(or $(PYTHONS),$(PYTHON))
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # fetch.sh NAME FOLDER: leaves the source archive that sources.txt names in FOLDER and prints its path. It comes from the folder
-# VIDLOAD_SOURCES, if that is set, else from the Debian mirror that VIDLOAD_MIRROR or apt's configuration names. Only the archive with the
-# pinned sha256 is taken. Exit status 3: it cannot be had.
+# VIDLOAD_SOURCES, if that is set, else from the URL in sources.txt, or from the Debian mirror that VIDLOAD_MIRROR or apt's configuration
+# names. Only the archive with the pinned sha256 is taken. Exit status 3: it cannot be had.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 name=$1
@@ -17,8 +17,14 @@ if ! is_good; then
   if [ -n "${VIDLOAD_SOURCES:-}" ]; then
     cp "$VIDLOAD_SOURCES/${path##*/}" "$archive" || exit 3
   else
-    mirror=${VIDLOAD_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | grep -v security | head -n 1)}
-    python3 - "${mirror%/}/$path" "$archive" <<'PYTHON' || { echo "$name: cannot fetch $path from the Debian mirror '$mirror'" >&2; exit 3; }
+    case $path in
+      *://*) url=$path ;;
+      *)
+        mirror=${VIDLOAD_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | grep -v security | head -n 1)}
+        url=${mirror%/}/$path
+        ;;
+    esac
+    python3 - "$url" "$archive" <<'PYTHON' || { echo "$name: cannot fetch '$url'" >&2; exit 3; }
 import shutil, sys, urllib.request
 with urllib.request.urlopen(sys.argv[1], timeout=60) as source, open(sys.argv[2], "wb") as target:
     shutil.copyfileobj(source, target)

@@ -41,7 +41,8 @@ demuxers=(
 )
 hwaccels=(h264_nvdec hevc_nvdec av1_nvdec vp8_nvdec vp9_nvdec mpeg1_nvdec mpeg2_nvdec mpeg4_nvdec mjpeg_nvdec vc1_nvdec wmv3_nvdec)
 
-inputs=$(cat "$here/sources.txt" "$here/libraries.sh" | sha256sum)-$CC-$target-$ffmpeg-$optimize-${FFMPEG_FLAGS:-}
+sources=$(grep -E "^(zlib|dav1d|libjpeg-turbo|nv-codec-headers|$ffmpeg) " "$here/sources.txt")
+inputs=$(echo "$sources" | cat - "$here/libraries.sh" | sha256sum)-$CC-$target-$ffmpeg-$optimize-${FFMPEG_FLAGS:-}
 [ -f "$prefix/built" ] && [ "$(cat "$prefix/built")" = "$inputs" ] && exit 0
 rm -rf "${prefix:?}"/*
 build=$prefix/build
@@ -125,7 +126,7 @@ grep -q 'LGPL version 2.1 or later' config.h || { echo "FFmpeg's license is not 
 {
   echo "vidload's module has these libraries linked into it. FFmpeg is used under the LGPL 2.1: the archive below and packaging/ of vidload's"
   echo "sources make the module again, with any other FFmpeg in its place."
-  grep -E "^(zlib|dav1d|libjpeg-turbo|nv-codec-headers|$ffmpeg) " "$here/sources.txt"
+  echo "$sources"
 } >"$licenses/SOURCES.txt"
 
 rm -rf "$build"
