@@ -90,7 +90,15 @@ def outcome(reader: vidload.VideoReader, indices: list[int]) -> object:
 
 def picture_facts(index: _core.PacketIndex) -> list[object]:
     """What a picture says of itself, from the headers of the first or from its decoding."""
-    names = ["pixel_format", "coded_width", "coded_height", "color_space", "color_range", "color_primaries", "color_transfer"]
+    names = [
+        "pixel_format",
+        "coded_width",
+        "coded_height",
+        "color_space",
+        "color_range",
+        "color_primaries",
+        "color_transfer",
+    ]
     return [getattr(index, name) for name in (*names, "sample_aspect_ratio")]
 
 
