@@ -346,6 +346,42 @@ def test_a_damaged_first_picture_still_tells_size_and_colors(name: str, video, t
     assert picture_facts(with_whole_index(path)._index) == picture_facts(intact)
 
 
+def without_first_gop(source: Path | str, target: Path) -> Path:
+    """A copy of which the first picture has the right headers, and nothing that can be decoded behind them."""
+    index = _core.index_file(str(source))
+    offset, size = int(index.packet_offsets[0]), int(index.packet_sizes[0])
+    data = bytearray(Path(source).read_bytes())
+    data[offset + 32 : offset + size] = b"\xff" * (size - 32)
+    target.write_bytes(data)
+    return target
+
+
+def test_no_frame_is_counted_from_a_first_picture_that_does_not_come(video, tmp_path: Path) -> None:
+    path = without_first_gop(video("vp9"), tmp_path / "late.webm")
+    reader = vidload.VideoReader(path)
+    assert reader._index.is_provisional and reader.num_frames == 48
+    with pytest.raises(vidload.FrameIndexError):
+        reader.get_planes_at([40])  # in the second GOP; nothing of the first need be decoded for it
+    assert reader.num_frames == with_whole_index(path).num_frames == 24
+    intact = vidload.VideoReader(video("vp9"))
+    assert outcome(reader, [0, 16]) == outcome(intact, [24, 40])
+
+
+def test_a_loader_counts_from_the_first_picture_that_comes(video, tmp_path: Path) -> None:
+    path = without_first_gop(video("vp9"), tmp_path / "late.webm")
+
+    def clip_of(source: Path | str, of_48: int, of_24: int):
+        data = vidload.VideoDataset(
+            [(source, 0)],
+            clip="1x1x1",
+            sampling=lambda num_frames, fps, spec, rng: np.array([[of_24 if num_frames == 24 else of_48]]),
+            transform=vidload.transforms.center_crop(64, short_side=96),
+        )
+        return data[0][0]
+
+    assert (clip_of(path, 30, 20) == clip_of(video("vp9"), 44, 20)).all()
+
+
 def test_an_index_made_from_tables_is_not_stored(video, tmp_path: Path) -> None:
     reader = vidload.VideoReader(video("h264"))
     with pytest.raises(ValueError, match="index the whole file"):

@@ -11,6 +11,7 @@ extern "C" {
 }
 
 #include "base/error.h"
+#include "decode/first_picture.h"
 #include "decode/software_decoder.h"
 #include "index/frame_order.h"
 #include "picture/pixel_convert.h"
@@ -164,27 +165,16 @@ void list_decoded_frames(PacketScan& scan, const ByteSource& source, const Cance
   }
 }
 
-DecodePlan plan_of_first_picture(const PacketIndex& index) {
-  const int64_t first = 0;
-  return decode_plan(index, &first, 1);
-}
-
 // Throws as SoftwareDecoder::run.
 void read_first_picture(PacketIndex& index, const ByteSource& source, const Cancel* cancel) {
-  const DecodePlan plan = plan_of_first_picture(index);
-  SoftwareDecoder decoder(index.stream, source.name());
   PacketReader reader(source, index, cancel);
-  DecodeTimes times;
-  decoder.run(
-      plan.spans[0], reader, [&](const WantedFrame&, const DecodedPicture& picture) { take_picture_facts(picture.frame(), index.stream); },
-      times, cancel);
+  decode_first_picture(reader, index.stream);
 }
 
 // Takes the same facts from the first picture's headers alone.
 bool has_first_header(PacketIndex& index, const ByteSource& source, const Cancel* cancel) {
-  const DecodePlan plan = plan_of_first_picture(index);
   PacketReader reader(source, index, cancel);
-  return read_picture_facts(reader, plan.spans[0].packets, index.stream);
+  return read_first_headers(reader, index.stream);
 }
 
 bool has_first_picture(PacketIndex& index, const ByteSource& source, const Cancel* cancel) {

@@ -86,6 +86,13 @@ void check_cancelled(const Cancel* cancel, const std::string& path) {
   if (cancel && cancel->is_set()) throw VideoError(VideoErrorKind::cancelled, path, -1, "cancelled");
 }
 
+// See Note [Packet numbers as pts].
+void set_number(AVPacket* packet, int64_t number) {
+  packet->pts = number;
+  packet->dts = AV_NOPTS_VALUE;
+  packet->flags &= ~AV_PKT_FLAG_DISCARD;  // what is shown is decided elsewhere
+}
+
 class SoftwarePicture final : public DecodedPicture {
  public:
   SoftwarePicture(const AVFrame& frame, PixelConverter& converter, const PacketReader& reader)
@@ -208,9 +215,7 @@ void SoftwareDecoder::run(const Span& span, PacketReader& reader, const PictureS
       note_damage(number, AVERROR_INVALIDDATA);
     }
     if ((index.flags[size_t(number)] & kDamaged) && !is_lead) note_damage(number, AVERROR_INVALIDDATA);
-    packet_->pts = number;
-    packet_->dts = AV_NOPTS_VALUE;
-    packet_->flags &= ~AV_PKT_FLAG_DISCARD;  // the plan decides what is shown
+    set_number(packet_.get(), number);
     before = now_seconds();
     int code = avcodec_send_packet(context_.get(), packet_.get());
     times.decode_seconds += now_seconds() - before;
@@ -285,9 +290,7 @@ bool read_picture_facts(PacketReader& reader, const std::vector<int32_t>& packet
   reader.begin(packets);
   for (size_t i = 0; i < packets.size() && context->opaque; ++i) {
     reader.read(i, packet.get());
-    packet->pts = packets[i];
-    packet->dts = AV_NOPTS_VALUE;
-    packet->flags &= ~AV_PKT_FLAG_DISCARD;
+    set_number(packet.get(), packets[i]);
     throw_if_out_of_memory(avcodec_send_packet(context.get(), packet.get()));
     av_packet_unref(packet.get());
   }
@@ -310,9 +313,7 @@ void decode_all(const PacketIndex& index, const ByteSource& source, const Cancel
     const bool is_end = i == packets.size();
     if (!is_end) {
       reader.read(i, packet.get());
-      packet->pts = int64_t(i);
-      packet->dts = AV_NOPTS_VALUE;
-      packet->flags &= ~AV_PKT_FLAG_DISCARD;
+      set_number(packet.get(), int64_t(i));
     }
     throw_if_out_of_memory(avcodec_send_packet(context.get(), is_end ? nullptr : packet.get()));
     av_packet_unref(packet.get());

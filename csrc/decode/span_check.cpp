@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "decode/software_decoder.h"
+#include "decode/first_picture.h"
 #include "index/frame_order.h"
 #include "index/packet_head.h"
 #include "index/packet_headers.h"
@@ -144,14 +144,9 @@ void check_first_picture(const DecodePlan& plan, PacketReader& reader) {
   const PacketIndex& index = reader.index();
   if (!index.is_first_picture_seen || *index.is_first_picture_seen) return;
   if (!plan.spans.empty() && plan.spans.front().packets.front() == 0) return;
-  const int64_t first = 0;
-  const DecodePlan of_first = decode_plan(index, &first, 1);
   StreamInfo seen = index.stream;
-  SoftwareDecoder decoder(index.stream, reader.name());
-  DecodeTimes times;
-  const auto take = [&](const WantedFrame&, const DecodedPicture& picture) { take_picture_facts(picture.frame(), seen); };
   try {
-    decoder.run(of_first.spans[0], reader, take, times, reader.cancel());
+    decode_first_picture(reader, seen);
   } catch (const VideoError& error) {
     if (error.kind() != VideoErrorKind::damaged) throw;  // others may be intact
   }
