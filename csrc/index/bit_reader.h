@@ -1,6 +1,7 @@
 // bit_reader: the bits of codec headers.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -12,9 +13,12 @@ class BitReader {
   BitReader(const uint8_t* data, int size) : data_(data), num_bits_(int64_t{size} * 8) {}
   uint32_t bits(int count) {
     uint32_t value = 0;
-    for (; count > 0; --count, ++position_) {
-      const bool bit = position_ < num_bits_ && (data_[position_ >> 3] >> (7 - (position_ & 7)) & 1);
-      value = value << 1 | uint32_t(bit);
+    while (count > 0) {  // a byte, or what is wanted of it, at a time
+      const int used = int(position_ & 7), taken = std::min(count, 8 - used);
+      const uint32_t byte = position_ < num_bits_ ? data_[position_ >> 3] : 0;
+      value = value << taken | (byte >> (8 - used - taken) & ((1U << taken) - 1));
+      position_ += taken;
+      count -= taken;
     }
     return value;
   }
