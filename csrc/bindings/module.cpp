@@ -111,7 +111,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   using namespace vidload;
   // FFmpeg prints what it finds odd about a stream to stderr, from every thread; it becomes part of the error, and goes to logging,
   // instead.
-  if (!std::getenv("VIDLOAD_FFMPEG_LOG")) keep_ffmpeg_words();
+  keep_ffmpeg_words(std::getenv("VIDLOAD_FFMPEG_LOG") != nullptr);
   py::register_exception_translator(&translate_errors);
   module.def("versions", &versions, "FFmpeg's versions and decoders.");
   module.def("cpu_level", [] { return std::string(cpu_level_name(cpu_level())); }, "The vector instructions in use.");

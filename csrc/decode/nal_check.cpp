@@ -1,12 +1,21 @@
 #include "decode/nal_check.h"
 
+extern "C" {
+#include <libavcodec/avcodec.h>
+}
+
 #include <algorithm>
 #include <cstring>
+#include <utility>
+
+#include "index/packet_headers.h"
+#include "source/ffmpeg_log.h"
 
 namespace vidload {
 namespace {
 
 constexpr int kMostTrailingZeros = 128;  // some encoders fill up their NAL units
+constexpr bool kFrameTells = LIBAVCODEC_VERSION_INT >= AV_VERSION_INT(62, 28, 100);
 
 // The first of two zeros in a row, or `end`.
 const uint8_t* two_zeros(const uint8_t* at, const uint8_t* end) {
@@ -17,6 +26,21 @@ const uint8_t* two_zeros(const uint8_t* at, const uint8_t* end) {
     at += 2;
   }
   return end;
+}
+
+// The first slice of a packet from its NAL unit's first byte on, and how many bytes follow at least; null where there is none.
+std::pair<const uint8_t*, int> first_h264_slice(const uint8_t* at, const uint8_t* end, int length_size) {
+  const auto is_slice = [](uint8_t first) { return (first & 31) == 1 || (first & 31) == 5; };
+  while (length_size > 0 && end - at > length_size) {
+    int64_t length = 0;
+    for (int i = 0; i < length_size; ++i) length = length << 8 | *at++;
+    if (length > 0 && is_slice(*at)) return {at, int(std::min<int64_t>(length, end - at))};
+    at += std::min<int64_t>(length, end - at);
+  }
+  for (at = length_size == 0 ? two_zeros(at, end) : end; end - at > 3; at = two_zeros(at + 1, end)) {
+    if (at[2] == 1 && is_slice(at[3])) return {at + 3, int(end - at - 3)};
+  }
+  return {nullptr, 0};
 }
 
 }  // namespace
@@ -55,6 +79,54 @@ bool has_forbidden_bytes(const uint8_t* data, int size, int length_size) {
   }
   return false;
 }
+
+LostPictures::LostPictures(const StreamInfo& stream) : length_size_(nal_length_size(stream)), is_hevc_(stream.codec == "hevc") {
+  if (stream.codec == "h264" && stream.inband_headers != int(InbandHeaders::differing)) sequence_ = h264_sequence(stream.extradata);
+  if (sequence_ && sequence_->allows_gaps) sequence_.reset();
+}
+
+void LostPictures::begin(int32_t first_packet) {
+  first_ = first_packet;
+  last_frame_num_ = -1;
+  counts_references_ = false;
+}
+
+void LostPictures::watch(const uint8_t* data, int size) {
+  made_up_ = FfmpegWords::num_made_up_pictures();
+  frame_num_ = -1;
+  if (!sequence_) return;
+  const auto [slice, num_bytes] = first_h264_slice(data, data + size, length_size_);
+  if (!slice) return;
+  frame_num_ = h264_frame_num(*sequence_, slice, num_bytes);
+  is_reference_ = (slice[0] & 0x60) != 0;
+}
+
+bool LostPictures::were_before(int32_t packet, bool is_keyframe) {
+  const bool is_told = (sequence_ || (is_hevc_ && !kFrameTells)) && FfmpegWords::num_made_up_pictures() != made_up_;
+  bool is_hidden = false;
+  if (frame_num_ >= 0) {
+    if (last_frame_num_ >= 0 && !was_reference_) {
+      counts_references_ |= frame_num_ == last_frame_num_;
+      is_hidden = counts_references_ && frame_num_ == (last_frame_num_ + 1) % (int64_t{1} << sequence_->frame_num_bits);
+    }
+    last_frame_num_ = frame_num_;
+    was_reference_ = is_reference_;
+  }
+  return packet != first_ && !is_keyframe && (is_told || is_hidden);
+}
+
+// Note [Lost pictures]
+// A container has no count of its packets that a decoder could check, and its times may have gaps. Where a picture that others refer to is
+// not there, libavcodec makes one up (gray, or a copy of the last, with the motion vectors of whatever was in that memory, another file's
+// even) and goes on without a word but in its log.
+// H.264 counts reference pictures: frame_num is one more than that of the last one (7.4.3). Of larger steps libavcodec's log tells. It goes
+// by the last picture, also by one that is no reference, since some encoders count these, too; so that a reference was lost right after such
+// a picture does not show. It does if the span has shown that its encoder counts as it should.
+// Every HEVC picture lists those that are kept (8.3.2). Of a list that cannot be met the log tells, and from 8.1 on AV_FRAME_FLAG_CORRUPT,
+// of pictures that refer to what is missing.
+// Pictures are also left out on purpose, as those of a temporal layer: H.264 says in its headers whether that is allowed. And a span passes
+// over packets: before anything is believed to be lost, it is decoded again with all of them. What VP8, VP9, MPEG-4 and others have lost
+// shows in nothing.
 
 // Note [Forbidden bytes]
 // Inside a NAL unit an encoder breaks up every 00 00 00, 00 00 01 and 00 00 02 by a 03 (H.264 7.4.1, H.265 7.4.2). Files that were copied

@@ -1,8 +1,10 @@
-// nal_check: damage that a decoder of H.264 or HEVC may not notice, but that the bytes themselves give away. See Note [Forbidden bytes].
+// nal_check: damage of H.264 or HEVC that a decoder may pass over. See Note [Forbidden bytes] and Note [Lost pictures].
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
+#include "index/h264_order.h"
 #include "index/packet_index.h"
 
 namespace vidload {
@@ -12,5 +14,27 @@ int nal_length_size(const StreamInfo& stream);
 
 // Whether a packet holds bytes that no encoder may write. `length_size`: as above, not negative.
 bool has_forbidden_bytes(const uint8_t* data, int size, int length_size);
+
+// Tells of the packets of one span, in decode order, whether pictures were lost before them. See Note [Lost pictures].
+class LostPictures {
+ public:
+  explicit LostPictures(const StreamInfo& stream);
+  void begin(int32_t first_packet);
+  // Before a packet is given to the decoder.
+  void watch(const uint8_t* data, int size);
+  // After it was decoded. `is_keyframe`: pictures before it do not matter to it. Tells of packets that were passed over, too.
+  bool were_before(int32_t packet, bool is_keyframe);
+
+ private:
+  const int length_size_;
+  std::optional<H264Sequence> sequence_;  // H.264 that does not leave out pictures on purpose
+  const bool is_hevc_;
+  int32_t first_ = 0;
+  int made_up_ = 0;
+  // Of the packet, and of the last one with a slice.
+  int64_t frame_num_ = -1, last_frame_num_ = -1;
+  bool is_reference_ = false, was_reference_ = false;
+  bool counts_references_ = false;  // H.264: seen to count these alone, as it should
+};
 
 }  // namespace vidload

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <numeric>
 #include <string>
 
 #include "base/error.h"
 #include "base/limits.h"
-#include "decode/nal_check.h"
 #include "index/packet_headers.h"
 #include "picture/picture_of_frame.h"
 
@@ -117,7 +117,8 @@ SoftwareDecoder::SoftwareDecoder(const StreamInfo& stream, const std::string& pa
       frame_(av_frame_alloc()),
       stream_(stream),
       allow_damaged_(allow_damaged),
-      nal_length_size_(vidload::nal_length_size(stream)) {
+      nal_length_size_(vidload::nal_length_size(stream)),
+      lost_pictures_(stream) {
   if (!packet_ || !frame_) throw std::bad_alloc();
   // H.264 holds back what was decoded since a keyframe that is no IDR until it is shown to be right; the plan knows that it is.
   context_->flags |= AV_CODEC_FLAG_OUTPUT_CORRUPT;
@@ -162,8 +163,9 @@ int SoftwareDecoder::receive(bool drain, const Span& span, const PacketReader& r
       continue;
     }
     const bool is_lead = is_leading(index, start, packet);
-    // AV_FRAME_FLAG_CORRUPT is not asked: H.264 sets it on every picture drained after an open GOP's keyframe, also on right ones.
-    if (frame_->decode_error_flags && !is_lead) note_damage(packet, AVERROR_INVALIDDATA);
+    // H.264 sets AV_FRAME_FLAG_CORRUPT on every picture drained after an open GOP's keyframe, also on right ones.
+    const bool is_corrupt = frame_->flags & AV_FRAME_FLAG_CORRUPT && context_->codec_id == AV_CODEC_ID_HEVC;
+    if ((frame_->decode_error_flags || is_corrupt) && !is_lead) note_damage(packet, AVERROR_INVALIDDATA);
     const uint8_t flags = index.flags[size_t(packet)];
     if (flags & kHidden) {
       // Without a keyframe the decoder, told to give all, gives pictures too that a decode of the whole stream withholds.
@@ -182,9 +184,17 @@ int SoftwareDecoder::receive(bool drain, const Span& span, const PacketReader& r
 }
 
 void SoftwareDecoder::run(const Span& span, PacketReader& reader, const PictureSink& sink, DecodeTimes& times, const Cancel* cancel) {
+  if (span.packets.empty() || run_once(span, reader, sink, times, cancel)) return;
+  Span whole = span;
+  whole.packets.resize(size_t(span.packets.back() - span.packets.front()) + 1);
+  std::iota(whole.packets.begin(), whole.packets.end(), span.packets.front());
+  run_once(whole, reader, sink, times, cancel);
+}
+
+// False where pictures seem to be lost, and packets passed over may be the cause.
+bool SoftwareDecoder::run_once(const Span& span, PacketReader& reader, const PictureSink& sink, DecodeTimes& times, const Cancel* cancel) {
   const PacketIndex& index = reader.index();
   const std::string& path = reader.name();
-  if (span.packets.empty()) return;
   if (!is_clean_) {
     // Flushing does not clear every decoder's pictures: see Note [A frame depends on its own file alone].
     const bool may_be_used_again = stream_.inband_headers != int(InbandHeaders::differing);
@@ -204,6 +214,7 @@ void SoftwareDecoder::run(const Span& span, PacketReader& reader, const PictureS
   const int32_t start = span.packets.front();
 
   reader.begin(span.packets);
+  lost_pictures_.begin(start);
   for (size_t i = 0; i < span.packets.size(); ++i) {
     check_cancelled(cancel, path);
     const int32_t number = span.packets[i];
@@ -216,6 +227,7 @@ void SoftwareDecoder::run(const Span& span, PacketReader& reader, const PictureS
     }
     if ((index.flags[size_t(number)] & kDamaged) && !is_lead) note_damage(number, AVERROR_INVALIDDATA);
     set_number(packet_.get(), number);
+    lost_pictures_.watch(packet_->data, packet_->size);
     before = now_seconds();
     int code = avcodec_send_packet(context_.get(), packet_.get());
     times.decode_seconds += now_seconds() - before;
@@ -225,12 +237,17 @@ void SoftwareDecoder::run(const Span& span, PacketReader& reader, const PictureS
     if (code < 0 && !is_lead) note_damage(number, code);
     code = receive(false, span, reader, sink, times);
     if (code != AVERROR(EAGAIN) && code != AVERROR_EOF && !is_lead) note_damage(number, code);
+    if (lost_pictures_.were_before(number, index.flags[size_t(number)] & kKeyframe) && !is_lead) {
+      if (number - start != int32_t(i)) return false;
+      note_damage(number, AVERROR_INVALIDDATA);
+    }
   }
   double before = now_seconds();
   avcodec_send_packet(context_.get(), nullptr);
   times.decode_seconds += now_seconds() - before;
   receive(true, span, reader, sink, times);
   check(index, span, path);
+  return true;
 }
 
 // Throws where what came out is not what the index promised, or is damaged.
@@ -347,6 +364,6 @@ void decode_all(const PacketIndex& index, const ByteSource& source, const Cancel
 // H.264, MPEG-1, 2 and 4 and their kin conceal and say so. FFV1 conceals what fails its checksum and does not, so the index has looked
 // (kDamaged); PNG looks at its own only when asked. MJPEG goes on silently unless AV_EF_EXPLODE asks it not to, and HEVC checks a
 // picture's hash only when asked. Neither raised a false alarm on an intact file; for H.264 it does, at leading pictures of an open GOP.
-// Note [Forbidden bytes] has one check of our own. What remains unseen is measured in docs/frames.md.
+// Note [Forbidden bytes] and Note [Lost pictures] have checks of our own. What remains unseen is measured in docs/frames.md.
 
 }  // namespace vidload

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "decode/decoder.h"
+#include "decode/nal_check.h"
 #include "picture/pixel_convert.h"
 
 namespace vidload {
@@ -22,6 +23,7 @@ class SoftwareDecoder final : public Decoder {
   void run(const Span& span, PacketReader& reader, const PictureSink& sink, DecodeTimes& times, const Cancel* cancel) override;
 
  private:
+  bool run_once(const Span& span, PacketReader& reader, const PictureSink& sink, DecodeTimes& times, const Cancel* cancel);
   int receive(bool drain, const Span& span, const PacketReader& reader, const PictureSink& sink, DecodeTimes& times);
   void note_damage(int32_t packet, int code);
   void note_mismatch(int32_t packet, const char* what);
@@ -34,6 +36,7 @@ class SoftwareDecoder final : public Decoder {
   StreamInfo stream_;
   bool allow_damaged_;
   int nal_length_size_;  // -1: no NAL units
+  LostPictures lost_pictures_;
   bool is_clean_ = true;
 
   // Of the span being decoded.

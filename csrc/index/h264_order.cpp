@@ -7,11 +7,27 @@
 
 namespace vidload {
 
-std::optional<H264Sequence> h264_sequence(const std::vector<uint8_t>& avcc) {
-  if (avcc.size() < 12 || avcc[0] != 1 || (avcc[5] & 31) != 1) return std::nullopt;
-  const size_t length = size_t(avcc[6]) << 8 | avcc[7];
-  if (length < 4 || 8 + length > avcc.size()) return std::nullopt;
-  const std::vector<uint8_t> sps = unescaped(avcc.data() + 9, int(length) - 1);
+// The payload of the one sequence parameter set; empty where there is none, or several.
+static std::vector<uint8_t> sequence_payload(const std::vector<uint8_t>& extradata) {
+  if (extradata.size() < 12) return {};
+  if (extradata[0] == 1) {  // an avcC
+    const size_t length = size_t(extradata[6]) << 8 | extradata[7];
+    if ((extradata[5] & 31) != 1 || length < 4 || 8 + length > extradata.size()) return {};
+    return unescaped(extradata.data() + 9, int(length) - 1);
+  }
+  std::vector<uint8_t> found;
+  for (size_t at = 0; at + 4 < extradata.size(); ++at) {  // Annex B
+    const bool is_start = extradata[at] == 0 && extradata[at + 1] == 0 && extradata[at + 2] == 1;
+    if (!is_start || (extradata[at + 3] & 31) != 7) continue;
+    if (!found.empty()) return {};
+    found = unescaped(extradata.data() + at + 4, int(extradata.size() - at - 4));
+  }
+  return found;
+}
+
+std::optional<H264Sequence> h264_sequence(const std::vector<uint8_t>& extradata) {
+  const std::vector<uint8_t> sps = sequence_payload(extradata);
+  if (sps.size() < 4) return std::nullopt;
   BitReader bits(sps.data(), int(sps.size()));
   H264Sequence sequence;
   const uint32_t profile = bits.bits(8);
@@ -32,7 +48,9 @@ std::optional<H264Sequence> h264_sequence(const std::vector<uint8_t>& avcc) {
     if (cycle > 255) return std::nullopt;
     for (uint32_t i = 0; i < cycle; ++i) bits.uvlc();
   }
-  bits.uvlc(), bits.bits(1), bits.uvlc(), bits.uvlc();
+  bits.uvlc();
+  sequence.allows_gaps = bits.flag();
+  bits.uvlc(), bits.uvlc();
   sequence.is_frames_only = bits.flag();
   if (bits.is_past_end()) return std::nullopt;
   return sequence;
@@ -40,7 +58,7 @@ std::optional<H264Sequence> h264_sequence(const std::vector<uint8_t>& avcc) {
 
 std::optional<H264OrderCounter> H264OrderCounter::of(const std::vector<uint8_t>& avcc) {
   const std::optional<H264Sequence> sequence = h264_sequence(avcc);
-  if (!sequence || !sequence->is_frames_only || sequence->frame_num_bits > 16) return std::nullopt;
+  if (!sequence || avcc[0] != 1 || !sequence->is_frames_only || sequence->frame_num_bits > 16) return std::nullopt;
   if (sequence->count_type == 0 ? sequence->count_bits > 16 : sequence->count_type != 2) return std::nullopt;
   H264OrderCounter counter;
   counter.sequence_ = *sequence;
@@ -63,21 +81,37 @@ std::optional<H264OrderCounter> H264OrderCounter::of(const std::vector<uint8_t>&
   return counter;
 }
 
+// The beginning of a slice's header without emulation prevention.
+struct SliceHeader {
+  SliceHeader(const uint8_t* nal, int num_bytes) {
+    int zeros = 0;
+    for (int i = 1; i < num_bytes && size < int(sizeof bytes); ++i) {
+      if (zeros >= 2 && nal[i] == 3) {
+        zeros = 0;
+        continue;
+      }
+      zeros = nal[i] == 0 ? zeros + 1 : 0;
+      bytes[size++] = nal[i];
+    }
+  }
+  uint8_t bytes[32];
+  int size = 0;
+};
+
+int64_t h264_frame_num(const H264Sequence& sequence, const uint8_t* nal, int num_bytes) {
+  const SliceHeader header(nal, num_bytes);
+  BitReader bits(header.bytes, header.size);
+  bits.uvlc(), bits.uvlc(), bits.uvlc();
+  if (sequence.has_separate_planes) bits.bits(2);
+  return bits.bits(sequence.frame_num_bits);
+}
+
 int64_t H264OrderCounter::read(const uint8_t* nal, int num_bytes) {
   const int type = nal[0] & 31;
   const bool is_reference = (nal[0] & 0x60) != 0, is_idr = type == 5;
   if (type != 1 && type != 5) return kNoOrderCount;
-  uint8_t header[32];  // without emulation prevention
-  int size = 0, zeros = 0;
-  for (int i = 1; i < num_bytes && size < int(sizeof header); ++i) {
-    if (zeros >= 2 && nal[i] == 3) {
-      zeros = 0;
-      continue;
-    }
-    zeros = nal[i] == 0 ? zeros + 1 : 0;
-    header[size++] = nal[i];
-  }
-  BitReader bits(header, size);  // 7.3.3
+  const SliceHeader header(nal, num_bytes);
+  BitReader bits(header.bytes, header.size);  // 7.3.3
   bits.uvlc(), bits.uvlc();
   const uint32_t set = bits.uvlc();
   if (set >= sets_.size() || sets_[set] == kMissing) return kNoOrderCount;

@@ -13,12 +13,17 @@ struct H264Sequence {
   uint32_t id = 0;
   bool has_separate_planes = false;
   bool is_frames_only = false;  // never a field
+  bool allows_gaps = false;     // gaps_in_frame_num_value_allowed_flag: pictures were left out on purpose
   uint32_t count_type = 0;      // pic_order_cnt_type
   int frame_num_bits = 0, count_bits = 0;
 };
 
-// Of the one sequence parameter set in an avcC; empty where there are several, or it has scaling lists or makes no sense.
-std::optional<H264Sequence> h264_sequence(const std::vector<uint8_t>& avcc);
+// Of the one sequence parameter set in a stream's extradata, an avcC or Annex B; empty where there are several, or it has scaling lists or
+// makes no sense.
+std::optional<H264Sequence> h264_sequence(const std::vector<uint8_t>& extradata);
+
+// The frame_num of the picture that a slice is of, from the slice's first bytes (7.3.3).
+int64_t h264_frame_num(const H264Sequence& sequence, const uint8_t* nal, int num_bytes);
 
 class H264OrderCounter {
  public:

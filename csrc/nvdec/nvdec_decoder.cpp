@@ -120,6 +120,7 @@ std::vector<std::string> ffmpeg_nvdec_codecs() {
 
 NvdecDecoder::NvdecDecoder(const CudaDevice& device, const StreamInfo& stream)
     : stream_(opening_of(stream)),
+      lost_pictures_(stream),
       transform_(std::make_unique<DeviceTransform>(device)),
       packet_(av_packet_alloc()),
       frame_(av_frame_alloc()) {
@@ -208,7 +209,9 @@ void NvdecDecoder::receive(const Span& span, const PacketReader& reader, const P
     const int64_t packet = frame_->pts & 0xffffffff;
     const bool is_of_span = frame_->pts != AV_NOPTS_VALUE && frame_->pts >> 32 == generation_ && packet != kNotWanted;
     const int32_t start = span.packets.front();
-    if (is_of_span && frame_->decode_error_flags && !is_leading(reader.index(), start, int32_t(packet))) fail(AVERROR_INVALIDDATA);
+    const bool is_corrupt = frame_->flags & AV_FRAME_FLAG_CORRUPT && context_->codec_id == AV_CODEC_ID_HEVC;
+    const bool is_damaged = frame_->decode_error_flags || is_corrupt;
+    if (is_of_span && is_damaged && !is_leading(reader.index(), start, int32_t(packet))) fail(AVERROR_INVALIDDATA);
     const auto found = std::lower_bound(span.wanted.begin(), span.wanted.end(), packet,
                                         [](const WantedFrame& wanted, int64_t value) { return wanted.packet < value; });
     if (is_of_span && found != span.wanted.end() && found->packet == packet) {
@@ -233,6 +236,7 @@ void NvdecDecoder::run(const Span& span, PacketReader& reader, const PictureSink
   auto next_wanted = span.wanted.begin();
 
   reader.begin(span.packets);
+  lost_pictures_.begin(span.packets.front());
   for (size_t i = 0; i < span.packets.size(); ++i) {
     if (cancel && cancel->is_set()) {
       must_flush_ = true;
@@ -245,6 +249,7 @@ void NvdecDecoder::run(const Span& span, PacketReader& reader, const PictureSink
     while (next_wanted != span.wanted.end() && next_wanted->packet < span.packets[i]) ++next_wanted;
     const bool is_wanted = next_wanted != span.wanted.end() && next_wanted->packet == span.packets[i];
     if (!is_wanted && may_discard) flags |= AV_PKT_FLAG_DISCARD;
+    lost_pictures_.watch(packet_->data, packet_->size);
     av_packet_unref(packet_.get());
     times.read_seconds += now_seconds() - before;
     if (i == 0) {
@@ -257,6 +262,9 @@ void NvdecDecoder::run(const Span& span, PacketReader& reader, const PictureSink
     }
     send(bytes, annex_b.second_field(), tag | span.packets[i], flags, times);
     receive(span, reader, sink, times);
+    const bool is_lead = is_leading(reader.index(), span.packets.front(), span.packets[i]);
+    const bool is_keyframe = reader.index().flags[size_t(span.packets[i])] & kKeyframe;
+    if (lost_pictures_.were_before(span.packets[i], is_keyframe) && !is_lead) fail(AVERROR_INVALIDDATA);  // the software finds it then, too
   }
   for (int i = 0; i < kMaxRestarts && num_missing_ > 0 && !restart_.empty(); ++i) {
     send(restart_, restart_second_field_, tag | kNotWanted, AV_PKT_FLAG_KEY | AV_PKT_FLAG_DISCARD, times);

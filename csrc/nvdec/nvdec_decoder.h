@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "decode/decoder.h"
+#include "decode/nal_check.h"
 #include "device/device_transform.h"
 
 namespace vidload {
@@ -40,6 +41,7 @@ class NvdecDecoder final : public Decoder {
   int64_t first_missing_frame() const;
 
   StreamInfo stream_;                           // as far as it was opened with
+  LostPictures lost_pictures_;
   std::unique_ptr<DeviceTransform> transform_;  // it owns the stream that the decoder uses too
   UniqueAVCodecContext context_;
   UniqueAVPacket packet_;

@@ -60,10 +60,18 @@ struct FfmpegLogAccess {
     if (is_error) std::memcpy(words.line_, line, std::strlen(line) + 1);
     let_wait(words.path_, is_error, line);
   }
+  static void note(FfmpegWords& words, const char* format) {
+    for (const char* beginning : {"Frame num gap", "Could not find ref with POC"}) {  // H.264, HEVC; 4.4 to 9.0
+      if (std::strncmp(format, beginning, std::strlen(beginning)) == 0) ++words.num_made_up_pictures_;
+    }
+  }
 };
 
+static std::atomic<bool> is_printed{false};
+
 static void keep_line(void* context, int level, const char* format, va_list arguments) {
-  if (!at_work) return av_log_default_callback(context, level, format, arguments);
+  if (at_work) FfmpegLogAccess::note(*at_work, format);
+  if (!at_work || is_printed.load(std::memory_order_relaxed)) return av_log_default_callback(context, level, format, arguments);
   if ((level & 0xff) > AV_LOG_WARNING) return;
   const int earlier_error = errno;  // attempt_file looks at it
   char line[kSize];
@@ -81,10 +89,15 @@ static void keep_line(void* context, int level, const char* format, va_list argu
   errno = earlier_error;
 }
 
-void keep_ffmpeg_words() { av_log_set_callback(keep_line); }
+void keep_ffmpeg_words(bool prints) {
+  is_printed = prints;
+  av_log_set_callback(keep_line);
+}
 
 FfmpegWords::FfmpegWords(const std::string& path) : path_(path), outer_(at_work) { at_work = this; }
 FfmpegWords::~FfmpegWords() { at_work = outer_; }
+
+int FfmpegWords::num_made_up_pictures() { return at_work ? at_work->num_made_up_pictures_ : 0; }
 
 bool has_ffmpeg_lines() { return waiting.load(std::memory_order_relaxed) != nullptr; }
 
@@ -105,11 +118,11 @@ std::vector<FfmpegLine> take_ffmpeg_lines() {
 }
 
 // Note [Whose log it is]
-// FFmpeg has one callback for the whole process, and no way to ask which it is. Ours is set once, when vidload._core is imported, unless
-// VIDLOAD_FFMPEG_LOG is set. It takes only what is logged by a thread inside an FfmpegWords, that is, at work for vidload; everything else
-// goes on to FFmpeg's own av_log_default_callback, so others who share the library see what they would have seen. A library that sets its
-// callback later (PyAV, if it is built against the same libavutil; its wheels bring one of their own) has it for good: it is never set
-// again, and errors then come without FFmpeg's words. One that had set its own earlier does lose it; import vidload first, or set
-// VIDLOAD_FFMPEG_LOG. The callback calls no Python: it may run on any thread, with or without the GIL, and locks of FFmpeg's may be held.
+// FFmpeg has one callback for the whole process, and no way to ask which it is. Ours is set once, when vidload._core is imported. It takes
+// only what is logged by a thread inside an FfmpegWords, that is, at work for vidload; everything else, and all if VIDLOAD_FFMPEG_LOG is
+// set, goes on to FFmpeg's own av_log_default_callback, so others who share the library see what they would have seen. A library that sets
+// its callback later (PyAV, if it is built against the same libavutil; its wheels bring one of their own) has it for good: it is never set
+// again, errors then come without FFmpeg's words, and before FFmpeg 8.1 pictures that the HEVC decoder made up pass for real ones. One
+// that had set its own earlier does lose it; import vidload first. The callback calls no Python: it may run on any thread, with or without the GIL, and locks of FFmpeg's may be held.
 
 }  // namespace vidload

@@ -7,8 +7,8 @@
 
 namespace vidload {
 
-// From now on FFmpeg's warnings and errors go to the FfmpegWords of the thread, if it has one.
-void keep_ffmpeg_words();
+// From now on FFmpeg's warnings and errors go to the FfmpegWords of the thread, if it has one. With `is_printed` FFmpeg prints them as ever.
+void keep_ffmpeg_words(bool is_printed);
 
 // The last error line that FFmpeg logs on this thread while the object lives (the innermost one), and the name of the file it is about.
 class FfmpegWords {
@@ -22,10 +22,15 @@ class FfmpegWords {
   std::string last() const { return line_; }
   void forget() { line_[0] = '\0'; }
 
+  // How often the H.264 or HEVC decoder has made up pictures that the stream lacks, for others to refer to. It says so in its log alone.
+  // 0 without an FfmpegWords on this thread.
+  static int num_made_up_pictures();
+
  private:
   friend struct FfmpegLogAccess;
   const std::string& path_;
   char line_[256] = "";
+  int num_made_up_pictures_ = 0;
   FfmpegWords* outer_;
 };
 
