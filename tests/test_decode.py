@@ -238,7 +238,9 @@ def test_a_clip_is_the_same_whatever_was_decoded_before(
         path.write_bytes(data)
     others = [str(videos.make_video(name, video_cache, content)) for content in ("white", "black", "noise")]
     after_white, *after_others = [clips_after(str(path), other) for other in others]
-    is_whole = not damaged and name not in INCOMPLETE and all(vidload.VideoReader(path).is_trusted)  # other frames may raise
+    is_whole = (
+        not damaged and name not in INCOMPLETE and all(vidload.VideoReader(path).is_trusted)
+    )  # other frames may raise
     assert not is_whole or all(isinstance(one, torch.Tensor) for one in after_white)
     for clips in after_others:
         for one, other in zip(after_white, clips, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import subprocess
 import threading
 import warnings
 from fractions import Fraction
@@ -257,3 +258,23 @@ def test_a_recording_that_begins_without_a_keyframe_shows_its_broken_frames_only
     assert np.array_equal(reader[8], vidload.VideoReader(path, allow_damaged=True).get_frames_at([2, 8])[1])
     with pytest.raises(vidload.DamagedVideoError):
         reader.get_frames_at([5])
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg command")
+def test_frames_keep_their_times_where_packets_that_give_none_have_none(video, tmp_path: Path) -> None:
+    slower, path = tmp_path / "slower.mp4", tmp_path / "cut.mkv"
+    with av.open(video("h264_open_gop")) as source, av.open(str(slower), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size > 0 and packet.pts is not None and packet.dts is not None:
+                turn = round(1.2 / packet.time_base)  # from here on at half the speed
+                packet.pts, packet.dts = (time + max(0, time - turn) for time in (packet.pts, packet.dts))
+                packet.stream = stream
+                output.mux(packet)
+    cut = ["ffmpeg", "-nostdin", "-v", "error", "-ss", "0.7", "-i", str(slower), "-c", "copy", str(path)]
+    subprocess.run(cut, check=True)
+    with av.open(str(path)) as container:
+        assert any(packet.pts is None for packet in container.demux(video=0) if packet.size > 0)
+    with av.open(str(path)) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    np.testing.assert_allclose(vidload.VideoReader(path).pts_seconds, times, atol=1e-6)

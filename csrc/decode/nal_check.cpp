@@ -120,13 +120,12 @@ bool LostPictures::were_before(int32_t packet, bool is_keyframe) {
 // not there, libavcodec makes one up (gray, or a copy of the last, with the motion vectors of whatever was in that memory, another file's
 // even) and goes on without a word but in its log.
 // H.264 counts reference pictures: frame_num is one more than that of the last one (7.4.3). Of larger steps libavcodec's log tells. It goes
-// by the last picture, also by one that is no reference, since some encoders count these, too; so that a reference was lost right after such
-// a picture does not show. It does if the span has shown that its encoder counts as it should.
-// Every HEVC picture lists those that are kept (8.3.2). Of a list that cannot be met the log tells, and from 8.1 on AV_FRAME_FLAG_CORRUPT,
-// of pictures that refer to what is missing.
-// Pictures are also left out on purpose, as those of a temporal layer: H.264 says in its headers whether that is allowed. And a span passes
-// over packets: before anything is believed to be lost, it is decoded again with all of them. What VP8, VP9, MPEG-4 and others have lost
-// shows in nothing.
+// by the last picture, also by one that is no reference, since some encoders count these, too; so that a reference was lost right after
+// such a picture does not show. It does if the span has shown that its encoder counts as it should. Every HEVC picture lists those that are
+// kept (8.3.2). Of a list that cannot be met the log tells, and from 8.1 on AV_FRAME_FLAG_CORRUPT, of pictures that refer to what is
+// missing. Pictures are also left out on purpose, as those of a temporal layer: H.264 says in its headers whether that is allowed. And a
+// span passes over packets: before anything is believed to be lost, it is decoded again with all of them. What VP8, VP9, MPEG-4 and others
+// have lost shows in nothing.
 
 // Note [Forbidden bytes]
 // Inside a NAL unit an encoder breaks up every 00 00 00, 00 00 01 and 00 00 02 by a 03 (H.264 7.4.1, H.265 7.4.2). Files that were copied

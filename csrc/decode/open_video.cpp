@@ -118,6 +118,18 @@ int64_t frame_ticks(const PacketScan& scan) {
   return tick > 0 ? std::max<int64_t>(1, std::llround(1 / fps / tick)) : 1;
 }
 
+// The times that the container gives to frames, if it gives each one and they rise: packets without a pts may give no frames, as leading
+// pictures at the beginning of a cut. Else empty.
+std::vector<int64_t> stated_times(const PacketScan& scan, const std::vector<int32_t>& order) {
+  std::vector<int64_t> times;
+  for (const int32_t packet : order) {
+    const int64_t time = scan.stated_pts.empty() ? AV_NOPTS_VALUE : scan.stated_pts[size_t(packet)];
+    if (time == AV_NOPTS_VALUE || (!times.empty() && times.back() >= time)) return {};
+    times.push_back(time);
+  }
+  return times;
+}
+
 // Lists the frames as a decode from the first packet to the last gives them, and keeps as keyframes only those from which decoding gives
 // the same frames again.
 void list_decoded_frames(PacketScan& scan, const ByteSource& source, const Cancel* cancel) {
@@ -129,7 +141,12 @@ void list_decoded_frames(PacketScan& scan, const ByteSource& source, const Cance
   std::vector<int32_t> part;
   for (const int32_t packet : order) times.push_back(index.pts[size_t(packet)]), part.push_back(scan.part[size_t(packet)]);
   index.frame_packet = order;
-  index.frame_pts = rising_times(times, part, frame_ticks(scan));
+  index.frame_pts = stated_times(scan, order);
+  if (!index.frame_pts.empty()) {
+    index.stream.time_base = scan.stated_time_base;
+  } else {
+    index.frame_pts = rising_times(times, part, frame_ticks(scan));
+  }
   if (scan.part.back() > 0 && index.note.empty()) index.note = "its timestamps jump back; what follows was placed after what came before";
   index.pts.assign(index.pts.size(), kNoPlace);
   for (size_t i = order.size(); i-- > 0;) index.pts[size_t(order[i])] = int64_t(i);  // its first frame's

@@ -71,6 +71,9 @@ void check_limits(const PacketIndex& index, const std::string& path);
 struct PacketScan {
   PacketIndex index;          // frames are listed only if it is regular; colors and picture size are the container's word
   std::vector<int32_t> part;  // see time_parts in frame_order.h
+  // What the container says where it gives some packets no pts (AV_NOPTS_VALUE); index.pts then has times made of other things. Else empty.
+  std::vector<int64_t> stated_pts;
+  Rational stated_time_base;
   Rational container_fps;
   int64_t last_duration = 0;  // of the last packet, in ticks
   bool tells_start = false;   // the codec's headers say where decoding can start

@@ -12,6 +12,7 @@
 #include "index/packet_headers.h"
 #include "index/packet_index.h"
 #include "source/container.h"
+#include "source/matroska_blocks.h"
 #include "source/matroska_checksums.h"
 #include "source/recent_bytes.h"
 
@@ -131,6 +132,10 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
     index.note = "its container is damaged; what follows packet " + std::to_string(index.pts.size()) + " cannot be read (" +
                  av_error_text(container.end_error()) + ")";
   }
+  if (!index.is_cut_short && is_matroska_cut_short(source)) {
+    index.is_cut_short = true;
+    index.note = "the file is cut short; what follows is missing";
+  }
   const std::vector<ByteRange> damaged = checksums.finish();
   for (size_t i = 0; i < position.size() && !damaged.empty(); ++i) {
     const auto after =
@@ -176,6 +181,8 @@ PacketScan scan_packets(const ByteSource& source, int stream, const Cancel* canc
   const Rational fps = scan.container_fps = stated_fps(container);
   if (!has_all_pts) {
     // AVI and raw streams: frames take the decode times in rising order, or are numbered when there is none.
+    scan.stated_pts = index.pts;
+    scan.stated_time_base = index.stream.time_base;
     const bool has_dts = std::find(dts.begin(), dts.end(), AV_NOPTS_VALUE) == dts.end();
     if (!has_dts) std::iota(dts.begin(), dts.end(), 0);
     if (!has_dts) scan.part.assign(num_packets, 0);

@@ -40,7 +40,7 @@ class NvdecDecoder final : public Decoder {
   [[noreturn]] void fail(int code) const;
   int64_t first_missing_frame() const;
 
-  StreamInfo stream_;                           // as far as it was opened with
+  StreamInfo stream_;  // as far as it was opened with
   LostPictures lost_pictures_;
   std::unique_ptr<DeviceTransform> transform_;  // it owns the stream that the decoder uses too
   UniqueAVCodecContext context_;

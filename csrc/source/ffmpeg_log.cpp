@@ -123,6 +123,7 @@ std::vector<FfmpegLine> take_ffmpeg_lines() {
 // set, goes on to FFmpeg's own av_log_default_callback, so others who share the library see what they would have seen. A library that sets
 // its callback later (PyAV, if it is built against the same libavutil; its wheels bring one of their own) has it for good: it is never set
 // again, errors then come without FFmpeg's words, and before FFmpeg 8.1 pictures that the HEVC decoder made up pass for real ones. One
-// that had set its own earlier does lose it; import vidload first. The callback calls no Python: it may run on any thread, with or without the GIL, and locks of FFmpeg's may be held.
+// that had set its own earlier does lose it; import vidload first. The callback calls no Python: it may run on any thread, with or without
+// the GIL, and locks of FFmpeg's may be held.
 
 }  // namespace vidload

@@ -7,7 +7,8 @@
 
 namespace vidload {
 
-// From now on FFmpeg's warnings and errors go to the FfmpegWords of the thread, if it has one. With `is_printed` FFmpeg prints them as ever.
+// From now on FFmpeg's warnings and errors go to the FfmpegWords of the thread, if it has one. With `is_printed` FFmpeg prints them as
+// ever.
 void keep_ffmpeg_words(bool is_printed);
 
 // The last error line that FFmpeg logs on this thread while the object lives (the innermost one), and the name of the file it is about.

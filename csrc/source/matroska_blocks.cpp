@@ -149,6 +149,17 @@ class BlockWalk {
 
 }  // namespace
 
+bool is_matroska_cut_short(const ByteSource& source) {
+  uint8_t bytes[12];
+  EbmlElement element;
+  for (const uint32_t id : {kEbmlHeader, kEbmlSegment}) {
+    const int64_t at = element.body + element.size;
+    if (!parse_ebml_element(bytes, source.read(at, bytes, sizeof bytes), at, &element) || element.id != id) return false;
+    if (element.size == kEbmlUnknown) return false;
+  }
+  return element.end() > source.size();
+}
+
 std::optional<std::vector<ByteRange>> list_matroska_blocks(const ByteSource& source, const Cancel* cancel,
                                                            const std::function<bool(const MatroskaBlock&)>& visit) {
   try {

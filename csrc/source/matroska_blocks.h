@@ -25,4 +25,7 @@ struct MatroskaBlock {
 std::optional<std::vector<ByteRange>> list_matroska_blocks(const ByteSource& source, const Cancel* cancel,
                                                            const std::function<bool(const MatroskaBlock&)>& visit);
 
+// Whether a Matroska or WebM file ends before its segment does.
+bool is_matroska_cut_short(const ByteSource& source);
+
 }  // namespace vidload
