@@ -40,4 +40,4 @@ if __name__ == "__main__":
         try:
             print(checksum(name))
         except Exception as error:
-            print(f"{Path(name).name} {type(error).__name__}: {error}")
+            print(f"{Path(name).name} {type(error).__name__}: {error}".replace(name, Path(name).name))

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$(cd "${BIN:-.venv/bin}" && pwd)
-tests=${TESTS:-"test_decode.py test_reader.py test_plan.py test_index.py test_index_damage.py test_frames.py test_joined.py test_errors.py
+tests=${TESTS:-"test_decode.py test_reader.py test_lost_packets.py test_plan.py test_index.py test_index_damage.py test_frames.py test_joined.py test_errors.py
   test_sources.py test_info.py"}
 status=0
 rows=""
