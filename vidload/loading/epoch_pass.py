@@ -497,7 +497,7 @@ class EpochPass:
             waited, elapsed = tally.wait_seconds - self._waited_before, time.perf_counter() - self._began
             tally.warn_of_indexing(self._stats_before, pool.stats(), waited, elapsed)
             self.close()
-            self._parts.place.position = {"epoch": self._epoch + 1}
+            self._parts.place.position = {}
 
 
 def _transform_in_wake(dataset: Clips, pending: _Pending, place: int, epoch: int) -> Any:
