@@ -52,11 +52,11 @@ class VideoLoader(DataLoader[Any]):
             32 per thread within 256 MiB if that is more (half as much memory on a GPU), and at least 2 batches.
         worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device, in_order: accepted for compatibility. There are no
             worker processes, threads always persist, and batches always come in order.
-        on_error: what to do about a video that cannot be decoded. "raise": its VideoError is raised when its batch is due. "skip": the
-            batch has one sample fewer (do not use this with several ranks: they would get out of step). "substitute": another video, chosen
-            only by (seed, epoch, index), takes its place. Both count the sample, list it in stats(), and log each file once (logger
-            "vidload"). Failures of the machine (no memory, a read error, a lost GPU, a thread that cannot start) are never skipped: they
-            raise MemoryError, OSError or RuntimeError.
+        on_error: what to do about a video that cannot be decoded. "raise": its VideoError is raised when its batch is due; next(iterator)
+            then goes on with the batch after it. "skip": the batch has one sample fewer (do not use this with several ranks: they would
+            get out of step). "substitute": another video, chosen only by (seed, epoch, index), takes its place. Both count the sample, list
+            it in stats(), and log each file once (logger "vidload"). Failures of the machine (no memory, a read error, a lost GPU, a thread
+            that cannot start) are never skipped: they raise MemoryError, OSError or RuntimeError.
         max_failures: how many samples of one pass over the epoch may fail under "skip" and "substitute": a share of those seen so far (a
             float below 1; 20 failures are always allowed), a number (an int), or None for any number. More failures, or a pass in which
             every sample is skipped, raise TooManyFailuresError.
