@@ -471,5 +471,7 @@ def install() -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--install"]:
         install()
+    elif len(sys.argv) != 5:
+        print(__doc__)
     else:
         serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])

@@ -1,4 +1,4 @@
-"""Which epoch a pass is, whoever sets it; which clip a video gives that is drawn again; and what a loader's state brings back."""
+"""Which epoch a pass is, whoever sets it; and which clip a video gives that is drawn again."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from passes import TELLERS, Batches, eight_videos, epoch_of, order, passed
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
     DistributedSampler,
-    RandomSampler,
     Subset,
     WeightedRandomSampler,
 )
@@ -29,28 +29,7 @@ from vidload.transforms import center_crop, random_resized_crop
 
 @pytest.fixture
 def dataset(video) -> VideoDataset:
-    names = ("h264", "vp9", "mpeg4", "hevc", "h264_star", "h264_no_b_frames", "mjpeg_avi", "h264_b_pyramid_normal")
-    items = [(video(name), label) for label, name in enumerate(names)]
-    return VideoDataset(items, clip="2x1x1", transform=random_resized_crop(16), seed=3)
-
-
-Batches = list[tuple[list[int], bytes]]
-
-
-def passed(loader) -> Batches:
-    """Labels and pixels of each batch of a pass."""
-    return [(labels.tolist(), clips.numpy().tobytes()) for clips, labels in loader]
-
-
-def order(batches: Batches) -> list[int]:
-    return [label for labels, _ in batches for label in labels]
-
-
-def epoch_of(dataset: VideoDataset, epoch: int, **options) -> Batches:
-    """As a loader gives it that was told the epoch itself."""
-    loader = VideoLoader(dataset, 2, num_workers=0, **options)
-    loader.set_epoch(epoch)
-    return passed(loader)
+    return eight_videos(video)
 
 
 # --- a video that is drawn again
@@ -136,25 +115,6 @@ def test_a_substitute_is_not_a_copy_of_the_video_s_own_sample(dataset, video, tm
 # --- whoever sets the epoch
 
 
-def told_by_the_loader(loader: VideoLoader, epoch: int) -> None:
-    loader.set_epoch(epoch)
-
-
-def told_by_the_sampler(loader: VideoLoader, epoch: int) -> None:
-    loader.sampler.set_epoch(epoch)
-
-
-def told_by_the_batch_sampler(loader: VideoLoader, epoch: int) -> None:
-    loader.batch_sampler.set_epoch(epoch)
-
-
-def told_by_the_dataset(loader: VideoLoader, epoch: int) -> None:
-    loader.dataset.set_epoch(epoch)
-
-
-TELLERS = [told_by_the_loader, told_by_the_sampler, told_by_the_batch_sampler, told_by_the_dataset]
-
-
 @pytest.mark.parametrize("when", ["before iter()", "after iter()"])
 @pytest.mark.parametrize("teller", TELLERS)
 @pytest.mark.parametrize("kind", ["shuffle", "DistributedSampler"])
@@ -236,6 +196,125 @@ def test_a_batch_sampler_s_own_epoch_is_heard(dataset) -> None:
     assert third[0][1] == b"".join(dataset[index][0].numpy().tobytes() for index in (6, 7))
 
 
+class Delegating(torch.utils.data.Sampler[int]):
+    """Hands the epoch on to a sampler that it holds under a name of its own."""
+
+    def __init__(self, base: DistributedSampler) -> None:
+        self.base = base
+
+    def set_epoch(self, epoch: int) -> None:
+        self.base.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.base)
+
+
+class Reseeded(torch.utils.data.Sampler[int]):
+    """Keeps no number, only a generator."""
+
+    def __init__(self) -> None:
+        self.random = torch.Generator().manual_seed(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.random.manual_seed(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(torch.randperm(8, generator=self.random).tolist())
+
+
+class PlainInt(torch.utils.data.Sampler[int]):
+    """Stores a plain int, which does not tell who has set it."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = int(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(torch.randperm(8, generator=torch.Generator().manual_seed(self.epoch)).tolist())
+
+
+@pytest.mark.parametrize("kind", [Delegating, Reseeded, PlainInt])
+def test_a_sampler_is_heard_however_it_keeps_its_epoch(kind: type, dataset) -> None:
+    sampler = kind(DistributedSampler(dataset, 1, 0)) if kind is Delegating else kind()
+    loader = VideoLoader(dataset, 2, sampler=sampler, num_workers=0)
+    for epoch in (5, 6, 7, 7, 7, 0, 0):
+        sampler.set_epoch(epoch)
+        expected = list(sampler)
+        sampler.set_epoch(epoch)
+        assert order(passed(loader)) == expected
+        assert dataset.epoch == epoch
+
+
+def test_two_runs_over_one_dataset_that_set_their_epochs_are_equal(dataset) -> None:
+    """The second run's epoch 0 had the clips of the epoch after the first run's last."""
+
+    def run() -> list[Batches]:
+        sampler = DistributedSampler(dataset, 1, 0)
+        loader = VideoLoader(dataset, 2, sampler=sampler)
+        epochs = []
+        for epoch in range(2):
+            sampler.set_epoch(epoch)
+            epochs.append(passed(loader))
+        return epochs
+
+    assert run() == run()
+
+
+def test_an_epoch_set_before_the_loader_was_made_is_heard(dataset) -> None:
+    sampler = DistributedSampler(dataset, 1, 0)
+    sampler.set_epoch(4)
+    passed(VideoLoader(dataset, 2, sampler=sampler))
+    assert dataset.epoch == 4
+
+
+@pytest.mark.parametrize("last", ["dataset", "sampler"])
+def test_of_two_epochs_the_one_set_last_counts_for_order_and_clips(last: str, dataset) -> None:
+    expected = epoch_of(dataset, 7, shuffle=True)
+    loader = VideoLoader(dataset, 2, shuffle=True)
+    first, second = (loader.sampler, dataset) if last == "dataset" else (dataset, loader.sampler)
+    first.set_epoch(5)
+    second.set_epoch(7)
+    assert passed(loader) == expected
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_of_a_loader_s_sampler_is_told_its_epoch_alone(duplicate, dataset) -> None:
+    sampler = PlainInt()
+    loader = VideoLoader(dataset, 2, sampler=sampler)
+    sampler.set_epoch(3)
+    other = duplicate(sampler)
+    other.set_epoch(6)
+    assert (sampler.epoch, other.epoch) == (3, 6)
+    passed(VideoLoader(dataset, 2, sampler=other))
+    assert dataset.epoch == 6
+    passed(loader)
+    assert dataset.epoch == 3
+
+
+class Slotted:
+    __slots__ = ("epoch",)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
+def test_a_sampler_whose_epoch_cannot_be_heard_is_refused(dataset) -> None:
+    with pytest.raises(TypeError, match=r"Slotted: calls of its set_epoch cannot be noted.*without __slots__"):
+        VideoLoader(dataset, 2, sampler=Slotted())
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_persistent_workers_over_a_copied_dataset_hear_set_epoch(duplicate, dataset) -> None:
+    data = duplicate(dataset)
+    loader = DataLoader(data, 8, num_workers=1, persistent_workers=True, multiprocessing_context="fork")
+    epochs = []
+    for epoch in range(2):
+        data.set_epoch(epoch)
+        epochs += [passed(loader)]
+    assert epochs[0] != epochs[1]
+
+
 def test_a_new_loader_for_each_epoch_goes_on(dataset) -> None:
     """It began with epoch 0 each time: one order and one set of crops for the whole training."""
     expected = [epoch_of(dataset, epoch, shuffle=True) for epoch in range(3)]
@@ -258,75 +337,6 @@ def test_a_loader_s_set_epoch_reaches_its_sampler_at_once(dataset) -> None:
     loader = VideoLoader(dataset, sampler=sampler)
     loader.set_epoch(4)
     assert sampler.epoch == 4
-
-
-# --- the loader's state
-
-
-@pytest.mark.parametrize("kind", ["weighted", "random"])
-def test_the_state_brings_back_the_order_of_a_sampler_with_a_generator_of_its_own(kind: str, dataset) -> None:
-    def loader(seed: int) -> VideoLoader:
-        generator = torch.Generator().manual_seed(seed)
-        weighted = WeightedRandomSampler([1.0] * 8, 8, generator=generator)
-        return VideoLoader(
-            dataset, 2, sampler=weighted if kind == "weighted" else RandomSampler(dataset, generator=generator)
-        )
-
-    first = loader(1)
-    passed(first)
-    iterator = iter(first)
-    next(iterator)
-    state = pickle.loads(pickle.dumps(first.state_dict()))
-    rest = [passed(iterator), passed(first)]
-    second = loader(2)
-    second.load_state_dict(state)
-    assert [passed(second), passed(second)] == rest
-
-
-class Counting(torch.utils.data.Sampler[int]):
-    """A sampler with a state."""
-
-    def __init__(self) -> None:
-        self.start = 0
-
-    def state_dict(self) -> dict[str, int]:
-        return {"start": self.start}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.start = state["start"]
-
-    def __iter__(self) -> Iterator[int]:
-        self.start += 1
-        return iter([(self.start + i) % 8 for i in range(4)])
-
-
-def test_a_sampler_s_own_state_belongs_to_the_loader_s(dataset) -> None:
-    loader = VideoLoader(dataset, 1, sampler=Counting())
-    passed(loader)
-    iterator = iter(loader)
-    next(iterator)
-    state = loader.state_dict()
-    rest = passed(iterator)
-    other = VideoLoader(dataset, 1, sampler=Counting())
-    other.load_state_dict(state)
-    assert passed(other) == rest
-
-
-def test_setting_the_epoch_of_a_loaded_state_keeps_its_place(dataset) -> None:
-    """Trainers restore the loader, then set the epoch: the place in it was lost."""
-    loader = VideoLoader(dataset, 2, shuffle=True)
-    loader.set_epoch(4)
-    iterator = iter(loader)
-    next(iterator)
-    state, rest = loader.state_dict(), passed(iterator)
-    for teller in TELLERS:
-        other = VideoLoader(dataset, 2, shuffle=True)
-        other.load_state_dict(state)
-        teller(other, 4)
-        assert passed(other) == rest
-        other.load_state_dict(state)
-        teller(other, 5)
-        assert passed(other) == epoch_of(dataset, 5, shuffle=True)
 
 
 # --- subclasses, copies, names
@@ -391,10 +401,11 @@ def test_a_used_loader_goes_to_a_process_started_by(method: str, video, tmp_path
     script.write_text(
         "import multiprocessing, sys, vidload\n"
         "def child(loader):\n"
-        "    assert len(list(loader)) == 2\n"
+        "    loader.sampler.set_epoch(7)\n"
+        "    assert len(list(loader)) == 2 and loader.dataset.epoch == 7\n"
         "if __name__ == '__main__':\n"
         "    data = vidload.VideoDataset([(sys.argv[1], 0)] * 4, clip='2x1x1', transform=vidload.transforms.center_crop(16))\n"
-        "    loader = vidload.VideoLoader(data, 2, num_workers=1)\n"
+        "    loader = vidload.VideoLoader(data, 2, shuffle=True, num_workers=1)\n"
         "    list(loader)\n"
         "    process = multiprocessing.get_context(sys.argv[2]).Process(target=child, args=(loader,))\n"
         "    process.start(); process.join(); sys.exit(process.exitcode)\n"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import ConcatDataset, DataLoader, DistributedSampler, Subset
 
 import vidload
 from vidload import VideoDataset, VideoLoader
@@ -225,6 +225,13 @@ def test_skip_first_batches_goes_on_with_the_same_samples_and_pixels(accelerator
 def test_skip_first_batches_is_refused_where_it_would_lose_an_argument(accelerator, dataset) -> None:
     loader = accelerator.prepare(VideoLoader(dataset, 2, num_workers=0, on_error="skip"))
     with pytest.raises(RuntimeError, match=r"skip_first_batches.*load_state_dict"):
+        passed(accelerator.skip_first_batches(loader, 1))
+
+
+@pytest.mark.parametrize("wrap", [lambda data: Subset(data, range(8)), lambda data: ConcatDataset([data, data])])
+def test_skip_first_batches_over_parts_is_refused_with_what_to_do(wrap, accelerator, dataset) -> None:
+    loader = accelerator.prepare(VideoLoader(wrap(dataset), 2, num_workers=0))
+    with pytest.raises(RuntimeError, match=r"skip_first_batches: over a Subset or a ConcatDataset.*load_state_dict"):
         passed(accelerator.skip_first_batches(loader, 1))
 
 

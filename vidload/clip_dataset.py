@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
-import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -39,6 +38,7 @@ from vidload.sampler_options import (
     shown_seconds,
 )
 from vidload.sampling import ClipSpec, Sampler, clips_per_video
+from vidload.system.clock import now
 from vidload.system.random import rekey, sample_rng, transform_rng
 from vidload.varying_clips import VaryingClip, checked_frames
 
@@ -65,18 +65,6 @@ class IndexBatch(list[int]):
 
 class SampleBatch(list[tuple[Any, ...]]):
     """What `__getitems__` returns for an IndexBatch."""
-
-
-_num_tellings = 0  # in this process: the dataset with the highest number was told its epoch last
-_lock = threading.Lock()
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
-
-
-def _telling(after: int = 0) -> int:
-    global _num_tellings
-    with _lock:
-        _num_tellings = max(_num_tellings, after) + 1
-        return _num_tellings
 
 
 class ClipDataset(Dataset[tuple[Any, ...]]):
@@ -134,11 +122,9 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
         self.clip_transform = clip_transform
         self._transform_takes_rng = clip_transform is not None and "rng" in argument_names(clip_transform)
         self._sampler, self._sampler_takes = sampler_of(sampling)
-        # A shared tensor: persistent workers of an ordinary DataLoader see set_epoch too; without /dev/shm there are none.
         self._epoch = torch.zeros((), dtype=torch.int64)
-        with contextlib.suppress(RuntimeError):
-            self._epoch.share_memory_()
-        # The number of the last set_epoch call, counted over all datasets, and its epoch: loaders look at it (see vidload.loading.epochs).
+        self._share_epoch()
+        # When set_epoch was last called, and with what: loaders look at it (see vidload.loading.epochs).
         self._told_epoch = (0, 0)
 
         clip_len: int | None = None
@@ -183,8 +169,14 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        _telling(after=self._told_epoch[0])  # those of this process come after those of the other
+        now(after=self._told_epoch[0])  # what this process is told comes after what the other one was
+        self._share_epoch()  # a copy's is its own
         self._make_core_parts()
+
+    def _share_epoch(self) -> None:
+        """Lets persistent workers of an ordinary DataLoader see set_epoch; without /dev/shm there are none."""
+        with contextlib.suppress(RuntimeError):
+            self._epoch.share_memory_()
 
     def _make_core_parts(self) -> None:
         self._rules: _core.DrawRules | None = None
@@ -241,7 +233,7 @@ class ClipDataset(Dataset[tuple[Any, ...]]):
 
         A VideoLoader counts epochs itself, and continues from this one once it is set.
         """
-        self._told_epoch = (_telling(), int(epoch))
+        self._told_epoch = (now(), int(epoch))
         self._epoch.fill_(epoch)
 
     def _follow_epoch(self, epoch: int) -> None:

@@ -114,6 +114,7 @@ class _Pending:
         self.drawn = Drawn([], None)
         self.results: list[Future[Any]] | None = None  # of clip_transform, where the wake's threads run it
         self.is_given_up = False
+        self.error: Exception | None = None  # why it could not be drawn
 
 
 class EpochPass:
@@ -134,6 +135,8 @@ class EpochPass:
         self._is_on_gpu = parts.device.type == "cuda"
         self._num_indexing = self._num_decoding = 0  # samples
         self._has_begun = self._is_ended = False
+        self._ended_by: BaseException | None = None
+        self._no_more: Exception | None = None  # why no batch could be started after those under way
         self._accelerate: AccelerateState | None = None
         self._progress: Progress | None = None
         # Made right after the clips' tensor, whose making has brought torch's code back into the processor's caches.
@@ -155,6 +158,11 @@ class EpochPass:
     def __next__(self) -> Any:
         if os.getpid() != self._process:
             raise RuntimeError("this iterator was made before its process forked; call iter(loader) in the child")
+        if self._ended_by is not None:
+            raise RuntimeError(
+                f"this pass over the epoch was ended by {self._ended_by!r}. To go on with the batch that was due, call "
+                "loader.load_state_dict(loader.state_dict()) and iterate over the loader again"
+            ) from self._ended_by
         started = time.perf_counter()
         try:
             if not self._has_begun:
@@ -162,19 +170,25 @@ class EpochPass:
             while True:
                 self._fill()
                 if not self._decoding:
-                    self._check_that_something_came()
+                    if self._no_more is not None:
+                        raise self._no_more
                     self._note_end()
                     raise StopIteration
                 pending = self._decoding[0]
                 timeout = self._parts.timeout
                 self._name_consumer()
-                if not pending.batch.wait(timeout if timeout > 0 else -1.0):
+                if pending.error is None and not pending.batch.wait(timeout if timeout > 0 else -1.0):
                     raise RuntimeError(f"VideoLoader timed out: a batch was not ready after {timeout} seconds")
                 self._decoding.popleft()
                 self._num_decoding -= len(pending.indices)
                 if self._batches_ahead != 0:
                     self._fill()  # keep the threads busy while the caller works
-                result = self._finish(pending)
+                try:
+                    result = self._finish(pending)
+                except Exception:
+                    # The batch is lost; the next one is not.
+                    self._note_position(pending.next_sample, pending.next_batch)
+                    raise
                 self._note_position(pending.next_sample, pending.next_batch)
                 if self._progress is not None:
                     self._progress.show(time.perf_counter() - started, self._num_failed)
@@ -184,7 +198,10 @@ class EpochPass:
                         self._accelerate.set_whether_last(self._is_last())
                     return result
         except BaseException as error:
-            if not isinstance(error, StopIteration):
+            # Of a batch alone, or a timeout: the next call goes on with the batch that is due then.
+            can_go_on = isinstance(error, Exception) and self._has_begun and error is not self._no_more
+            if not can_go_on:
+                self._ended_by = error
                 self.close()
             raise
         finally:
@@ -217,7 +234,6 @@ class EpochPass:
 
     def _begin(self) -> None:
         order, place = self._parts.order, self._parts.place
-        self._has_begun = True
         self._stats_before, self._waited_before = self._parts.pool.stats(), self._parts.tally.wait_seconds
         self._began = time.perf_counter()
         self._epoch = self._parts.epochs.begin()
@@ -239,6 +255,7 @@ class EpochPass:
             self._accelerate.begin()
         if self._parts.progress:
             self._progress = Progress(self._epoch, self._num_batches(), self._next_batch_of_epoch())
+        self._has_begun = True
 
     def _fill(self) -> None:
         """Starts all that may be under way by now; if nothing is, waits until one batch is."""
@@ -305,13 +322,20 @@ class EpochPass:
 
     def _started(self) -> _Pending | None:
         """The next batch, whose indexes are being found; None if there is none."""
-        drawn = next(self._index_batches, None)
-        if drawn is None:
+        if self._no_more is not None:
             return None
-        indices, draws = drawn
+        try:
+            drawn = next(self._index_batches, None)
+            if drawn is None:
+                return None
+            indices, draws = drawn
+            batch = self._parts.start_indexing(indices)
+        except Exception as error:
+            self._no_more = error  # raised once the batches before have come
+            return None
         self._next_sample += len(indices)
         self._next_batch += 1
-        return _Pending(indices, draws, self._parts.start_indexing(indices), self._next_sample, self._next_batch)
+        return _Pending(indices, draws, batch, self._next_sample, self._next_batch)
 
     def _name_consumer(self) -> None:
         """Gives the core the stream whose work batches are ordered with."""
@@ -319,8 +343,24 @@ class EpochPass:
             self._parts.pool.set_consumer(cuda.current_stream(self._parts.device))
 
     def _start_decoding(self, pending: _Pending) -> None:
-        dataset = self._dataset
         self._name_consumer()
+        try:
+            self._draw(pending)
+        except Exception as error:
+            pending.error = error  # raised when the batch is due
+            pending.batch.cancel()
+        self._decoding.append(pending)
+        self._num_decoding += len(pending.indices)
+        if self._wake is not None and pending.error is None:
+            submit, dataset, epoch = self._wake.submit, self._dataset, self._epoch
+            pending.results = [
+                submit(partial(_transform_in_wake, dataset, pending, place, epoch))
+                for place in range(len(pending.indices))
+            ]
+
+    def _draw(self, pending: _Pending) -> None:
+        """Draws a batch's samples, and starts decoding them."""
+        dataset = self._dataset
         indices, draws = pending.indices, pending.draws
         if dataset.is_varying:
             pending.drawn = dataset.draw(pending.batch, indices, self._epoch, draws)
@@ -331,20 +371,14 @@ class EpochPass:
             pending.clips = self._take((len(indices), *dataset.sample_shape))
             pending.labels = dataset.labels_of(indices) if self._takes_labels_early else None
             pending.drawn = dataset.start_decoding(pending.batch, indices, self._epoch, pending.clips, draws)
-        self._decoding.append(pending)
-        self._num_decoding += len(indices)
-        if self._wake is not None:
-            submit, epoch = self._wake.submit, self._epoch
-            pending.results = [
-                submit(partial(_transform_in_wake, dataset, pending, place, epoch))
-                for place in range(len(pending.indices))
-            ]
 
     def _take(self, shape: tuple[int, ...]) -> torch.Tensor:
         """Memory for clips of this shape."""
         return self._parts.memory.take(shape, self._dataset.dtype, self._parts.pin_memory)
 
     def _finish(self, pending: _Pending) -> Any:
+        if pending.error is not None:
+            raise pending.error
         dataset, parts = self._dataset, self._parts
         clips = pending.clips
         indices = list(pending.indices)
@@ -447,7 +481,7 @@ class EpochPass:
             ) from last
 
     def _check_that_something_came(self) -> None:
-        if not self._is_ended and 0 < self._num_seen == self._num_failed and self._parts.on_error == "skip":
+        if 0 < self._num_seen == self._num_failed and self._parts.on_error == "skip":
             raise TooManyFailuresError(
                 f"no sample of epoch {self._epoch} could be loaded: all {self._num_seen} failed; is a folder not mounted, or the "
                 f"list's root wrong? The last failure: {self._parts.tally.failures[-1]}"
@@ -497,7 +531,8 @@ class EpochPass:
             waited, elapsed = tally.wait_seconds - self._waited_before, time.perf_counter() - self._began
             tally.warn_of_indexing(self._stats_before, pool.stats(), waited, elapsed)
             self.close()
-            self._parts.place.position = {"epoch": self._epoch + 1}
+            self._parts.place.position = {}
+            self._check_that_something_came()
 
 
 def _transform_in_wake(dataset: Clips, pending: _Pending, place: int, epoch: int) -> Any:

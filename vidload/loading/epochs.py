@@ -3,14 +3,17 @@
 In: a loader's dataset and samplers, and the epochs that anybody sets on them. Out: `Epochs.begin()`, the epoch of a pass that starts now.
 The one set last counts, whether on the loader, the dataset, a sampler or a batch sampler, at any time before the first sample is drawn. If
 nobody has set one, each pass is the epoch after the last one over this dataset, by this loader or by an earlier one.
+
+Samplers keep their epoch in different ways, so it is the calls of `set_epoch` that are noted, by the sampler's class: an instance that
+notes the time of the call and its epoch can be copied and pickled like any other.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -25,14 +28,11 @@ from torch.utils.data import (
 
 from vidload.clip_dataset import IndexBatch
 from vidload.combined import base_dataset
+from vidload.system.clock import now
 from vidload.system.random import sample_rng
 
-# For each dataset that a loader has passed over: the number of the last set_epoch call by then, and the epoch after the last pass.
+# For each dataset that a loader has passed over: when the last pass began, and the epoch after it.
 _passes: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
-
-
-class _Epoch(int):
-    """An epoch's number as a loader sets it; the type distinguishes it from an equal number that somebody else has set."""
 
 
 class Epochs:
@@ -46,71 +46,80 @@ class Epochs:
     def __init__(self, dataset: Dataset[Any], samplers: Iterable[Any]) -> None:
         self._dataset = dataset
         self._base, _ = base_dataset(dataset)
-        self._samplers = [sampler for sampler in samplers if callable(getattr(sampler, "set_epoch", None))]
+        self._samplers: list[Any] = [
+            _noting(sampler) for sampler in samplers if callable(getattr(sampler, "set_epoch", None))
+        ]
         self._next: int | None = None  # None: this loader has made no pass, and its epoch has not been set
-        self._num_told = self._base._told_epoch[0]
+        self._since = now()  # an epoch told later than this counts instead
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for sampler in self._samplers:
+            _noting(sampler)  # its class is another process's
 
     def peek(self) -> int:
         """The epoch that `begin` would return."""
-        num_told, told = self._base._told_epoch
-        if num_told != self._num_told:
+        tellings: list[tuple[int, int]] = [sampler._vidload_told for sampler in self._samplers]
+        when, told = max([self._base._told_epoch, *tellings])
+        if when > self._since:
             return told
-        for sampler in self._samplers:
-            heard = _heard(sampler)
-            if heard is not None:
-                return heard
         if self._next is not None:
             return self._next
-        num_told_then, after = _passes.get(self._dataset, (-1, 0))
-        return after if num_told_then == num_told else told
+        since, following = _passes.get(self._dataset, (-1, 0))
+        return told if when > since else following
 
     def begin(self) -> int:
-        """Starts a pass and returns its epoch. Samplers whose epoch nobody has set get this one, the others keep theirs."""
+        """Starts a pass and returns its epoch, which dataset and samplers get."""
         epoch = self.peek()
-        for sampler in self._samplers:
-            heard = _heard(sampler)
-            _tell(sampler, epoch if heard is None else heard)
-        self._base._follow_epoch(epoch)
-        self._num_told = self._base._told_epoch[0]
+        self.set(epoch)
         self._next = epoch + 1
-        _passes[self._dataset] = (self._num_told, epoch + 1)
+        _passes[self._dataset] = (self._since, epoch + 1)
         return epoch
 
     def set(self, epoch: int) -> None:
         """Makes this the epoch of the next pass; samplers and dataset get it at once."""
-        for sampler in self._samplers:
-            _tell(sampler, epoch)
+        told = [sampler._vidload_told for sampler in self._samplers]
+        for sampler in reversed(self._samplers):  # an outer one may tell an inner one another epoch
+            sampler.set_epoch(epoch)
+        for sampler, before in zip(self._samplers, told, strict=True):
+            sampler._vidload_told = before
         self._base._follow_epoch(epoch)
-        self._num_told = self._base._told_epoch[0]
+        self._since = now()
         self._next = int(epoch)
 
 
-def _stored(sampler: Any) -> int | None:
-    """The epoch that a sampler holds, under one of the usual names or where it put what it was given; None if none is to be seen."""
-    for name in ("epoch", "_epoch", getattr(sampler, "_vidload_name", "epoch")):
-        value = getattr(sampler, name, None)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    return None
+def _noting(sampler: Any) -> Any:
+    """The object whose `set_epoch` the sampler's is; from now on it notes in `_vidload_told` when it was called, and with which epoch.
+
+    Raises:
+        TypeError: calls cannot be noted.
+    """
+    owner = getattr(sampler.set_epoch, "__self__", sampler)  # another one, where a wrapper hands attributes on
+    kind = type(owner)
+    try:
+        if not hasattr(kind.set_epoch, "_vidload_notes"):
+            kind.set_epoch = _noting_method(kind.set_epoch)
+        if not hasattr(owner, "_vidload_told"):
+            held = (getattr(owner, name, 0) for name in ("epoch", "_epoch"))
+            told_before = next((epoch for epoch in held if isinstance(epoch, int) and epoch != 0), None)
+            owner._vidload_told = (0, 0) if told_before is None else (now(), told_before)
+    except (AttributeError, TypeError) as error:
+        raise TypeError(
+            f"{kind.__name__}: calls of its set_epoch cannot be noted ({error}); make set_epoch a method of its class, and derive the class "
+            "from torch.utils.data.Sampler, without __slots__"
+        ) from None
+    return owner
 
 
-def _heard(sampler: Any) -> int | None:
-    """The epoch that anybody but a loader has set since a loader did; None if nobody has."""
-    value = _stored(sampler)
-    if value is None or isinstance(value, _Epoch):
-        return None
-    # A sampler that makes a plain int of what it is given still holds that very object; and 0 is what samplers begin with.
-    if value is getattr(sampler, "_vidload_epoch", 0):
-        return None
-    return value
+def _noting_method(set_epoch: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(set_epoch)
+    def noting(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = set_epoch(self, *args, **kwargs)
+        self._vidload_told = (now(), int((*args, *kwargs.values())[0]))
+        return result
 
-
-def _tell(sampler: Any, epoch: int) -> None:
-    number = _Epoch(epoch)
-    sampler.set_epoch(number)
-    with contextlib.suppress(AttributeError, TypeError):  # it has __slots__
-        sampler._vidload_name = next((name for name, value in vars(sampler).items() if value is number), "epoch")
-        sampler._vidload_epoch = _stored(sampler)
+    noting._vidload_notes = True  # type: ignore[attr-defined]
+    return noting
 
 
 def samplers_of(*roots: Any) -> list[Any]:
@@ -131,7 +140,7 @@ class EpochSampler(RandomSampler):
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         super().__init__(dataset)  # type: ignore[arg-type]
-        self.epoch: int = _Epoch(0)
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

@@ -52,11 +52,11 @@ class VideoLoader(DataLoader[Any]):
             32 per thread within 256 MiB if that is more (half as much memory on a GPU), and at least 2 batches.
         worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device, in_order: accepted for compatibility. There are no
             worker processes, threads always persist, and batches always come in order.
-        on_error: what to do about a video that cannot be decoded. "raise": its VideoError is raised when its batch is due. "skip": the
-            batch has one sample fewer (do not use this with several ranks: they would get out of step). "substitute": another video, chosen
-            only by (seed, epoch, index), takes its place. Both count the sample, list it in stats(), and log each file once (logger
-            "vidload"). Failures of the machine (no memory, a read error, a lost GPU, a thread that cannot start) are never skipped: they
-            raise MemoryError, OSError or RuntimeError.
+        on_error: what to do about a video that cannot be decoded. "raise": its VideoError is raised when its batch is due; next(iterator)
+            then goes on with the batch after it. "skip": the batch has one sample fewer (do not use this with several ranks: they would
+            get out of step). "substitute": another video, chosen only by (seed, epoch, index), takes its place. Both count the sample, list
+            it in stats(), and log each file once (logger "vidload"). Failures of the machine (no memory, a read error, a lost GPU, a thread
+            that cannot start) are never skipped: they raise MemoryError, OSError or RuntimeError.
         max_failures: how many samples of one pass over the epoch may fail under "skip" and "substitute": a share of those seen so far (a
             float below 1; 20 failures are always allowed), a number (an int), or None for any number. More failures, or a pass in which
             every sample is skipped, raise TooManyFailuresError.
@@ -351,23 +351,26 @@ class VideoLoader(DataLoader[Any]):
     def state_dict(self) -> dict[str, Any]:
         """Where the newest iteration is, as plain numbers: what `load_state_dict` needs to resume with the next batch.
 
-        It includes the states of the loader's and the samplers' own generators, and of samplers that have a state_dict, as they were when
-        the epoch began. (A sampler that draws from torch's global generator repeats its order only if you restore that generator too.)
+        It includes the states of the loader's and the samplers' own generators, and of samplers that have a state_dict and no set_epoch, as they were when
+        the epoch began; between two epochs, as they are. (A sampler that draws from torch's global generator repeats its order only if you restore that generator too.)
 
-        The position counts what was handed out, not what was prefetched. After the last batch of an epoch it is the start of the next one.
+        The position counts what was handed out, not what was prefetched. After the end of an epoch it is the start of the next one.
         """
         base, _ = base_dataset(self.dataset)
-        position = self._place.resume or self._place.position or {"epoch": self._epochs.peek()}
+        position = self._place.resume or self._place.position or self._start_of_next()
         return {
             "version": STATE_VERSION,
             "epoch": position["epoch"],
-            "next_sample": position.get("next_sample", 0),
-            "next_batch": position.get("next_batch", 0),
+            "next_sample": position["next_sample"],
+            "next_batch": position["next_batch"],
             "num_replicas": self._order.num_replicas,
             "num_samples": len(self.dataset),  # type: ignore[arg-type]
             "seed": base.seed,
-            **position.get("of_samplers", {"generators": [], "samplers": []}),
+            **position["of_samplers"],
         }
+
+    def _start_of_next(self) -> dict[str, Any]:
+        return {"epoch": self._epochs.peek(), "next_sample": 0, "next_batch": 0, "of_samplers": self._order.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Makes the next iteration resume where `state` was taken: same epoch, same random numbers, next batch.
@@ -376,9 +379,9 @@ class VideoLoader(DataLoader[Any]):
         of ranks: the samples that all ranks had used together are split among the new ranks, rounded down, so that at most one sample per
         rank comes twice.
 
-
         Raises:
-            ValueError: the state belongs to another dataset (length or seed) or to another version, or makes no sense.
+            ValueError: the state belongs to another dataset (length or seed), to other samplers or generators (their number) or to another
+                version, or makes no sense.
         """
         base, _ = base_dataset(self.dataset)
         self._order.check_state(state)

@@ -25,7 +25,7 @@ class Place:
     """Where a loader is, as its `state_dict` has it.
 
     resume: the state from which the next pass resumes, None if none was loaded.
-    position: of the newest pass; empty if the epoch of the next one has been set since.
+    position: in the newest pass; empty if that is over, or if the epoch of the next one has been set since.
     """
 
     resume: dict[str, Any] | None = None
@@ -69,7 +69,7 @@ class Order:
                 yield counter.draws(indices)
 
     def state(self) -> dict[str, Any]:
-        """What `restore` takes, as plain numbers if the samplers' own states are; to be taken at the start of a pass."""
+        """What `restore` takes, as plain numbers if the samplers' own states are; to be taken at the start of a pass, or between two."""
         return {
             "generators": [one.get_state().tolist() for one in self._generators()],
             "samplers": [copy.deepcopy(one.state_dict()) for one in self._with_state()],
@@ -77,9 +77,9 @@ class Order:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Sets generators and samplers back to where `state` was taken."""
-        for generator, numbers in zip(self._generators(), state["generators"], strict=False):
+        for generator, numbers in zip(self._generators(), state["generators"], strict=True):
             generator.set_state(torch.tensor(numbers, dtype=torch.uint8))
-        for sampler, its_state in zip(self._with_state(), state["samplers"], strict=False):
+        for sampler, its_state in zip(self._with_state(), state["samplers"], strict=True):
             sampler.load_state_dict(copy.deepcopy(its_state))
 
     def check_state(self, state: Any) -> None:
@@ -97,10 +97,15 @@ class Order:
             value = state[name]
             if type(value) is not int or not minimum <= value < 2**63:
                 raise ValueError(f"loader state: {name} is {value!r}, must be an integer of at least {minimum}")
-        for name in ("generators", "samplers"):
+        for name, here in (("generators", self._generators()), ("samplers", self._with_state())):
             if not isinstance(state.get(name), list):
                 raise ValueError(f"loader state: {name} is {state.get(name)!r}, must be a list")
-        for generator, numbers in zip(self._generators(), state["generators"], strict=False):
+            if len(state[name]) != len(here):
+                raise ValueError(
+                    f"loader state: {name} has the states of {len(state[name])}, but this loader and its samplers have {len(here)}; give it "
+                    "the sampler and generator that the other loader had, or start the epoch again: set_epoch"
+                )
+        for generator, numbers in zip(self._generators(), state["generators"], strict=True):
             try:
                 torch.Generator(generator.device).set_state(torch.tensor(numbers, dtype=torch.uint8))
             except (TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -112,4 +117,6 @@ class Order:
         return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
 
     def _with_state(self) -> list[Any]:
-        return [one for one in self.samplers if hasattr(one, "state_dict") and hasattr(one, "load_state_dict")]
+        """Those whose order depends on more than the epoch. What others with a state_dict keep is their place in it, which is counted here."""
+        names = ("state_dict", "load_state_dict")
+        return [one for one in self.samplers if all(hasattr(one, n) for n in names) and not hasattr(one, "set_epoch")]

@@ -38,7 +38,9 @@ class Collate:
         if not isinstance(samples, SampleBatch):
             raise RuntimeError(
                 "a plain DataLoader was built from a VideoLoader's pieces (Accelerate and Ray do so for several ranks); it would lose the "
-                f"loader's on_error, device, decoder, threads and stats, and repeat the crops of one epoch. Instead, {_RECIPE}"
+                f"loader's on_error, device, decoder, threads and stats, and repeat the crops of one epoch. Instead, {_RECIPE}. "
+                "(If it was built by skip_first_batches: over a Subset or a ConcatDataset, resume by loader.load_state_dict instead, or load a "
+                "VideoDataset of the same videos)"
             )
         if not self.keeps:
             raise RuntimeError(
