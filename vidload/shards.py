@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from vidload import _core
 from vidload.annotations import VIDEO_EXTENSIONS, Annotations
 from vidload.labels import Column, column_of
-from vidload.sources import Parts, is_url
+from vidload.sources import Parts, absolute, is_url
 from vidload.system.files import written_aside
 from vidload.tar_headers import Members, not_plain, read_members, unreadable
 
@@ -130,7 +130,7 @@ def list_shards(
     paths = shard_paths(shards)
     known = {} if index is None or video is not None else _kept_shards(Path(f"{os.fspath(index)}{MEMBERS_SUFFIX}"))
     with ThreadPoolExecutor(_SHARDS_AT_ONCE) as threads:
-        return list(threads.map(lambda path: _listed(path, known.get(_absolute(path)), video), paths))
+        return list(threads.map(lambda path: _listed(path, known.get(absolute(path)), video), paths))
 
 
 def _listed(path: str, known: Shard | None, video: str | None) -> Shard:
@@ -277,15 +277,11 @@ def _label(names: pa.Array, row: int, cls: bytes | None, text: bytes | None, fie
 # --- the list beside an index file
 
 
-def _absolute(path: str) -> str:
-    return path if is_url(path) else os.path.abspath(path)
-
-
 def keep_shards(shards: Sequence[Shard], index: str | os.PathLike[str]) -> Path:
     """Writes the list of members beside an index file, where read_shards finds it."""
     path = Path(f"{os.fspath(index)}{MEMBERS_SUFFIX}")
-    folder = os.path.abspath(path.parent) + os.sep
-    listed = [(os.fsencode(_absolute(shard.path).removeprefix(folder)).hex(), *shard.stamp) for shard in shards]
+    folder = absolute(os.fspath(path.parent)) + os.sep
+    listed = [(os.fsencode(absolute(shard.path).removeprefix(folder)).hex(), *shard.stamp) for shard in shards]
     number = np.repeat(np.arange(len(shards), dtype=np.int32), [len(shard.videos) for shard in shards])
     videos = pa.concat_tables([shard.videos for shard in shards])
     table = pa.table([pa.array(number), *videos.columns], schema=_SCHEMA)
@@ -324,7 +320,7 @@ def _kept_shards(path: Path) -> dict[str, Shard]:
         videos = table.drop_columns(["shard"]).replace_schema_metadata()
         kept = {}
         for number, (name, stamp) in enumerate(names):
-            known = name if is_url(name) else os.path.join(os.path.abspath(path.parent), name)
+            known = name if is_url(name) else os.path.join(absolute(os.fspath(path.parent)), name)
             rows = videos.slice(starts[number], starts[number + 1] - starts[number])
             kept[known] = Shard(known, stamp, rows)
         return kept

@@ -9,12 +9,12 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vidload.annotations import VIDEO_EXTENSIONS, Annotations, read_videos
-from vidload.sources import URL_PATTERN, is_url, read_all
+from vidload.sources import URL_PATTERN, absolute, is_url, read_all
 from vidload.system.files import write_whole, written_aside
 
 
@@ -117,20 +117,35 @@ class SourceList:
 
 
 def _tasks(paths: Sequence[str], root: str, suffix: str) -> tuple[Task, ...]:
-    """Names keep the folders below `root`. Two videos that differ only in their endings keep them, before the new one."""
+    """Names keep the folders below `root`. Where two videos would share a name, or one would be in the way of another's folder, they keep
+    their endings, before the new one."""
     unique = list(dict.fromkeys(paths))
     relative = [_relative(path, root) for path in unique]
-    stems = [os.path.splitext(name)[0] for name in relative]
-    uses = Counter(stems)
-    names = [(stem if uses[stem] == 1 else name) + suffix for stem, name in zip(stems, relative, strict=True)]
-    return tuple(Task(path, name) for path, name in zip(unique, names, strict=True))
+    names = [os.path.splitext(name)[0] + suffix for name in relative]
+    while True:
+        uses, above = Counter(names), folders_above(names)
+        longer = [
+            whole + suffix if uses[name] > 1 or name in above else name
+            for whole, name in zip(relative, names, strict=True)
+        ]
+        if longer == names:
+            return tuple(Task(path, name) for path, name in zip(unique, names, strict=True))
+        names = longer
+
+
+def folders_above(names: Iterable[str]) -> set[str]:
+    """All folders in which these relative names are, at any depth."""
+    found: set[str] = set()
+    for folder in {os.path.dirname(name) for name in names}:
+        while folder and folder not in found:
+            found.add(folder)
+            folder = os.path.dirname(folder)
+    return found
 
 
 def _relative(path: str, root: str) -> str:
     if is_url(path):
         name = path.removeprefix(os.path.join(root, "")) if root else path
         return os.path.normpath(os.sep + re.sub(URL_PATTERN, "", name)).lstrip(os.sep)
-    name = os.path.relpath(path, root or os.curdir)
-    if name.startswith(os.pardir + os.sep):  # not below root: the whole path below the destination
-        name = os.path.abspath(path).lstrip(os.sep)
-    return name
+    # If it is not below root: the whole path below the destination.
+    return absolute(path).removeprefix(os.path.join(absolute(root), "")).lstrip(os.sep)
