@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from vidload import _core
 from vidload.annotations import VIDEO_EXTENSIONS, Annotations
@@ -43,7 +44,7 @@ _VIDEO_FIELDS = [
 ]
 _VIDEOS = pa.schema(_VIDEO_FIELDS)
 _SCHEMA = pa.schema([("shard", pa.int32()), *_VIDEO_FIELDS])
-_VERSION = b"1"
+_VERSION = b"2"
 
 
 class Shard(NamedTuple):
@@ -181,6 +182,7 @@ def list_shard(path: str, video: str | None = None) -> Shard:
             f"sample {os.fsdecode(samples.dictionary[int(several[0])].as_py())!r} has {len(choice)} videos ({', '.join(choice)}), since a "
             f"sample's name ends at the first dot; choose one with video={choice[0]!r}, or write names without further dots",
         )
+    _refuse_dotted_labels(path, names, sample, kind, kind_names, found)
     sizes = [members.sizes[rows[i]] for i in found]
     table: dict[str, list[Any]] = {
         "name": [names[i] for i in found],
@@ -197,6 +199,34 @@ def list_shard(path: str, video: str | None = None) -> Shard:
         table[label] = [None if row is None else _label_bytes(path, source, members, row) for row in label_rows]
     source.check_unchanged()
     return Shard(path, source.stamp, pa.table(table, _VIDEOS))
+
+
+def _refuse_dotted_labels(
+    path: str,
+    names: Sequence[bytes],
+    sample: NDArray[np.int64],
+    kind: NDArray[np.int64],
+    kind_names: Sequence[str],
+    videos: NDArray[np.int64],
+) -> None:
+    """Raises ValueError for a video without a label beside a file that looks like one: "v.1.cls" is no label of the sample "v".
+
+    names, sample, kind: of all members. videos: the members that are videos.
+    """
+    dotted = np.flatnonzero(np.array([name.endswith((".cls", ".json")) for name in kind_names], bool)[kind])
+    if not len(dotted):
+        return
+    has_label = set(sample[np.array([name in ("cls", "json") for name in kind_names], bool)[kind]].tolist())
+    video_of = {int(sample[i]): i for i in videos.tolist() if sample[i] not in has_label}
+    for i in dotted.tolist():
+        stem, _, ending = kind_names[kind[i]].rpartition(".")
+        video = video_of.get(int(sample[i]))
+        if video is not None and (ending == "cls" or stem == kind_names[kind[video]].rpartition(".")[0]):
+            raise unreadable(
+                path,
+                f"{os.fsdecode(names[video])!r} has no label: a sample's name ends at the first dot, so {os.fsdecode(names[i])!r} is not "
+                "taken for one; write names without further dots",
+            )
 
 
 def _tidied(name: bytes) -> bytes:
