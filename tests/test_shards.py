@@ -156,6 +156,10 @@ def test_files_behind_a_further_dot_that_are_no_labels_are_left_alone(tmp_path: 
     ([("../0.mp4", b"a")], r"'../0.mp4' is not the name of a file"),
     ([("0.mp4", b"a"), ("0.cls", b"cat")], r"0.mp4: its .cls file says b'cat', which is not an integer"),
     ([("0.mp4", b"a"), ("0.json", b"{")], r"0.mp4: its .json file is not JSON"),
+    ([("0.mp4", b"a"), ("0.json", b"{}")], r"0.mp4: its .json file has no 'label', nor any other field$"),
+    ([("0.mp4", b"a"), ("0.json", b"null")], r"x.tar/0.mp4: label None is not an integer, a number"),
+    ([("0.mp4", b"a"), ("0.cls", b"1"), ("1.mp4", b"b"), ("1.cls", b"9" * 20)], r"x.tar/1.mp4: label 9{20} does not fit into 64 bits"),
+    ([("0.mp4", b"a"), ("0.json", b"1"), ("1.mp4", b"b"), ("1.json", b'"cat"')], r"x.tar/1.mp4: label must be an integer"),
     ([("0.txt", b"a")], r"no videos in 1 shards"),
 ])  # fmt: skip
 def test_members_that_make_no_sense_are_refused(members, message: str, tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def _labels(videos: pa.Table, names: pa.Array, field: str) -> Column:
     for batch in videos.select(["cls", "json"]).to_batches(max_chunksize=10_000):
         for cls, text in zip(*(batch.column(name).to_pylist() for name in ("cls", "json")), strict=True):
             labels.append(_label(names, len(labels), cls, text, field))
-    return column_of(labels)
+    return column_of(labels, name_of=lambda row: os.fsdecode(names[row].as_py()))
 
 
 def _label(names: pa.Array, row: int, cls: bytes | None, text: bytes | None, field: str) -> Any:
@@ -299,7 +299,8 @@ def _label(names: pa.Array, row: int, cls: bytes | None, text: bytes | None, fie
         return found
     if field not in found:
         raise ValueError(
-            f"{os.fsdecode(names[row].as_py())}: its .json file has no {field!r}, only {', '.join(map(repr, found))}; name one with label="
+            f"{os.fsdecode(names[row].as_py())}: its .json file has no {field!r}, "
+            + (f"only {', '.join(map(repr, found))}; name one with label=" if found else "nor any other field")
         )
     return found[field]
 
