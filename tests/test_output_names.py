@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vidload import VideoReader
+from vidload.annotations import read_list
 from vidload.cli import main
 from vidload.index import DatasetIndex
 from vidload.prepare import EncodeSettings, check, prepare
@@ -131,3 +132,46 @@ def test_videos_that_were_moved_or_copied_are_known_again(folder: Path) -> None:
     os.utime(folder / "copy" / "v.mp4", (1, 1))
     (folder / "v.mp4").unlink()
     assert prepare(folder / "copy" / "v.mp4", out, QUICK, jobs=1).num_encoded == 1
+
+
+# --- names in lists
+
+
+def test_names_that_a_list_can_hold_are_read_back(video, tmp_path: Path, monkeypatch) -> None:
+    names = ["x.mp4 3.mp4", " lead.mp4", "a 5.mp4", "tab\there.mp4", "a,b.mp4", "x.mp4 cat.mp4"]
+    (tmp_path / "v").mkdir()
+    for name in names:
+        os.link(video("h264_all_intra"), tmp_path / "v" / name)
+    report = check(tmp_path / "v", record=tmp_path / "record", is_fast=True, num_workers=1, with_estimate=False)
+    assert report.write_list(tmp_path / "good.txt") == len(names)
+    rows = read_list(tmp_path / "good.txt")
+    assert rows.path_list() == [str(tmp_path / "v" / name) for name in sorted(names)]
+    assert set(rows.labels.tolist()) == {-1}
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.mp4", b"new\nline.mp4"])
+def test_a_name_that_a_list_cannot_hold_is_refused(name: bytes, video, tmp_path: Path, capfd) -> None:
+    (tmp_path / "v").mkdir()
+    os.link(video("h264_all_intra"), os.path.join(os.fsencode(tmp_path), b"v", name))
+    good = tmp_path / "good.txt"
+    options = ["--record", str(tmp_path / "record"), "--write-list", str(good), "--fast"]
+    assert main(["check", str(tmp_path / "v"), *options]) == 2
+    assert "a list cannot hold a name that" in capfd.readouterr().err
+    assert not good.exists()
+    assert main(["frames", str(tmp_path / "v"), str(tmp_path / "out")]) == 1
+    assert f"{os.fsdecode(name)!r}"[1:-1] in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", [" lead.mp4", "trail .mp4"])
+def test_frames_whose_name_the_list_would_change_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=f"{name}': a list cannot hold a name that has .* a space .*; rename the file"):
+        extract_dataset(tmp_path, tmp_path / "out")
+
+
+def test_failures_are_printed_whatever_the_names(tmp_path: Path, capfd) -> None:
+    with open(os.path.join(os.fsencode(tmp_path), b"\xff.mp4"), "wb") as file:
+        file.write(b"no video")
+    assert main(["index", str(tmp_path), "-o", str(tmp_path / "i.vidx")]) == 1
+    assert r"/\udcff.mp4: " in capfd.readouterr().out

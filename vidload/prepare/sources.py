@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vidload.annotations import VIDEO_EXTENSIONS, Annotations, read_videos
 from vidload.sources import URL_PATTERN, absolute, is_url, read_all
-from vidload.system.files import write_whole, written_aside
+from vidload.system.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -103,17 +103,34 @@ class SourceList:
         return path
 
     def write_rows(self, path: Path, left_out: Collection[int]) -> None:
-        """Writes the rows as they are listed, without those that `left_out` numbers; of a folder, lines "path label"."""
-        lines = [line for line, _ in self.lines] or [
-            source if label == -1 else f"{source} {' '.join(map(str, label)) if isinstance(label, list) else label}"
-            for source, label in (
-                (self.tasks[row].source, self.annotations.label(i)) for i, row in enumerate(self.rows)
-            )
-        ]
+        """Writes the rows as they are listed, without those that `left_out` numbers; of a folder, lines "path label".
+
+        Raises:
+            ValueError: a file's name cannot stand in a list.
+        """
         kept = [] if self.header is None else [self.header]
-        kept += [line for row, line in enumerate(lines) if row not in left_out]
-        with written_aside(path, is_durable=True) as part:
-            part.write_bytes(os.fsencode("".join(f"{line}\n" for line in kept)))
+        kept += [self._line(i) for i in range(len(self.rows)) if i not in left_out]
+        write_whole(path, "".join(f"{line}\n" for line in kept))
+
+    def _line(self, i: int) -> str:
+        if self.lines:
+            return self.lines[i][0]
+        source, label = self.tasks[self.rows[i]].source, self.annotations.label(i)
+        check_listable(source, source)
+        return f"{source} {' '.join(map(str, label)) if isinstance(label, list) else label}"
+
+
+def check_listable(name: str, source: str) -> None:
+    """Raises ValueError, about the file `source`, for a name that would not be read from a list as it is."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        reason = "is not UTF-8"
+    else:
+        if name == name.strip() and not {"\n", "\r"} & set(name):
+            return
+        reason = "has a line break, or a space at its beginning or end"
+    raise ValueError(f"{source!r}: a list cannot hold a name that {reason}; rename the file")
 
 
 def _tasks(paths: Sequence[str], root: str, suffix: str) -> tuple[Task, ...]:
