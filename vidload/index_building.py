@@ -28,7 +28,7 @@ from vidload.errors import LostWorkError, VideoError
 from vidload.index import SCHEMA, DatasetIndex, whole_batches
 from vidload.sources import Source, absolute, is_url
 from vidload.system.cores import available_cores
-from vidload.system.files import PART_PREFIX, PART_SUFFIX, remove
+from vidload.system.files import PART_PREFIX, PART_SUFFIX, errors_named, remove
 from vidload.system.ray_cluster import ray_cluster, ray_result
 
 _FILES_PER_STEP = 64
@@ -91,7 +91,8 @@ def build_index(
         sources = _unique_sources(paths)
         reading = _Reading(sources, target.parent, earlier)
         steps = reading.rows_here(num_workers) if engine == "local" else reading.rows_on_ray(num_workers)
-        failures = _write(part, steps, reading, progress)
+        with errors_named(target):
+            failures = _write(part, steps, reading, progress)
     return IndexSummary(len(sources), reading.num_scanned + len(failures), failures)
 
 

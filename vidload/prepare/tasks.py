@@ -29,7 +29,7 @@ from vidload.errors import LostWorkError, VideoError
 from vidload.prepare.engines import ENGINES, Work
 from vidload.prepare.sources import Task, folders_above
 from vidload.sources import exists, is_url, size_and_mtime
-from vidload.system.files import PART_PREFIX, PART_SUFFIX, remove, written_aside
+from vidload.system.files import PART_PREFIX, PART_SUFFIX, errors_named, remove, written_aside
 
 FAILED_NAME = "failed.jsonl"
 _LOCK_NAME = ".vidload-lock"
@@ -80,10 +80,7 @@ def resume(
     _write_rows(record.path, record.rows())
     start, num_bytes = time.perf_counter(), 0
     lost: list[LostWorkError] = []
-    with (
-        open(record.path, "a", encoding="utf-8") as log,
-        tqdm(total=len(todo), unit="video", disable=not progress, smoothing=0.05) as bar,
-    ):
+    with tqdm(total=len(todo), unit="video", disable=not progress, smoothing=0.05) as bar:
         for task, outcome in outcomes(todo):
             if isinstance(outcome, OSError | MemoryError) and not isinstance(outcome, VideoError):
                 raise outcome
@@ -96,8 +93,9 @@ def resume(
             elif isinstance(outcome, BaseException):
                 failures.append((task.source, _reason(outcome)))
             else:
-                log.write(json.dumps(record.add(task, outcome)) + "\n")
-                log.flush()
+                row = record.add(task, outcome)
+                with errors_named(record.path), record.path.open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(row) + "\n")
                 num_bytes += outcome.get("source_bytes", 0)
             speed = {"MB/s": f"{num_bytes / 1e6 / (time.perf_counter() - start):.1f}"} if num_bytes else {}
             bar.set_postfix(failed=len(failures), **speed, refresh=False)
