@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -83,6 +86,25 @@ def test_a_failure_is_one_line_on_stderr_and_status_1(folder, args, message, cap
     assert run(*args) == 1
     error = capsys.readouterr().err
     assert error.startswith(message) and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "args, file",
+    [
+        (["index", "good.txt", "-o", "{}/i.vidx"], "i.vidx"),
+        (["check", "good.txt", "--record", "{}/record"], "record/checked.jsonl"),
+        (["check", "good.txt", "--fast", "--record", "{}/record"], "record/checked.jsonl"),
+        (["preview", "good.txt", "-o", "{}/sheet.png", "--clip", "2x1x1", "--num-videos", "1"], "sheet.png"),
+    ],
+)
+def test_a_full_disk_is_told_with_the_file_and_leaves_none_cut_short(folder, args, file, tmp_path):
+    command = [sys.executable, "-m", "vidload", *(arg.format(tmp_path) for arg in args)]
+    # No file may grow beyond 200 bytes. (SIGXFSZ is ignored by Python: writes fail with EFBIG.)
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (200, 200))
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, preexec_fn=limit)
+    assert result.returncode in (1, 2)
+    assert f"{os.strerror(errno.EFBIG)}: '{tmp_path / file}'" in result.stderr
+    assert [path.name for path in tmp_path.glob("*.png")] == []
 
 
 def test_ctrl_c_stops_with_a_message_and_status_130(folder):

@@ -128,6 +128,23 @@ def test_several_videos_of_a_sample_are_chosen_among_by_name(tmp_path: Path) -> 
     assert read_shards(path, video="right.mp4").path(0) == f"{path}/a.right.mp4"
 
 
+@pytest.mark.parametrize("label", ["1.cls", "1.json", "label.cls"])
+@pytest.mark.parametrize("video", [None, "1.mp4"])
+def test_a_label_behind_a_further_dot_is_refused(video: str | None, label: str, tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", [("a.mp4", b"x"), ("a.cls", b"2"), ("v.1.mp4", b"y"), (f"v.{label}", b"1")])
+    with pytest.raises(ValueError, match=rf"'v.1.mp4' has no label: .*'v.{label}' is not .*without further dots"):
+        read_shards(path, video=video)
+
+
+def test_files_behind_a_further_dot_that_are_no_labels_are_left_alone(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", [
+        ("a.mp4", b"x"), ("a.meta.json", b"{}"),
+        ("b.1.mp4", b"y"), ("b.1.cls", b"1"), ("b.cls", b"2"),
+        ("c.1.cls", b"3"),
+    ])  # fmt: skip
+    assert read_shards(path).labels.tolist() == [-1, 2]
+
+
 # --- shards that cannot be read
 
 
@@ -139,6 +156,10 @@ def test_several_videos_of_a_sample_are_chosen_among_by_name(tmp_path: Path) -> 
     ([("../0.mp4", b"a")], r"'../0.mp4' is not the name of a file"),
     ([("0.mp4", b"a"), ("0.cls", b"cat")], r"0.mp4: its .cls file says b'cat', which is not an integer"),
     ([("0.mp4", b"a"), ("0.json", b"{")], r"0.mp4: its .json file is not JSON"),
+    ([("0.mp4", b"a"), ("0.json", b"{}")], r"0.mp4: its .json file has no 'label', nor any other field$"),
+    ([("0.mp4", b"a"), ("0.json", b"null")], r"x.tar/0.mp4: label None is not an integer, a number"),
+    ([("0.mp4", b"a"), ("0.cls", b"1"), ("1.mp4", b"b"), ("1.cls", b"9" * 20)], r"x.tar/1.mp4: label 9{20} does not fit into 64 bits"),
+    ([("0.mp4", b"a"), ("0.json", b"1"), ("1.mp4", b"b"), ("1.json", b'"cat"')], r"x.tar/1.mp4: label must be an integer"),
     ([("0.txt", b"a")], r"no videos in 1 shards"),
 ])  # fmt: skip
 def test_members_that_make_no_sense_are_refused(members, message: str, tmp_path: Path) -> None:

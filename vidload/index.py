@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidload import _core
-from vidload.sources import URL_PATTERN, is_url
+from vidload.sources import URL_PATTERN, absolute, is_url
 
 SCHEMA = pa.schema(
     [
@@ -166,7 +166,7 @@ def _unpacked(packed: pa.Buffer) -> pa.Table:
 def _absolute_array(paths: pa.Array | pa.ChunkedArray, folder: Path) -> pa.ChunkedArray:
     """Absolute and tidied names, URLs as they are, in large_binary. Names that hold nothing to tidy are joined by Arrow, without an object of Python's for each."""
     names = (paths if isinstance(paths, pa.ChunkedArray) else pa.chunked_array([paths])).cast(pa.large_binary())
-    base = os.path.join(os.path.abspath(os.fsencode(folder)), b"")
+    base = os.path.join(os.fsencode(absolute(os.fspath(folder))), b"")
     is_whole = pc.starts_with(names, "/")
     is_remote = pc.match_substring_regex(names, URL_PATTERN)
     joined = pc.if_else(
@@ -177,7 +177,7 @@ def _absolute_array(paths: pa.Array | pa.ChunkedArray, folder: Path) -> pa.Chunk
     is_untidy = pc.and_not(pc.match_substring_regex(joined, r"/\.{0,2}(/|$)"), is_remote)
     if not pc.any(is_untidy).as_py():
         return joined
-    tidied = [os.path.normpath(path) for path in joined.filter(is_untidy).to_pylist()]
+    tidied = [os.fsencode(absolute(os.fsdecode(path))) for path in joined.filter(is_untidy).to_pylist()]
     return pa.chunked_array(
         [pc.replace_with_mask(joined.combine_chunks(), is_untidy.combine_chunks(), pa.array(tidied, joined.type))]
     )

@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,9 @@ from vidload import _core
 from vidload.annotations import Annotations, path_array
 from vidload.errors import LostWorkError, VideoError
 from vidload.index import SCHEMA, DatasetIndex, whole_batches
-from vidload.sources import Source, is_url
+from vidload.sources import Source, absolute, is_url
 from vidload.system.cores import available_cores
-from vidload.system.files import PART_PREFIX, PART_SUFFIX, remove
+from vidload.system.files import PART_PREFIX, PART_SUFFIX, errors_named, remove
 from vidload.system.ray_cluster import ray_cluster, ray_result
 
 _FILES_PER_STEP = 64
@@ -91,7 +91,8 @@ def build_index(
         sources = _unique_sources(paths)
         reading = _Reading(sources, target.parent, earlier)
         steps = reading.rows_here(num_workers) if engine == "local" else reading.rows_on_ray(num_workers)
-        failures = _write(part, steps, reading, progress)
+        with errors_named(target):
+            failures = _write(part, steps, reading, progress)
     return IndexSummary(len(sources), reading.num_scanned + len(failures), failures)
 
 
@@ -142,7 +143,7 @@ class _Reading:
         self.names = path_array(self.paths)
         self.num_scanned = 0
         self._sources = sources
-        self._folder = os.path.abspath(folder) + os.sep
+        self._folder = absolute(os.fspath(folder)) + os.sep
         self._earlier = earlier
         self._stored: npt.NDArray[np.int64] = np.zeros((len(self.paths), 4), np.int64)
         self._origin = np.full(len(self.paths), -1)  # the number of the earlier index that has it
@@ -260,18 +261,11 @@ def _failed_row(name: str | bytes, reason: str) -> _Row:
 def _unique_sources(paths: Sequence[str] | Annotations) -> dict[str, Source]:
     """Where each video is, by its name as an absolute path."""
     if not isinstance(paths, Annotations):
-        return {(name := os.fsdecode(path)): name for path in _absolute(paths, Path.cwd())}
-    names = map(os.fsdecode, _absolute(paths.path_list(), Path.cwd()))
+        return {(name := absolute(os.fsdecode(path))): name for path in paths}
+    names = map(absolute, paths.path_list())
     if paths.parts is None:
         return {name: name for name in names}
     return {name: paths.parts.source(row, os.fsencode(name)) for row, name in enumerate(names)}
-
-
-def _absolute(paths: Iterable[str | bytes], folder: Path) -> list[bytes]:
-    base = os.path.abspath(os.fsencode(folder))
-    return [
-        os.fsencode(path) if is_url(path) else os.path.normpath(os.path.join(base, os.fsencode(path))) for path in paths
-    ]
 
 
 def _earlier_index(path: Path, is_cut_short: bool = False) -> DatasetIndex | None:

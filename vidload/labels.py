@@ -18,7 +18,7 @@ torch's default_collate makes of them.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,10 @@ _KINDS = {
 }
 
 
-def column_of(labels: Sequence[Any], where: str = "label") -> Column:
+def column_of(labels: Sequence[Any], where: str = "label", name_of: Callable[[int], str] = "item {}".format) -> Column:
     """A column of labels that are all of one kind; integers and other numbers may mix, as may lists of them.
+
+    name_of: what an error calls the item of a number.
 
     Raises:
         ValueError: a label is of no known kind, or of another kind than those before it; the message names the first such item.
@@ -62,7 +64,7 @@ def column_of(labels: Sequence[Any], where: str = "label") -> Column:
     if None in kinds:
         i = kinds.index(None)
         raise ValueError(
-            f"item {i}: {where} {labels[i]!r} is not an integer, a number, text, a list of integers or numbers, an array or a dict"
+            f"{name_of(i)}: {where} {labels[i]!r} is not an integer, a number, text, a list of integers or numbers, an array or a dict"
         )
     found = set(kinds)
     if found == {"class", "number"}:
@@ -71,18 +73,20 @@ def column_of(labels: Sequence[Any], where: str = "label") -> Column:
         found = {"vector"}
     elif found == {"classes", "array"}:
         return column_of(
-            [label.tolist() if kind == "array" else label for label, kind in zip(labels, kinds, strict=True)]
+            [label.tolist() if kind == "array" else label for label, kind in zip(labels, kinds, strict=True)],
+            where,
+            name_of,
         )
     if len(found) > 1:
         i = next(i for i, kind in enumerate(kinds) if kind != kinds[0])
         raise ValueError(
-            f"item {i}: {where} must be {_KINDS[str(kinds[0])]}, as in the items before it, got {labels[i]!r}"
+            f"{name_of(i)}: {where} must be {_KINDS[str(kinds[0])]}, as in the items before it, got {labels[i]!r}"
         )
     try:
-        return _column(str(found.pop()), labels, where)
+        return _column(str(found.pop()), labels, where, name_of)
     except OverflowError:
         i = next(i for i, label in enumerate(labels) if not _fits(label))
-        raise ValueError(f"item {i}: {where} {labels[i]!r} does not fit into 64 bits") from None
+        raise ValueError(f"{name_of(i)}: {where} {labels[i]!r} does not fit into 64 bits") from None
 
 
 def label_at(column: Column, i: int, num_classes: int | None = None) -> Any:
@@ -161,7 +165,7 @@ def _fits(label: Any) -> bool:
     return all(-(2**63) <= operator.index(value) < 2**63 for value in values if _is_integer(value))
 
 
-def _column(kind: str, labels: Sequence[Any], where: str) -> Column:
+def _column(kind: str, labels: Sequence[Any], where: str, name_of: Callable[[int], str]) -> Column:
     if kind == "class":
         return np.array([operator.index(label) for label in labels], np.int64)
     if kind == "number":
@@ -172,23 +176,23 @@ def _column(kind: str, labels: Sequence[Any], where: str) -> Column:
         lists = [[operator.index(value) for value in label] for label in labels]
         return pa.array(lists, pa.list_(pa.int64()))
     if kind == "dict":
-        return _dict_of_columns(labels, where)
+        return _dict_of_columns(labels, where, name_of)
     arrays = [np.asarray(label, np.float32 if kind == "vector" else None) for label in labels]
     for i, array in enumerate(arrays):
         if array.shape != arrays[0].shape or array.dtype != arrays[0].dtype or array.dtype.kind not in "biuf":
             raise ValueError(
-                f"item {i}: {where} is {array.dtype} {list(array.shape)}, must be numbers of one shape in all items; "
-                f"item 0 has {arrays[0].dtype} {list(arrays[0].shape)}"
+                f"{name_of(i)}: {where} is {array.dtype} {list(array.shape)}, must be numbers of one shape in all items; "
+                f"{name_of(0)} has {arrays[0].dtype} {list(arrays[0].shape)}"
             )
     return np.stack(arrays)
 
 
-def _dict_of_columns(labels: Sequence[Any], where: str) -> dict[str, Column]:
+def _dict_of_columns(labels: Sequence[Any], where: str, name_of: Callable[[int], str]) -> dict[str, Column]:
     names = list(labels[0])
     for i, label in enumerate(labels):
         if list(label) != names and set(label) != set(names):
-            raise ValueError(f"item {i}: {where} has the keys {list(label)}, item 0 has {names}")
-    return {name: column_of([label[name] for label in labels], f"{where}[{name!r}]") for name in names}
+            raise ValueError(f"{name_of(i)}: {where} has the keys {list(label)}, {name_of(0)} has {names}")
+    return {name: column_of([label[name] for label in labels], f"{where}[{name!r}]", name_of) for name in names}
 
 
 def _multi_hot(lists: Sequence[Sequence[int]], num_classes: int) -> torch.Tensor:

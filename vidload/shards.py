@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from vidload import _core
 from vidload.annotations import VIDEO_EXTENSIONS, Annotations
 from vidload.labels import Column, column_of
-from vidload.sources import Parts, is_url
+from vidload.sources import Parts, absolute, is_url
 from vidload.system.files import written_aside
 from vidload.tar_headers import Members, not_plain, read_members, unreadable
 
@@ -43,7 +44,7 @@ _VIDEO_FIELDS = [
 ]
 _VIDEOS = pa.schema(_VIDEO_FIELDS)
 _SCHEMA = pa.schema([("shard", pa.int32()), *_VIDEO_FIELDS])
-_VERSION = b"1"
+_VERSION = b"2"
 
 
 class Shard(NamedTuple):
@@ -130,7 +131,7 @@ def list_shards(
     paths = shard_paths(shards)
     known = {} if index is None or video is not None else _kept_shards(Path(f"{os.fspath(index)}{MEMBERS_SUFFIX}"))
     with ThreadPoolExecutor(_SHARDS_AT_ONCE) as threads:
-        return list(threads.map(lambda path: _listed(path, known.get(_absolute(path)), video), paths))
+        return list(threads.map(lambda path: _listed(path, known.get(absolute(path)), video), paths))
 
 
 def _listed(path: str, known: Shard | None, video: str | None) -> Shard:
@@ -181,6 +182,7 @@ def list_shard(path: str, video: str | None = None) -> Shard:
             f"sample {os.fsdecode(samples.dictionary[int(several[0])].as_py())!r} has {len(choice)} videos ({', '.join(choice)}), since a "
             f"sample's name ends at the first dot; choose one with video={choice[0]!r}, or write names without further dots",
         )
+    _refuse_dotted_labels(path, names, sample, kind, kind_names, found)
     sizes = [members.sizes[rows[i]] for i in found]
     table: dict[str, list[Any]] = {
         "name": [names[i] for i in found],
@@ -197,6 +199,34 @@ def list_shard(path: str, video: str | None = None) -> Shard:
         table[label] = [None if row is None else _label_bytes(path, source, members, row) for row in label_rows]
     source.check_unchanged()
     return Shard(path, source.stamp, pa.table(table, _VIDEOS))
+
+
+def _refuse_dotted_labels(
+    path: str,
+    names: Sequence[bytes],
+    sample: NDArray[np.int64],
+    kind: NDArray[np.int64],
+    kind_names: Sequence[str],
+    videos: NDArray[np.int64],
+) -> None:
+    """Raises ValueError for a video without a label beside a file that looks like one: "v.1.cls" is no label of the sample "v".
+
+    names, sample, kind: of all members. videos: the members that are videos.
+    """
+    dotted = np.flatnonzero(np.array([name.endswith((".cls", ".json")) for name in kind_names], bool)[kind])
+    if not len(dotted):
+        return
+    has_label = set(sample[np.array([name in ("cls", "json") for name in kind_names], bool)[kind]].tolist())
+    video_of = {int(sample[i]): i for i in videos.tolist() if sample[i] not in has_label}
+    for i in dotted.tolist():
+        stem, _, ending = kind_names[kind[i]].rpartition(".")
+        video = video_of.get(int(sample[i]))
+        if video is not None and (ending == "cls" or stem == kind_names[kind[video]].rpartition(".")[0]):
+            raise unreadable(
+                path,
+                f"{os.fsdecode(names[video])!r} has no label: a sample's name ends at the first dot, so {os.fsdecode(names[i])!r} is not "
+                "taken for one; write names without further dots",
+            )
 
 
 def _tidied(name: bytes) -> bytes:
@@ -252,7 +282,7 @@ def _labels(videos: pa.Table, names: pa.Array, field: str) -> Column:
     for batch in videos.select(["cls", "json"]).to_batches(max_chunksize=10_000):
         for cls, text in zip(*(batch.column(name).to_pylist() for name in ("cls", "json")), strict=True):
             labels.append(_label(names, len(labels), cls, text, field))
-    return column_of(labels)
+    return column_of(labels, name_of=lambda row: os.fsdecode(names[row].as_py()))
 
 
 def _label(names: pa.Array, row: int, cls: bytes | None, text: bytes | None, field: str) -> Any:
@@ -269,7 +299,8 @@ def _label(names: pa.Array, row: int, cls: bytes | None, text: bytes | None, fie
         return found
     if field not in found:
         raise ValueError(
-            f"{os.fsdecode(names[row].as_py())}: its .json file has no {field!r}, only {', '.join(map(repr, found))}; name one with label="
+            f"{os.fsdecode(names[row].as_py())}: its .json file has no {field!r}, "
+            + (f"only {', '.join(map(repr, found))}; name one with label=" if found else "nor any other field")
         )
     return found[field]
 
@@ -277,15 +308,11 @@ def _label(names: pa.Array, row: int, cls: bytes | None, text: bytes | None, fie
 # --- the list beside an index file
 
 
-def _absolute(path: str) -> str:
-    return path if is_url(path) else os.path.abspath(path)
-
-
 def keep_shards(shards: Sequence[Shard], index: str | os.PathLike[str]) -> Path:
     """Writes the list of members beside an index file, where read_shards finds it."""
     path = Path(f"{os.fspath(index)}{MEMBERS_SUFFIX}")
-    folder = os.path.abspath(path.parent) + os.sep
-    listed = [(os.fsencode(_absolute(shard.path).removeprefix(folder)).hex(), *shard.stamp) for shard in shards]
+    folder = absolute(os.fspath(path.parent)) + os.sep
+    listed = [(os.fsencode(absolute(shard.path).removeprefix(folder)).hex(), *shard.stamp) for shard in shards]
     number = np.repeat(np.arange(len(shards), dtype=np.int32), [len(shard.videos) for shard in shards])
     videos = pa.concat_tables([shard.videos for shard in shards])
     table = pa.table([pa.array(number), *videos.columns], schema=_SCHEMA)
@@ -324,7 +351,7 @@ def _kept_shards(path: Path) -> dict[str, Shard]:
         videos = table.drop_columns(["shard"]).replace_schema_metadata()
         kept = {}
         for number, (name, stamp) in enumerate(names):
-            known = name if is_url(name) else os.path.join(os.path.abspath(path.parent), name)
+            known = name if is_url(name) else os.path.join(absolute(os.fspath(path.parent)), name)
             rows = videos.slice(starts[number], starts[number + 1] - starts[number])
             kept[known] = Shard(known, stamp, rows)
         return kept

@@ -29,6 +29,23 @@ def is_url(path: str | bytes) -> bool:
     return re.match(URL_PATTERN, os.fsdecode(path)) is not None
 
 
+def absolute(path: str) -> str:
+    """A path as an absolute one without "." and ".."; URLs as they are. Behind a symbolic link ".." is the parent of the link's target, as it
+    is for the system."""
+    if is_url(path):
+        return path
+    path = os.path.join(os.getcwd(), path)
+    if os.pardir not in path:
+        return os.path.normpath(path)
+    found = os.sep
+    for part in path.split(os.sep):
+        if part == os.pardir:
+            found = os.path.dirname(os.path.realpath(found) if os.path.islink(found) else found)
+        elif part not in ("", os.curdir):
+            found = os.path.join(found, part)
+    return found
+
+
 def exists(path: str) -> bool:
     """As os.path.exists, of URLs too. Raises OSError where a server does not answer."""
     if not is_url(path):

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from vidload.prepare.check_words import printable
 from vidload.prepare.tasks import FAILED_NAME
 
 _LIST_OR_DIR = (
@@ -65,7 +66,7 @@ def print_failures(
         print(f"{len(failures)} of {num_videos} videos failed{where}:")
         shown = failures if folder is None else failures[:_NUM_PRINTED]
         for path, reason in shown:
-            print(f"  {path}: {reason}")
+            print(printable(f"  {path}: {reason}"))
         if len(shown) < len(failures):
             print("  ...")
     return 1 if failures else 0

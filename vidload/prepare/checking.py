@@ -28,7 +28,7 @@ from vidload.prepare.sources import SourceList, Task
 from vidload.prepare.tasks import locked, resume
 from vidload.reader import VideoReader
 from vidload.sampler_options import segment_frames
-from vidload.sources import exists
+from vidload.sources import absolute, exists
 from vidload.system.files import written_aside
 
 SCHEMA_VERSION = 1  # of --json; docs/checking.md describes it
@@ -342,7 +342,7 @@ class _Finder:
         first: dict[str, int] = {}
         found: dict[int, list[int]] = defaultdict(list)
         for number, task in enumerate(self._videos.tasks):
-            found[first.setdefault(os.path.normpath(task.source), number)] += self._rows[number]
+            found[first.setdefault(absolute(task.source), number)] += self._rows[number]
         return {number: sorted(rows) for number, rows in found.items() if len(rows) > 1}
 
     def _find_empty_segments(self, number: int) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from vidload.errors import LostWorkError, VideoError
 from vidload.prepare.sources import Task
-from vidload.sources import is_url
+from vidload.sources import absolute
 from vidload.system.cores import available_cores
 from vidload.system.ray_cluster import ray_cluster, ray_result
 
@@ -142,8 +142,8 @@ def _run_ray(
         while waiting or running:
             while waiting and len(running) < limit:
                 task = waiting.pop()
-                there = Task(task.source if is_url(task.source) else os.path.abspath(task.source), task.name)
-                running[attempt.remote(work, there, os.path.abspath(folder), settings)] = task
+                there = Task(absolute(task.source), task.name)
+                running[attempt.remote(work, there, absolute(os.fspath(folder)), settings)] = task
             (reference,), _ = ray.wait(list(running))
             task = running.pop(reference)
             try:

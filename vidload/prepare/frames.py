@@ -14,7 +14,7 @@ from typing import Any
 
 from vidload.prepare.settings import EncodeSettings
 from vidload.prepare.source_frames import JpegEncoder, SourceFrames
-from vidload.prepare.sources import SourceList
+from vidload.prepare.sources import SourceList, check_listable
 from vidload.prepare.tasks import run_tasks
 from vidload.system.files import write_whole, written_aside
 
@@ -88,6 +88,8 @@ def extract_dataset(
     """Extracts the frames of every video; the arguments and what they raise are those of vidload.prepare.prepare."""
     destination = Path(destination)
     videos = SourceList.read(source, os.fspath(root))
+    for task in videos.tasks:
+        check_listable(task.name, task.source)
     results = run_tasks(
         videos.tasks,
         extract_frames,

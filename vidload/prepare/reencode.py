@@ -75,7 +75,8 @@ def prepare(
 
     Args:
         source: a list ("path label" lines), a Kinetics CSV, a folder (videos at any depth), or one video.
-        destination: the folder to write; names below it are those below `root`, ending in .mp4.
+        destination: the folder to write; names below it are those below `root`, ending in .mp4. Where two would be the same, the videos keep
+            their endings before it.
         settings: how to encode.
         root: the folder that the paths of a list start from.
         jobs: processes; None = the cores this process may use.
@@ -85,7 +86,7 @@ def prepare(
             a sample with its label. None = no shards.
 
     Raises:
-        FileNotFoundError, ValueError: `source` holds no videos, or `destination` would overwrite them.
+        FileNotFoundError, ValueError: `source` holds no videos, `destination` would overwrite them, or two would have the same output.
         DestinationError: `destination` cannot be written; what is finished stays.
         ModuleNotFoundError: `engine` is "ray", which is not installed.
     """

@@ -9,13 +9,13 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vidload.annotations import VIDEO_EXTENSIONS, Annotations, read_videos
-from vidload.sources import URL_PATTERN, is_url, read_all
-from vidload.system.files import write_whole, written_aside
+from vidload.sources import URL_PATTERN, absolute, is_url, read_all
+from vidload.system.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -103,34 +103,66 @@ class SourceList:
         return path
 
     def write_rows(self, path: Path, left_out: Collection[int]) -> None:
-        """Writes the rows as they are listed, without those that `left_out` numbers; of a folder, lines "path label"."""
-        lines = [line for line, _ in self.lines] or [
-            source if label == -1 else f"{source} {' '.join(map(str, label)) if isinstance(label, list) else label}"
-            for source, label in (
-                (self.tasks[row].source, self.annotations.label(i)) for i, row in enumerate(self.rows)
-            )
-        ]
+        """Writes the rows as they are listed, without those that `left_out` numbers; of a folder, lines "path label".
+
+        Raises:
+            ValueError: a file's name cannot stand in a list.
+        """
         kept = [] if self.header is None else [self.header]
-        kept += [line for row, line in enumerate(lines) if row not in left_out]
-        with written_aside(path, is_durable=True) as part:
-            part.write_bytes(os.fsencode("".join(f"{line}\n" for line in kept)))
+        kept += [self._line(i) for i in range(len(self.rows)) if i not in left_out]
+        write_whole(path, "".join(f"{line}\n" for line in kept))
+
+    def _line(self, i: int) -> str:
+        if self.lines:
+            return self.lines[i][0]
+        source, label = self.tasks[self.rows[i]].source, self.annotations.label(i)
+        check_listable(source, source)
+        return f"{source} {' '.join(map(str, label)) if isinstance(label, list) else label}"
+
+
+def check_listable(name: str, source: str) -> None:
+    """Raises ValueError, about the file `source`, for a name that would not be read from a list as it is."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        reason = "is not UTF-8"
+    else:
+        if name == name.strip() and not {"\n", "\r"} & set(name):
+            return
+        reason = "has a line break, or a space at its beginning or end"
+    raise ValueError(f"{source!r}: a list cannot hold a name that {reason}; rename the file")
 
 
 def _tasks(paths: Sequence[str], root: str, suffix: str) -> tuple[Task, ...]:
-    """Names keep the folders below `root`. Two videos that differ only in their endings keep them, before the new one."""
+    """Names keep the folders below `root`. Where two videos would share a name, or one would be in the way of another's folder, they keep
+    their endings, before the new one."""
     unique = list(dict.fromkeys(paths))
     relative = [_relative(path, root) for path in unique]
-    stems = [os.path.splitext(name)[0] for name in relative]
-    uses = Counter(stems)
-    names = [(stem if uses[stem] == 1 else name) + suffix for stem, name in zip(stems, relative, strict=True)]
-    return tuple(Task(path, name) for path, name in zip(unique, names, strict=True))
+    names = [os.path.splitext(name)[0] + suffix for name in relative]
+    while True:
+        uses, above = Counter(names), folders_above(names)
+        longer = [
+            whole + suffix if uses[name] > 1 or name in above else name
+            for whole, name in zip(relative, names, strict=True)
+        ]
+        if longer == names:
+            return tuple(Task(path, name) for path, name in zip(unique, names, strict=True))
+        names = longer
+
+
+def folders_above(names: Iterable[str]) -> set[str]:
+    """All folders in which these relative names are, at any depth."""
+    found: set[str] = set()
+    for folder in {os.path.dirname(name) for name in names}:
+        while folder and folder not in found:
+            found.add(folder)
+            folder = os.path.dirname(folder)
+    return found
 
 
 def _relative(path: str, root: str) -> str:
     if is_url(path):
         name = path.removeprefix(os.path.join(root, "")) if root else path
         return os.path.normpath(os.sep + re.sub(URL_PATTERN, "", name)).lstrip(os.sep)
-    name = os.path.relpath(path, root or os.curdir)
-    if name.startswith(os.pardir + os.sep):  # not below root: the whole path below the destination
-        name = os.path.abspath(path).lstrip(os.sep)
-    return name
+    # If it is not below root: the whole path below the destination.
+    return absolute(path).removeprefix(os.path.join(absolute(root), "")).lstrip(os.sep)

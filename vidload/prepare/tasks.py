@@ -27,9 +27,9 @@ from tqdm import tqdm
 
 from vidload.errors import LostWorkError, VideoError
 from vidload.prepare.engines import ENGINES, Work
-from vidload.prepare.sources import Task
-from vidload.sources import size_and_mtime
-from vidload.system.files import PART_PREFIX, PART_SUFFIX, remove, written_aside
+from vidload.prepare.sources import Task, folders_above
+from vidload.sources import exists, is_url, size_and_mtime
+from vidload.system.files import PART_PREFIX, PART_SUFFIX, errors_named, remove, written_aside
 
 FAILED_NAME = "failed.jsonl"
 _LOCK_NAME = ".vidload-lock"
@@ -80,10 +80,7 @@ def resume(
     _write_rows(record.path, record.rows())
     start, num_bytes = time.perf_counter(), 0
     lost: list[LostWorkError] = []
-    with (
-        open(record.path, "a", encoding="utf-8") as log,
-        tqdm(total=len(todo), unit="video", disable=not progress, smoothing=0.05) as bar,
-    ):
+    with tqdm(total=len(todo), unit="video", disable=not progress, smoothing=0.05) as bar:
         for task, outcome in outcomes(todo):
             if isinstance(outcome, OSError | MemoryError) and not isinstance(outcome, VideoError):
                 raise outcome
@@ -96,8 +93,9 @@ def resume(
             elif isinstance(outcome, BaseException):
                 failures.append((task.source, _reason(outcome)))
             else:
-                log.write(json.dumps(record.add(task, outcome)) + "\n")
-                log.flush()
+                row = record.add(task, outcome)
+                with errors_named(record.path), record.path.open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(row) + "\n")
                 num_bytes += outcome.get("source_bytes", 0)
             speed = {"MB/s": f"{num_bytes / 1e6 / (time.perf_counter() - start):.1f}"} if num_bytes else {}
             bar.set_postfix(failed=len(failures), **speed, refresh=False)
@@ -158,7 +156,7 @@ def run_tasks(
     Raises:
         DestinationError: `destination` cannot be written, or another run is writing it.
         LostWorkError, MemoryError, OSError: the machine failed, not a video; what is finished stays.
-        ValueError: an argument makes no sense.
+        ValueError: an argument makes no sense, or two videos would have the same output.
         ModuleNotFoundError: `engine` is "ray", which is not installed.
     """
     if engine not in ENGINES:
@@ -167,6 +165,7 @@ def run_tasks(
         raise ValueError(f"jobs is {jobs}, must be at least 1")
     folder = Path(destination)
     sources = {os.path.realpath(task.source) for task in tasks}
+    _refuse_shared_outputs(tasks, folder)
     for task in tasks:
         if os.path.realpath(folder / task.name) in sources:
             raise ValueError(f"{folder / task.name} is itself one of the videos; choose another destination")
@@ -178,6 +177,7 @@ def run_tasks(
 
     with locked(folder):
         record = _Entries(folder, log_name, work, settings)
+        record.refuse_outputs_of_others(tasks)
         _sweep(folder, tasks)
         try:
             num_done, failures = resume(tasks, record, outcomes, progress=progress)
@@ -207,6 +207,18 @@ class _Entries:
         self._folder = folder
         self._settings = _settings_text(settings)
 
+    def refuse_outputs_of_others(self, tasks: Sequence[Task]) -> None:
+        """Raises ValueError for an output that an earlier run made from another video, which is still there."""
+        listed = {task.source for task in tasks}
+        for task in tasks:
+            entry = self.entries.get(task.name)
+            if entry is None or (other := entry["source"]) == task.source or _file(other) == _file(task.source):
+                continue
+            if other in listed or (not self.is_done(task) and exists(other)):
+                raise ValueError(
+                    f"{self._folder / task.name} was made from {other}, and {task.source} would replace it; choose another folder"
+                )
+
     def is_done(self, task: Task) -> bool:
         entry = self.entries.get(task.name)
         if entry is None or entry["settings"] != self._settings:
@@ -227,6 +239,25 @@ class _Entries:
 
     def rows(self) -> Iterable[dict[str, Any]]:
         return [self.entries[name] for name in sorted(self.entries)]
+
+
+def _file(source: str) -> str:
+    return source if is_url(source) else os.path.realpath(source)
+
+
+def _refuse_shared_outputs(tasks: Sequence[Task], folder: Path) -> None:
+    """Raises ValueError where two videos have one output, or the output of one is in the way of another's folder."""
+    first: dict[str, Task] = {}
+    above = folders_above(task.name for task in tasks)
+    for task in tasks:
+        other = first.setdefault(task.name, task)
+        if task.name in above:
+            other = next(below for below in tasks if below.name.startswith(task.name + os.sep))
+        if other is not task and _file(other.source) != _file(task.source):
+            raise ValueError(
+                f"{folder}: {other.source} and {task.source} cannot both be written there, as {other.name} and {task.name}; "
+                "rename one of the two, or write them to different folders"
+            )
 
 
 def _settings_text(settings: Any) -> str:

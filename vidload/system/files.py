@@ -16,6 +16,17 @@ PART_PREFIX, PART_SUFFIX = ".vidload-", ".part"
 
 
 @contextmanager
+def errors_named(path: Path) -> Iterator[None]:
+    """Adds the file's name to an OSError that lacks one, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
+@contextmanager
 def written_aside(path: Path, *, is_durable: bool = False) -> Iterator[Path]:
     """Gives the path to write to. If the block ends well it is renamed to `path`, replacing what is there; if the block raises it is removed.
 
@@ -23,16 +34,17 @@ def written_aside(path: Path, *, is_durable: bool = False) -> Iterator[Path]:
     """
     part = path.with_name(f"{PART_PREFIX}{threading.get_native_id()}-{path.name}{PART_SUFFIX}")
     try:
-        yield part
-        is_folder = part.is_dir()
-        if is_durable:
-            for written in part.iterdir() if is_folder else (part,):
-                _sync(written)
-        if is_folder:
-            remove(path)
-        os.replace(part, path)
-        if is_durable:
-            _sync(path.parent)
+        with errors_named(path):
+            yield part
+            is_folder = part.is_dir()
+            if is_durable:
+                for written in part.iterdir() if is_folder else (part,):
+                    _sync(written)
+            if is_folder:
+                remove(path)
+            os.replace(part, path)
+            if is_durable:
+                _sync(path.parent)
     finally:
         remove(part)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidload.crops import SpatialTransform
+from vidload.system.files import written_aside
 
 _GAP = 4  # pixels between images
 _TEXT = 16  # pixels for a line of text
@@ -51,7 +53,8 @@ def write_contact_sheet(
             y = 1 - (top + height + _TEXT / 2) / sheet_height
             figure.text((left + width / 2) / sheet_width, y, caption, ha="center", **text)
     figure.figimage(sheet)
-    figure.savefig(path, dpi=dpi, format="png")
+    with written_aside(Path(path)) as part:
+        figure.savefig(part, dpi=dpi, format="png")
 
 
 def pixels(clip: Any, transform: SpatialTransform, layout: str) -> NDArray[np.uint8]:
