@@ -246,6 +246,16 @@ def test_preview_draws_one_row_a_video(folder, tmp_path, capsys):
     assert read_png(png).shape == (2 * 100 + 4, 240, 3)  # rows of 64 + text; at least 240 wide
 
 
+def test_preview_writes_into_a_pipe_and_leaves_it_one(folder, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        args = ["--clip", "4x2x1", "--size", "64", "-o", pipe]
+        assert run("preview", folder / "good.txt", "--root", folder, *args) == 0
+        written, _ = reader.communicate(timeout=60)
+    assert written.startswith(b"\x89PNG") and pipe.is_fifo()
+
+
 def test_preview_leaves_out_what_it_cannot_read_and_says_so(folder, tmp_path, capsys):
     png = tmp_path / "sheet.png"
     args = ["--clip", "1x1x3", "--transform", "three_crop", "--size", "64", "-o", png]

@@ -30,8 +30,14 @@ def errors_named(path: Path) -> Iterator[None]:
 def written_aside(path: Path, *, is_durable: bool = False) -> Iterator[Path]:
     """Gives the path to write to. If the block ends well it is renamed to `path`, replacing what is there; if the block raises it is removed.
 
+    A device or a pipe (/dev/stdout) is not replaced but written to.
+
     is_durable: whether what was written, and the rename, must survive a power cut.
     """
+    if path.parent == Path("/dev") or (path.exists() and not path.is_file() and not path.is_dir()):
+        with errors_named(path):
+            yield path
+        return
     part = path.with_name(f"{PART_PREFIX}{threading.get_native_id()}-{path.name}{PART_SUFFIX}")
     try:
         with errors_named(path):
