@@ -246,14 +246,13 @@ def test_preview_draws_one_row_a_video(folder, tmp_path, capsys):
     assert read_png(png).shape == (2 * 100 + 4, 240, 3)  # rows of 64 + text; at least 240 wide
 
 
-def test_preview_writes_into_a_pipe_and_leaves_it_one(folder, tmp_path):
+def test_a_pipe_is_written_into_and_stays_one(folder, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
-        args = ["--clip", "4x2x1", "--size", "64", "-o", pipe]
-        assert run("preview", folder / "good.txt", "--root", folder, *args) == 0
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True) as reader:
+        run("check", folder / "all.txt", "--root", folder, "--write-list", pipe, "--record", tmp_path / "record")
         written, _ = reader.communicate(timeout=60)
-    assert written.startswith(b"\x89PNG") and pipe.is_fifo()
+    assert written.splitlines() == (folder / "good.txt").read_text().splitlines() and pipe.is_fifo()
 
 
 def test_preview_leaves_out_what_it_cannot_read_and_says_so(folder, tmp_path, capsys):
