@@ -136,7 +136,7 @@ class EpochPass:
         self._num_indexing = self._num_decoding = 0  # samples
         self._has_begun = self._is_ended = False
         self._ended_by: BaseException | None = None
-        self._no_more: Exception | None = None  # why no batch could be started after those under way
+        self._no_more: Exception | None = None  # why no batch can come after those under way
         self._accelerate: AccelerateState | None = None
         self._progress: Progress | None = None
         # Made right after the clips' tensor, whose making has brought torch's code back into the processor's caches.
@@ -175,10 +175,9 @@ class EpochPass:
                     self._note_end()
                     raise StopIteration
                 pending = self._decoding[0]
-                timeout = self._parts.timeout
                 self._name_consumer()
-                if pending.error is None and not pending.batch.wait(timeout if timeout > 0 else -1.0):
-                    raise RuntimeError(f"VideoLoader timed out: a batch was not ready after {timeout} seconds")
+                if pending.error is None:
+                    self._wait(pending)
                 self._decoding.popleft()
                 self._num_decoding -= len(pending.indices)
                 if self._batches_ahead != 0:
@@ -206,6 +205,16 @@ class EpochPass:
             raise
         finally:
             self._parts.tally.wait_seconds += time.perf_counter() - started
+
+    def _wait(self, pending: _Pending) -> None:
+        timeout = self._parts.timeout
+        try:
+            is_done = pending.batch.wait(timeout if timeout > 0 else -1.0)
+        except Exception as error:
+            self._no_more = error  # the machine's: other batches would meet it, too
+            raise
+        if not is_done:
+            raise RuntimeError(f"VideoLoader timed out: a batch was not ready after {timeout} seconds")
 
     def close(self) -> None:
         """Gives up what is under way; the threads stop decoding it at the next packet."""
