@@ -28,19 +28,19 @@ const uint8_t* two_zeros(const uint8_t* at, const uint8_t* end) {
   return end;
 }
 
-// The first slice of a packet from its NAL unit's first byte on, and how many bytes follow at least; null where there is none.
-std::pair<const uint8_t*, int> first_h264_slice(const uint8_t* at, const uint8_t* end, int length_size) {
-  const auto is_slice = [](uint8_t first) { return (first & 31) == 1 || (first & 31) == 5; };
+// Calls visit(first byte, how many bytes follow it at most) for each NAL unit of a packet, until that returns false.
+template <typename Visit>
+void visit_nal_units(const uint8_t* at, const uint8_t* end, int length_size, Visit visit) {
   while (length_size > 0 && end - at > length_size) {
     int64_t length = 0;
     for (int i = 0; i < length_size; ++i) length = length << 8 | *at++;
-    if (length > 0 && is_slice(*at)) return {at, int(std::min<int64_t>(length, end - at))};
-    at += std::min<int64_t>(length, end - at);
+    length = std::min<int64_t>(length, end - at);
+    if (length > 0 && !visit(at, int(length))) return;
+    at += length;
   }
   for (at = length_size == 0 ? two_zeros(at, end) : end; end - at > 3; at = two_zeros(at + 1, end)) {
-    if (at[2] == 1 && is_slice(at[3])) return {at + 3, int(end - at - 3)};
+    if (at[2] == 1 && !visit(at + 3, int(end - at - 3))) return;
   }
-  return {nullptr, 0};
 }
 
 }  // namespace
@@ -80,13 +80,14 @@ bool has_forbidden_bytes(const uint8_t* data, int size, int length_size) {
   return false;
 }
 
-LostPictures::LostPictures(const StreamInfo& stream) : length_size_(nal_length_size(stream)), is_hevc_(stream.codec == "hevc") {
-  if (stream.codec == "h264" && stream.inband_headers != int(InbandHeaders::differing)) sequence_ = h264_sequence(stream.extradata);
-  if (sequence_ && sequence_->allows_gaps) sequence_.reset();
+LostPictures::LostPictures(const StreamInfo& stream)
+    : length_size_(nal_length_size(stream)), is_h264_(stream.codec == "h264"), is_hevc_(stream.codec == "hevc") {
+  if (is_h264_) stated_ = h264_sequence(stream.extradata);
 }
 
 void LostPictures::begin(int32_t first_packet) {
   first_ = first_packet;
+  sequence_ = stated_;
   last_frame_num_ = -1;
   counts_references_ = false;
 }
@@ -94,15 +95,24 @@ void LostPictures::begin(int32_t first_packet) {
 void LostPictures::watch(const uint8_t* data, int size) {
   made_up_ = FfmpegWords::num_made_up_pictures();
   frame_num_ = -1;
-  if (!sequence_) return;
-  const auto [slice, num_bytes] = first_h264_slice(data, data + size, length_size_);
-  if (!slice) return;
-  frame_num_ = h264_frame_num(*sequence_, slice, num_bytes);
-  is_reference_ = (slice[0] & 0x60) != 0;
+  if (!is_h264_) return;
+  int num_sequences = 0;
+  visit_nal_units(data, data + size, length_size_, [&](const uint8_t* nal, int num_bytes) {
+    const int type = nal[0] & 31;
+    if (type == 7) {
+      sequence_ = h264_sequence_of(nal, num_bytes);
+      if (++num_sequences > 1) sequence_.reset();  // which one counts is not known
+    }
+    if (type != 1 && type != 5) return true;
+    if (sequence_) frame_num_ = h264_frame_num(*sequence_, nal, num_bytes);
+    is_reference_ = (nal[0] & 0x60) != 0;
+    return false;
+  });
 }
 
 bool LostPictures::were_before(int32_t packet, bool is_keyframe) {
-  const bool is_told = (sequence_ || (is_hevc_ && !kFrameTells)) && FfmpegWords::num_made_up_pictures() != made_up_;
+  const bool can_tell = sequence_ ? !sequence_->allows_gaps : is_hevc_ && !kFrameTells;
+  const bool is_told = FfmpegWords::num_made_up_pictures() != made_up_;
   bool is_hidden = false;
   if (frame_num_ >= 0) {
     if (last_frame_num_ >= 0 && !was_reference_) {
@@ -112,7 +122,7 @@ bool LostPictures::were_before(int32_t packet, bool is_keyframe) {
     last_frame_num_ = frame_num_;
     was_reference_ = is_reference_;
   }
-  return packet != first_ && !is_keyframe && (is_told || is_hidden);
+  return can_tell && packet != first_ && !is_keyframe && (is_told || is_hidden);
 }
 
 // Note [Lost pictures]

@@ -27,8 +27,9 @@ class LostPictures {
 
  private:
   const int length_size_;
-  std::optional<H264Sequence> sequence_;  // H.264 that does not leave out pictures on purpose
-  const bool is_hevc_;
+  const bool is_h264_, is_hevc_;
+  std::optional<H264Sequence> stated_;    // H.264: the container's
+  std::optional<H264Sequence> sequence_;  // that, or the last that came in a packet
   int32_t first_ = 0;
   int made_up_ = 0;
   // Of the packet, and of the last one with a slice.

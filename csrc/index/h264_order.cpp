@@ -7,27 +7,16 @@
 
 namespace vidload {
 
-// The payload of the one sequence parameter set; empty where there is none, or several.
-static std::vector<uint8_t> sequence_payload(const std::vector<uint8_t>& extradata) {
-  if (extradata.size() < 12) return {};
-  if (extradata[0] == 1) {  // an avcC
-    const size_t length = size_t(extradata[6]) << 8 | extradata[7];
-    if ((extradata[5] & 31) != 1 || length < 4 || 8 + length > extradata.size()) return {};
-    return unescaped(extradata.data() + 9, int(length) - 1);
-  }
-  std::vector<uint8_t> found;
-  for (size_t at = 0; at + 4 < extradata.size(); ++at) {  // Annex B
-    const bool is_start = extradata[at] == 0 && extradata[at + 1] == 0 && extradata[at + 2] == 1;
-    if (!is_start || (extradata[at + 3] & 31) != 7) continue;
-    if (!found.empty()) return {};
-    found = unescaped(extradata.data() + at + 4, int(extradata.size() - at - 4));
-  }
-  return found;
+std::optional<H264Sequence> h264_sequence(const std::vector<uint8_t>& avcc) {
+  if (avcc.size() < 12 || avcc[0] != 1 || (avcc[5] & 31) != 1) return std::nullopt;
+  const size_t length = size_t(avcc[6]) << 8 | avcc[7];
+  if (8 + length > avcc.size()) return std::nullopt;
+  return h264_sequence_of(avcc.data() + 8, int(length));
 }
 
-std::optional<H264Sequence> h264_sequence(const std::vector<uint8_t>& extradata) {
-  const std::vector<uint8_t> sps = sequence_payload(extradata);
-  if (sps.size() < 4) return std::nullopt;
+std::optional<H264Sequence> h264_sequence_of(const uint8_t* nal, int num_bytes) {
+  if (num_bytes < 4) return std::nullopt;
+  const std::vector<uint8_t> sps = unescaped(nal + 1, num_bytes - 1);
   BitReader bits(sps.data(), int(sps.size()));
   H264Sequence sequence;
   const uint32_t profile = bits.bits(8);
@@ -58,7 +47,7 @@ std::optional<H264Sequence> h264_sequence(const std::vector<uint8_t>& extradata)
 
 std::optional<H264OrderCounter> H264OrderCounter::of(const std::vector<uint8_t>& avcc) {
   const std::optional<H264Sequence> sequence = h264_sequence(avcc);
-  if (!sequence || avcc[0] != 1 || !sequence->is_frames_only || sequence->frame_num_bits > 16) return std::nullopt;
+  if (!sequence || !sequence->is_frames_only || sequence->frame_num_bits > 16) return std::nullopt;
   if (sequence->count_type == 0 ? sequence->count_bits > 16 : sequence->count_type != 2) return std::nullopt;
   H264OrderCounter counter;
   counter.sequence_ = *sequence;

@@ -18,9 +18,11 @@ struct H264Sequence {
   int frame_num_bits = 0, count_bits = 0;
 };
 
-// Of the one sequence parameter set in a stream's extradata, an avcC or Annex B; empty where there are several, or it has scaling lists or
-// makes no sense.
-std::optional<H264Sequence> h264_sequence(const std::vector<uint8_t>& extradata);
+// Of a sequence parameter set, a NAL unit; empty where it has scaling lists or makes no sense.
+std::optional<H264Sequence> h264_sequence_of(const uint8_t* nal, int num_bytes);
+
+// Of the one sequence parameter set in an avcC; empty where there are several, too.
+std::optional<H264Sequence> h264_sequence(const std::vector<uint8_t>& avcc);
 
 // The frame_num of the picture that a slice is of, from the slice's first bytes (7.3.3).
 int64_t h264_frame_num(const H264Sequence& sequence, const uint8_t* nal, int num_bytes);
