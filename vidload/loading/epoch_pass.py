@@ -358,6 +358,8 @@ class EpochPass:
         except Exception as error:
             pending.error = error  # raised when the batch is due
             pending.batch.cancel()
+            if self._is_on_gpu and isinstance(error, RuntimeError):
+                self._no_more = error  # the GPU's, as in _wait
         self._decoding.append(pending)
         self._num_decoding += len(pending.indices)
         if self._wake is not None and pending.error is None:
