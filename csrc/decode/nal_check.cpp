@@ -1,9 +1,5 @@
 #include "decode/nal_check.h"
 
-extern "C" {
-#include <libavcodec/avcodec.h>
-}
-
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -78,6 +74,10 @@ bool has_forbidden_bytes(const uint8_t* data, int size, int length_size) {
     data = stop;
   }
   return false;
+}
+
+bool is_damaged(const AVFrame& frame, AVCodecID codec) {
+  return frame.decode_error_flags || (codec == AV_CODEC_ID_HEVC && frame.flags & AV_FRAME_FLAG_CORRUPT);
 }
 
 LostPictures::LostPictures(const StreamInfo& stream)

@@ -1,6 +1,10 @@
 // nal_check: damage of H.264 or HEVC that a decoder may pass over. See Note [Forbidden bytes] and Note [Lost pictures].
 #pragma once
 
+extern "C" {
+#include <libavcodec/avcodec.h>
+}
+
 #include <cstdint>
 #include <optional>
 
@@ -14,6 +18,10 @@ int nal_length_size(const StreamInfo& stream);
 
 // Whether a packet holds bytes that no encoder may write. `length_size`: as above, not negative.
 bool has_forbidden_bytes(const uint8_t* data, int size, int length_size);
+
+// Whether libavcodec says of a frame that it is damaged. H.264 sets AV_FRAME_FLAG_CORRUPT on every picture drained after an open GOP's
+// keyframe, also on right ones, so it is believed of HEVC alone.
+bool is_damaged(const AVFrame& frame, AVCodecID codec);
 
 // Tells of the packets of one span, in decode order, whether pictures were lost before them. See Note [Lost pictures].
 class LostPictures {

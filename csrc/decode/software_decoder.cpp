@@ -163,9 +163,7 @@ int SoftwareDecoder::receive(bool drain, const Span& span, const PacketReader& r
       continue;
     }
     const bool is_lead = is_leading(index, start, packet);
-    // H.264 sets AV_FRAME_FLAG_CORRUPT on every picture drained after an open GOP's keyframe, also on right ones.
-    const bool is_corrupt = frame_->flags & AV_FRAME_FLAG_CORRUPT && context_->codec_id == AV_CODEC_ID_HEVC;
-    if ((frame_->decode_error_flags || is_corrupt) && !is_lead) note_damage(packet, AVERROR_INVALIDDATA);
+    if (is_damaged(*frame_, context_->codec_id) && !is_lead) note_damage(packet, AVERROR_INVALIDDATA);
     const uint8_t flags = index.flags[size_t(packet)];
     if (flags & kHidden) {
       // Without a keyframe the decoder, told to give all, gives pictures too that a decode of the whole stream withholds.

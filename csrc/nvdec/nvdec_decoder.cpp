@@ -209,9 +209,8 @@ void NvdecDecoder::receive(const Span& span, const PacketReader& reader, const P
     const int64_t packet = frame_->pts & 0xffffffff;
     const bool is_of_span = frame_->pts != AV_NOPTS_VALUE && frame_->pts >> 32 == generation_ && packet != kNotWanted;
     const int32_t start = span.packets.front();
-    const bool is_corrupt = frame_->flags & AV_FRAME_FLAG_CORRUPT && context_->codec_id == AV_CODEC_ID_HEVC;
-    const bool is_damaged = frame_->decode_error_flags || is_corrupt;
-    if (is_of_span && is_damaged && !is_leading(reader.index(), start, int32_t(packet))) fail(AVERROR_INVALIDDATA);
+    const bool is_damage = is_of_span && is_damaged(*frame_, context_->codec_id);
+    if (is_damage && !is_leading(reader.index(), start, int32_t(packet))) fail(AVERROR_INVALIDDATA);
     const auto found = std::lower_bound(span.wanted.begin(), span.wanted.end(), packet,
                                         [](const WantedFrame& wanted, int64_t value) { return wanted.packet < value; });
     if (is_of_span && found != span.wanted.end() && found->packet == packet) {

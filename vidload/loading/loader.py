@@ -351,8 +351,9 @@ class VideoLoader(DataLoader[Any]):
     def state_dict(self) -> dict[str, Any]:
         """Where the newest iteration is, as plain numbers: what `load_state_dict` needs to resume with the next batch.
 
-        It includes the states of the loader's and the samplers' own generators, and of samplers that have a state_dict and no set_epoch, as they were when
-        the epoch began; between two epochs, as they are. (A sampler that draws from torch's global generator repeats its order only if you restore that generator too.)
+        It includes the states of the loader's and the samplers' own generators, and of samplers that have a state_dict and no set_epoch, as
+        they were when the epoch began; between two epochs, as they are. (A sampler that draws from torch's global generator repeats its
+        order only if you restore that generator too.)
 
         The position counts what was handed out, not what was prefetched. After the end of an epoch it is the start of the next one.
         """
