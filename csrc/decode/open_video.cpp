@@ -146,8 +146,8 @@ void list_decoded_frames(PacketScan& scan, const ByteSource& source, const Cance
     index.stream.time_base = scan.stated_time_base;
   } else {
     index.frame_pts = rising_times(times, part, frame_ticks(scan));
+    if (scan.part.back() > 0 && index.note.empty()) index.note = "its timestamps jump back; what follows was placed after what came before";
   }
-  if (scan.part.back() > 0 && index.note.empty()) index.note = "its timestamps jump back; what follows was placed after what came before";
   index.pts.assign(index.pts.size(), kNoPlace);
   for (size_t i = order.size(); i-- > 0;) index.pts[size_t(order[i])] = int64_t(i);  // its first frame's
 
